@@ -1,0 +1,1 @@
+"""Surefoot: agents that keep their place, and never act twice unnoticed."""
