@@ -1,0 +1,198 @@
+"""The composition root: the only place that knows every room and wires them together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from surefoot import effects, journal, leases, runs
+from surefoot.effects import Gate, Guard, add_open, remove_open, set_opener
+from surefoot.leases import Session, Sessions
+from surefoot.problem import SurefootError
+from surefoot.runs import Run, Worker
+from surefoot.runs.life import RunState
+from surefoot.runs.tables import RunRow, list_runs
+from surefoot.store import Clock, Store, open_store
+
+MIGRATIONS = (*leases.MIGRATIONS, *journal.MIGRATIONS, *effects.MIGRATIONS, *runs.MIGRATIONS)
+"""The formats of all rooms, in the order they are brought up to date."""
+
+
+class NotOpen(SurefootError):
+    """The app was used before `async with app:` or after it."""
+
+
+class Surefoot:
+    """One store, one session, one worker.
+
+    Args:
+        url: Where to keep everything: "sqlite:///agents.db". None: the SUREFOOT_URL environment variable.
+        gates: What must agree before an effect acts, in this order.
+        name: How this process is called in the ledger; None: host and process id.
+        clock: None for the host's clocks.
+        is_worker: Whether this process executes runs; False only starts, signals and reads them.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        gates: Sequence[Gate] = (),
+        name: str | None = None,
+        clock: Clock | None = None,
+        is_worker: bool = True,
+    ) -> None:
+        found = url or os.environ.get("SUREFOOT_URL")
+        if not found:
+            raise SurefootError("no database URL", hint='sf.Surefoot("sqlite:///agents.db"), or set SUREFOOT_URL')
+        self.url = found
+        self._gates = tuple(gates)
+        self._name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._clock = clock
+        self._is_worker = is_worker
+        self._store: Store | None = None
+        self._session: Session | None = None
+        self._worker: Worker | None = None
+
+    async def __aenter__(self) -> Surefoot:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the store and, unless `is_worker` is False, begin to execute runs."""
+        if self._store is not None:
+            raise SurefootError(f"the app on {self.url} is open already", hint="open it once per process")
+        store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock)
+        self._store = store
+        sessions = Sessions(store)
+        self._session = await sessions.open(self._name)
+        incarnation = store.read_now(
+            lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
+        )
+        guard = Guard(store, sessions, self._session, incarnation, self._gates)
+        self._worker = Worker(store, sessions, self._session, guard)
+        if self._is_worker:
+            await self._worker.start()
+        add_open(guard)
+
+    async def close(self) -> None:
+        """Hand runs back, write what is queued, and give the store back. Safe to call twice."""
+        worker, session, store = self._worker, self._session, self._store
+        self._worker = self._session = self._store = None
+        if worker is not None:
+            remove_open(worker.guard)
+            await worker.stop()
+        if session is not None:
+            await asyncio.to_thread(session.close)
+        if store is not None:
+            await asyncio.to_thread(store.close)
+
+    @property
+    def store(self) -> Store:
+        """The open store."""
+        if self._store is None:
+            raise self._not_open()
+        return self._store
+
+    @property
+    def worker(self) -> Worker:
+        """The worker of this process."""
+        if self._worker is None:
+            raise self._not_open()
+        return self._worker
+
+    @property
+    def guard(self) -> Guard:
+        """Where effects of this process are claimed."""
+        return self.worker.guard
+
+    def _not_open(self) -> NotOpen:
+        return NotOpen(f"the app on {self.url} is not open", hint="use it inside `async with app:`")
+
+    async def start(
+        self,
+        function: Callable[..., Any] | str,
+        *args: Any,
+        id: str,
+        deadline_s: float | None = None,
+        **kwargs: Any,
+    ) -> Run:
+        """Start a run of a durable function, or return the run of that id.
+
+        Args:
+            function: A function with `@sf.durable`, or its kind's name.
+            args: Its arguments.
+            id: The business id: the same id with the same input is the same run, however often it is started.
+            deadline_s: Seconds from now after which the run's next step raises `DeadlinePassed`; None for none.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The run, once it is on disk.
+
+        Raises:
+            RunConflict: The id belongs to a run with another input; both are shown.
+            UnknownKind: The function is not durable.
+            Unserializable: An argument can't be kept.
+        """
+        if not isinstance(id, str) or not id:
+            raise SurefootError(
+                f"id={id!r}: a run needs a business id", hint='id="ticket-991"; the same id, the same run'
+            )
+        kind = runs.kind_of(function)
+        body, digest = kind.dump_input(args, kwargs)
+        deadline_ms = None if deadline_s is None else self.store.clock.wall_ms() + int(deadline_s * 1_000)
+        return await runs.start_run(self.store, self.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+
+    async def run(self, id: str) -> Run:
+        """Return the handle of an existing run.
+
+        Raises:
+            RunNotFound: There is none.
+        """
+        return await runs.find(self.store, self.worker, id)
+
+    async def runs(self, *, state: str | None = None, kind: str | None = None, limit: int = 100) -> list[RunRow]:
+        """Return runs, newest first."""
+        wanted = None if state is None else RunState[state.upper()]
+        return await self.store.read(lambda connection: list_runs(connection, state=wanted, kind=kind, limit=limit))
+
+    def agent(self, agent: Any, *, name: str | None = None) -> Any:
+        """Make a Pydantic AI agent durable; see `surefoot.adapters.pydantic_ai.DurableAgent`."""
+        from surefoot.adapters.pydantic_ai import durable_agent
+
+        return durable_agent(self, agent, name=name)
+
+    async def serve(self) -> None:
+        """Execute runs until cancelled: the body of a worker process."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+_configured: list[Surefoot] = []
+
+
+def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:
+    """Say where effects are claimed that are called outside runs; opened when the first one is.
+
+    Args:
+        url: As for `Surefoot`.
+        gates: As for `Surefoot`.
+    """
+    app = Surefoot(url, gates=gates, is_worker=False)
+    _configured[:] = [app]
+
+    async def opener() -> None:
+        if app._store is None:
+            await app.open()
+
+    set_opener(opener)

@@ -1,0 +1,64 @@
+"""Effects: things done to the world outside, each claimed before the act, settled once, and never left in silence."""
+
+from surefoot.effects.binding import NoStore, add_open, bound_guard, remove_open, set_opener
+from surefoot.effects.classify import NotDone, PreconditionFailed
+from surefoot.effects.current import CurrentEffect, current_effect
+from surefoot.effects.doubt import (
+    AskPerson,
+    CannotTell,
+    Landed,
+    NotLanded,
+    Overwrite,
+    Probe,
+    Read,
+    Resend,
+    Transactional,
+)
+from surefoot.effects.effect import SPEC, effect, in_thread, read, told_to_model
+from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
+from surefoot.effects.guard import Guard
+from surefoot.effects.keys import BadEffect
+from surefoot.effects.ledger import MIGRATIONS
+from surefoot.effects.outcome import MEANING, Denied, EffectError, KeyConflict, Outcome, OutcomeUnknown
+from surefoot.effects.spec import EffectSpec
+
+__all__ = [
+    "MEANING",
+    "MIGRATIONS",
+    "SPEC",
+    "AskPerson",
+    "BadEffect",
+    "CannotTell",
+    "CurrentEffect",
+    "Denied",
+    "EffectError",
+    "EffectSpec",
+    "Gate",
+    "Guard",
+    "KeyConflict",
+    "Landed",
+    "NoStore",
+    "NotDone",
+    "NotLanded",
+    "Outcome",
+    "OutcomeUnknown",
+    "Overwrite",
+    "Pass",
+    "PreconditionFailed",
+    "Probe",
+    "Read",
+    "Refuse",
+    "Request",
+    "Resend",
+    "Transactional",
+    "Wait",
+    "add_open",
+    "bound_guard",
+    "current_effect",
+    "effect",
+    "in_thread",
+    "read",
+    "remove_open",
+    "set_opener",
+    "told_to_model",
+]

@@ -1,0 +1,269 @@
+"""One attempt at an effect: run its code once, find out what that says about the world, and settle the row.
+
+What holds: right before the code runs this process still holds its session; whatever comes out of the code is settled
+under the claim's token; what comes too late is evidence, and a contradiction where it disagrees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+
+from surefoot.effects import ledger
+from surefoot.effects.classify import PreconditionFailed, describe, not_done_reason
+from surefoot.effects.current import CurrentEffect, _current
+from surefoot.effects.doubt import Overwrite, Probe
+from surefoot.effects.guard import Acting, Case, Claim, Guard
+from surefoot.effects.ledger import Row
+from surefoot.effects.outcome import Outcome
+from surefoot.effects.states import State
+from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record
+from surefoot.journal.records import NO_HEAD, Head
+from surefoot.leases import LeaseLost
+from surefoot.leases.tables import token_of
+from surefoot.store import StoreError, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an attempt found out: done with a value, not done with a reason, or unknown with a reason."""
+
+    state: State
+    body: bytes | None = None
+    value: Any = None
+    reason: str = ""
+    problem: Unserializable | ValueTooLarge | None = None
+
+
+async def act(guard: Guard, case: Case) -> Outcome | None:
+    """Run the effect's code under the claim in `case.row`; return the outcome, or None when nobody knows it.
+
+    Raises:
+        LeaseLost: This process no longer holds its session; nothing was sent.
+        Unserializable: The effect is done, and recorded as done, but its value can't be kept.
+    """
+    row = _row(case)
+    if not guard.session.may_act():
+        raise LeaseLost(
+            f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
+            hint="was the process stopped, or the disk stuck? another worker goes on",
+        )
+    acting = guard.acting[row.id] = Acting()
+    token = _current.set(_describe(guard, case, row))
+    try:
+        finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
+    except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
+        if not acting.is_in_thread:
+            _settle_later(guard, case, row, Finding(State.UNKNOWN, reason=f"interrupted: {describe(error)}"))
+        raise
+    finally:
+        _current.reset(token)
+        if not acting.is_in_thread:
+            guard.acting.pop(row.id, None)
+            acting.done.set()
+    return None if acting.is_in_thread else await settle(guard, case, row, finding)
+
+
+async def _run_async(case: Case) -> Finding:
+    timeout_s = case.spec.timeout_s
+    try:
+        if timeout_s is None:
+            return _done(case, await case.spec.call(case.bound))
+        async with asyncio.timeout(timeout_s) as limit:
+            value = await case.spec.call(case.bound)
+    except TimeoutError as error:
+        if timeout_s is not None and limit.expired():
+            return Finding(State.UNKNOWN, reason=f"no answer within {timeout_s} s")
+        return _failed(case, error)
+    except Exception as error:
+        return _failed(case, error)
+    return _done(case, value)
+
+
+async def _run_sync(guard: Guard, case: Case, row: Row, acting: Acting) -> Finding:
+    """Run a synchronous tool in a thread. A thread can't be stopped: when its time is up, or its caller is cancelled, the
+    claim stays ours until it ends, and its answer is the outcome."""
+    work = asyncio.ensure_future(case.spec.call(case.bound))
+    try:
+        await asyncio.wait([work], timeout=case.spec.timeout_s)
+    except asyncio.CancelledError:
+        acting.is_in_thread = True
+        guard.spawn(_await_thread(guard, case, row, work))
+        raise
+    if not work.done():
+        acting.is_in_thread = True
+        guard.spawn(_await_thread(guard, case, row, work))
+        return Finding(State.UNKNOWN, reason=f"no answer within {case.spec.timeout_s} s; it still runs")
+    return _found(case, work)
+
+
+def _found(case: Case, work: asyncio.Future[Any]) -> Finding:
+    error = work.exception()
+    return _done(case, work.result()) if error is None else _failed(case, error)
+
+
+def _failed(case: Case, error: BaseException) -> Finding:
+    case.is_precondition_failed = isinstance(error, PreconditionFailed)
+    reason = not_done_reason(error, case.spec.refused_on)
+    if reason is None:
+        return Finding(State.UNKNOWN, reason=describe(error))
+    if case.is_resent and isinstance(case.spec.in_doubt, Overwrite) and case.is_precondition_failed:
+        # The refusal may be the echo of our own first send: it says nothing about whether that one landed.
+        return Finding(State.UNKNOWN, reason=f"a later send was refused: {reason}")
+    return Finding(State.NOT_DONE, reason=reason)
+
+
+def _done(case: Case, value: Any) -> Finding:
+    try:
+        body, copy = case.spec.codec.dump(value)
+    except (Unserializable, ValueTooLarge) as problem:
+        return Finding(State.DONE, reason=problem.message, problem=problem)
+    return Finding(State.DONE, body=body, value=copy)
+
+
+async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future[Any]) -> None:
+    await asyncio.wait([work])
+    await _commit(guard, case, row, _found(case, work))
+    guard.acting.pop(row.id).done.set()
+    guard.on_settled(row)
+
+
+async def settle(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcome | None:
+    """Record what was found. In a run it joins the next sync; outside, the caller's answer waits for it."""
+    if finding.state is State.UNKNOWN:
+        _settle_later(guard, case, row, finding)
+        return None
+    if case.step is not None:
+        _settle_later(guard, case, row, finding)
+    else:
+        await _commit(guard, case, row, finding)
+    if finding.problem is not None:
+        raise finding.problem
+    if finding.state is State.NOT_DONE:
+        return Outcome("not_done", reason=finding.reason, effect=row.id)
+    return Outcome("done", value=finding.value, effect=row.id)
+
+
+def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
+    record = _record(case, finding, is_told=finding.state is not State.UNKNOWN)
+    unit = _unit(guard, case, row, record, finding)
+    size = len(finding.body or b"")
+    if case.step is not None:
+        case.step.append(unit, "settle", size)
+        if finding.state is not State.UNKNOWN:
+            case.step.end(record)
+    else:
+        guard.store.append(unit, label="settle", size=size, on_error=_ignore)
+
+
+def _ignore(_error: BaseException) -> None:
+    """The writer stopped: every later call is told so; this one's caller is already being told that it is unknown."""
+
+
+async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
+    record = _record(case, finding, is_told=False)
+    await guard.store.commit(_unit(guard, case, row, record, finding), label="settle", size=len(finding.body or b""))
+
+
+def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
+    kind = {State.DONE: Kind.DONE, State.NOT_DONE: Kind.NOT_DONE, State.UNKNOWN: Kind.UNKNOWN}[finding.state]
+    head = Head(reason=finding.reason, state="unserializable" if finding.problem else "")
+    head = NO_HEAD if head == NO_HEAD else head
+    if is_told and case.step is not None:
+        return case.step.draft(kind, head=head, body=finding.body)
+    return Record(None, 0, kind, "", head=head, body=finding.body)
+
+
+def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Any:
+    def unit(tx: Tx) -> None:
+        if finding.state is State.UNKNOWN:
+            if ledger.doubt(tx, row.id, row.token):
+                ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
+            return
+        now = ledger.get(tx.connection, row.id)
+        if now is None or now.token != row.token or not ledger.is_open(now):
+            _note_late(tx, guard, row, now, finding)
+            return
+        is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
+        # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
+        fact = record if is_held else replace(record, run=None, seq=0)
+        ledger.settle(tx, row.id, row.token, finding.state, insert_record(tx, fact))
+        for gate in reversed(guard.gates):
+            gate.release(tx, case.gate_request())
+
+    return unit
+
+
+def _note_late(tx: Tx, guard: Guard, row: Row, now: Row | None, finding: Finding) -> None:
+    """Somebody else has the claim, or the outcome is written: ours is evidence. Where it disagrees, say so aloud."""
+    is_contradiction = False
+    if now is not None and not ledger.is_open(now):
+        is_contradiction = now.state is not finding.state and not (
+            now.state is State.COMPENSATED and finding.state is State.DONE
+        )
+        if now.state is finding.state is State.DONE and finding.body is not None:
+            is_contradiction = load_record(tx.connection, now.record).body not in (None, finding.body)
+    body = {"found": finding.state.name.lower(), "reason": finding.reason, "token": row.token,
+            "value": (finding.body or b"null").decode()}  # fmt: skip
+    ledger.add_evidence(tx, row.id, "late answer", guard.session.name, body, is_open=is_contradiction)
+
+
+def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> CurrentEffect:
+    in_doubt = case.spec.in_doubt
+    expires_at_ms = None
+    if isinstance(in_doubt, Probe):
+        expires_at_ms = guard.store.clock.wall_ms() + in_doubt.longest_life_ms
+    return CurrentEffect(
+        name=case.spec.name,
+        key=case.identity.key,
+        idempotency_key=case.identity.idempotency_key(row.generation),
+        generation=row.generation,
+        attempt=row.token,
+        token=token_of(guard.incarnation, row.token),
+        expires_at_ms=expires_at_ms,
+        run_id=case.run_id,
+        transaction=tx,
+    )
+
+
+def _row(case: Case) -> Row:
+    assert case.row is not None, "act and resolve are called with a claim"
+    return case.row
+
+
+async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
+    """Perform a `Transactional` effect: claim, act and settlement are one commit of its own."""
+    step = case.step
+    claim_draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+    done_draft = Record(None, 0, Kind.DONE, "") if step is None else step.draft(Kind.DONE)
+
+    def unit(tx: Tx) -> Outcome:
+        claim = guard.claim_unit(case, claim_draft)(tx)
+        if not isinstance(claim, Claim):
+            return claim if isinstance(claim, Outcome) else Outcome("denied", reason=claim.reason)
+        if not claim.is_ours:
+            return Outcome(
+                "unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id
+            )
+        token = _current.set(_describe(guard, case, claim.row, tx))
+        try:
+            body, copy = case.spec.codec.dump(case.spec.function(*case.bound.args, **case.bound.kwargs))
+        finally:
+            _current.reset(token)
+        ledger.settle(tx, claim.row.id, 1, State.DONE, insert_record(tx, replace(done_draft, body=body)))
+        return Outcome("done", value=copy, effect=claim.row.id)
+
+    try:
+        outcome = await guard.store.commit(unit, label="transaction", is_alone=True)
+    except (LeaseLost, StoreError):
+        raise
+    except Exception as error:  # rolled back with the claim: known not to have happened
+        outcome = Outcome("not_done", reason=not_done_reason(error, ()) or f"rolled back: {describe(error)}")
+        if step is not None:
+            record = step.draft(Kind.NOT_DONE, head=Head(reason=outcome.reason))
+            step.append(lambda tx: step.write(tx, record), "settle", 0)
+            done_draft = record
+    if step is not None:
+        step.end(done_draft)
+    return outcome

@@ -1,0 +1,61 @@
+"""Which store an effect's claim goes to: the run's, else the one app that is open in this process.
+
+With none there is no ledger to claim in, and the effect refuses to act: acting unguarded is the one thing it must not do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+
+from surefoot.effects.guard import Guard
+from surefoot.problem import SurefootError
+
+bound_guard: ContextVar[Guard | None] = ContextVar("surefoot_guard", default=None)
+_open: list[Guard] = []
+_opener: list[Callable[[], Awaitable[None]]] = []
+
+
+class NoStore(SurefootError):
+    """An effect was called with no store to claim it in. Nothing was done."""
+
+
+def add_open(guard: Guard) -> None:
+    """Note that an app is open."""
+    _open.append(guard)
+
+
+def remove_open(guard: Guard) -> None:
+    """Note that it was closed."""
+    if guard in _open:
+        _open.remove(guard)
+
+
+def set_opener(opener: Callable[[], Awaitable[None]]) -> None:
+    """Say how to open the configured store when the first effect asks for one."""
+    _opener[:] = [opener]
+
+
+async def guard_for(effect: str) -> Guard:
+    """Return the guard that claims for this call.
+
+    Raises:
+        NoStore: None is open, or several are and the caller is inside none of them.
+    """
+    guard = bound_guard.get()
+    if guard is not None:
+        return guard
+    if not _open and _opener:
+        await _opener[0]()
+    if len(_open) == 1:
+        return _open[0]
+    if not _open:
+        raise NoStore(
+            f"effect {effect}: no store is configured, so nothing was done",
+            hint='sf.configure("sqlite:///agents.db") at start-up, or `async with sf.Surefoot("sqlite:///agents.db"):`',
+        )
+    names = ", ".join(str(guard.store.path) for guard in _open)
+    raise NoStore(
+        f"effect {effect}: several stores are open ({names}), so nothing was done",
+        hint="call it inside a run, or keep one app open per process",
+    )

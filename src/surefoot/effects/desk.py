@@ -1,0 +1,197 @@
+"""The desk: what people see of effects, and how a person ends a doubt.
+
+What holds: a resolution names who and why; "done" is evidence like any other; "not done" is refused while whoever claimed
+the effect may still be alive and sending. A resolution never overwrites an outcome; contradictions are closed, not erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import msgspec
+
+from surefoot.effects import ledger
+from surefoot.effects.guard import call_of
+from surefoot.effects.ledger import Row
+from surefoot.effects.states import State
+from surefoot.journal import Kind, Record, insert_record, load_record
+from surefoot.journal.records import Head
+from surefoot.leases import Life, Sessions
+from surefoot.problem import SurefootError
+from surefoot.store import Store, Tx
+
+
+class CannotResolve(SurefootError):
+    """The effect is not in doubt, or saying "not done" is not safe yet. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectView:
+    """An effect as people see it."""
+
+    id: int
+    name: str
+    key: str
+    scope: str
+    doubt: str
+    generation: int
+    state: str
+    token: int
+    run: int | None
+    arguments: Any
+    value: Any
+    reason: str
+    claimed_at_ms: int
+    settled_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceView:
+    """One thing learned of an effect."""
+
+    id: int
+    effect: int
+    at_ms: int
+    kind: str
+    who: str
+    is_open: bool
+    body: Any
+
+
+_FILTERS = {
+    "run": "run = ?",
+    "state": "state = ?",
+}
+
+
+def list_effects(
+    connection: apsw.Connection, *, run: int | None = None, state: State | None = None, limit: int = 100
+) -> list[EffectView]:
+    """Return the newest effects first."""
+    wanted = {"run": run, "state": None if state is None else int(state)}
+    used = {name: value for name, value in wanted.items() if value is not None}
+    where = " AND ".join(_FILTERS[name] for name in used)
+    rows = connection.execute(
+        f"SELECT id FROM ledger{' WHERE ' + where if where else ''} ORDER BY id DESC LIMIT ?", (*used.values(), limit)
+    ).fetchall()
+    return [view(connection, found) for (effect,) in rows if (found := ledger.get(connection, effect)) is not None]
+
+
+def view(connection: apsw.Connection, row: Row) -> EffectView:
+    """Return a row with what its records say."""
+    call = call_of(connection, row)
+    claim = load_record(connection, row.claim)
+    outcome = None if ledger.is_open(row) else load_record(connection, row.record)
+    return EffectView(
+        id=row.id,
+        name=call.effect,
+        key=call.key,
+        scope=call.scope,
+        doubt=call.doubt,
+        generation=row.generation,
+        state=row.state.name.lower(),
+        token=row.token,
+        run=row.run,
+        arguments=msgspec.json.decode(call.arguments),
+        value=None if outcome is None or outcome.body is None else msgspec.json.decode(outcome.body),
+        reason="" if outcome is None else outcome.head.reason,
+        claimed_at_ms=claim.at_ms,
+        settled_at_ms=None if outcome is None else outcome.at_ms,
+    )
+
+
+def evidence(connection: apsw.Connection, effect: int | None = None) -> list[EvidenceView]:
+    """Return what was learned of one effect; of None, all open contradictions."""
+    where = "is_open = 1" if effect is None else "effect = ?"
+    rows = connection.execute(
+        f"SELECT id, effect, at_ms, kind, who, is_open, body FROM evidence WHERE {where} ORDER BY id",
+        () if effect is None else (effect,),
+    )
+    return [
+        EvidenceView(*row[:5], bool(row[5]), None if row[6] is None else msgspec.json.decode(row[6])) for row in rows
+    ]
+
+
+async def resolve_by_person(
+    store: Store,
+    sessions: Sessions,
+    effect: int,
+    *,
+    is_done: bool,
+    who: str,
+    reason: str,
+    value: Any = None,
+    is_fence_passed: bool = False,
+    wake: Callable[[Tx, int, str], object],
+) -> EffectView:
+    """End a doubt by a person's word.
+
+    Args:
+        store: The store.
+        sessions: To judge whether the claim's holder lives.
+        effect: The effect's row.
+        is_done: Whether it happened.
+        who: Who says so; kept for ever.
+        reason: How they know; kept for ever.
+        value: What the caller should get, for done.
+        is_fence_passed: The person vouches that no earlier request can still land.
+        wake: Wakes the run that waits, in the same transaction: called with its row.
+
+    Raises:
+        CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
+    """
+    if not who.strip() or not reason.strip():
+        raise CannotResolve("a resolution names who decided and how they know", hint='--by "name" --reason "..."')
+    body = msgspec.json.encode(value)
+
+    def unit(tx: Tx) -> EffectView:
+        row = ledger.get(tx.connection, effect)
+        if row is None:
+            raise CannotResolve(f"there is no effect {effect}", hint="surefoot unknowns")
+        if not ledger.is_open(row):
+            return _close_contradictions(tx, row, who, reason)
+        _refuse_early(tx, sessions, row, is_done=is_done, is_fence_passed=is_fence_passed)
+        kind, state = (Kind.DONE, State.DONE) if is_done else (Kind.NOT_DONE, State.NOT_DONE)
+        record = Record(None, 0, kind, "", head=Head(reason=f"{who}: {reason}"), body=body if is_done else None)
+        ledger.settle(tx, row.id, row.token, state, insert_record(tx, record))
+        ledger.add_evidence(tx, row.id, f"resolved as {state.name.lower()}", who, reason)
+        if row.run is not None:
+            wake(tx, row.run, who)
+        settled = ledger.get(tx.connection, row.id)
+        assert settled is not None
+        return view(tx.connection, settled)
+
+    return await store.commit(unit, label="resolve")
+
+
+def _close_contradictions(tx: Tx, row: Row, who: str, reason: str) -> EffectView:
+    tx.execute("UPDATE evidence SET is_open = 0 WHERE effect = ? AND is_open = 1", (row.id,))
+    if tx.connection.changes() == 0:
+        raise CannotResolve(
+            f"effect {row.id} is not in doubt: it is {row.state.name.lower()}", hint=f"surefoot effects --id {row.id}"
+        )
+    ledger.add_evidence(tx, row.id, "contradiction closed", who, reason)
+    return view(tx.connection, row)
+
+
+def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fence_passed: bool) -> None:
+    holder = sessions.holder(tx.connection, row.holder)
+    is_acting = row.state is State.CLAIMED and holder.life is Life.ALIVE
+    if is_done and not is_acting:
+        return
+    if is_acting:
+        raise CannotResolve(
+            f"effect {row.id} is being acted on right now by {holder.name} (pid {holder.pid})",
+            hint="wait for it, or stop that process first",
+        )
+    if holder.life is Life.EXPIRED and not is_fence_passed:
+        raise CannotResolve(
+            f"effect {row.id}: its holder {holder.name} (pid {holder.pid}) is stopped, not dead: it may wake up and send",
+            hint=f"end process {holder.pid}, or vouch with --fence-passed that no request can still land",
+        )
+
+
+__all__ = ["CannotResolve", "EffectView", "EvidenceView", "evidence", "list_effects", "resolve_by_person", "view"]

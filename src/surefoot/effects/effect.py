@@ -1,0 +1,183 @@
+"""`@effect` and `@read`: what a tool's author writes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from typing import Any, ParamSpec, TypeVar, overload
+
+from surefoot.effects.binding import guard_for
+from surefoot.effects.doubt import InDoubt, Read
+from surefoot.effects.outcome import Outcome
+from surefoot.effects.perform import perform
+from surefoot.effects.read import perform_read
+from surefoot.effects.spec import EffectSpec
+from surefoot.journal import current_frame
+from surefoot.problem import SurefootError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+told_to_model: ContextVar[Callable[[Outcome], Any] | None] = ContextVar("surefoot_told", default=None)
+"""How an outcome is put for whoever asked: an adapter sets it around a tool call, so that the model reads a type in words
+and no exception; everybody else gets the value or a named error."""
+
+SPEC = "__surefoot_effect__"
+"""The attribute by which adapters find the spec of a decorated function."""
+
+
+@overload
+def effect(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def effect(
+    *,
+    key: str | None = None,
+    match: tuple[str, ...] | None = None,
+    free_text: tuple[str, ...] = (),
+    in_doubt: InDoubt | None = None,
+    once_for: str = "app",
+    occurrence: str | None = None,
+    refused_on: tuple[type[BaseException], ...] = (),
+    timeout_s: float | None = None,
+    when_unknown: str = "park",
+    compensate: Callable[..., Any] | None = None,
+    name: str | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
+    """Guard a function that does something to the world outside: claimed before it acts, settled once.
+
+    Args:
+        function: The function; async, or sync (run in a thread).
+        key: The business key as a template over parameters, "refund:{order_id}": who asks again under it gets the first
+            outcome. None: the call is its own identity (run and step).
+        match: The parameters that must agree for one key; disagreement is a conflict. None: all but `free_text`.
+        free_text: Parameters that may differ between calls of one key, such as a reason in words.
+        in_doubt: What may be done when nobody knows whether it happened; None: `AskPerson()`.
+        once_for: Where the key is unique: "app", for ever (default), or "run".
+        occurrence: The parameter that makes deliberate repetition a key of its own.
+        refused_on: Exceptions by which the service says that it did nothing.
+        timeout_s: Seconds after which the outcome is unknown; None for no limit of ours.
+        when_unknown: "park" suspends the run until the doubt ends; "tell_model" goes on with an outcome of unknown.
+        compensate: Undoes it, called with the arguments it has parameters for, and `outcome` with the recorded value;
+            itself an effect.
+        name: What ledger and journal call it; None: the function's name. Names are data on disk: keep them when
+            you rename the function.
+
+    Returns:
+        A function with the same signature, plus `.outcome(...)`, which returns an `Outcome` instead of raising, and
+        `.keyed(k)`, which tells steps of one name in parallel tasks apart.
+
+    Raises:
+        BadEffect: The declaration means nothing (an unknown parameter, an async Transactional, ...).
+    """
+    if function is not None:
+        return _decorate(function, EffectSpec(function))
+    return lambda wrapped: _decorate(wrapped, EffectSpec(wrapped, **options))
+
+
+@overload
+def read(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def read(*, timeout_s: float | None = None, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def read(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
+    """Declare a function that changes nothing outside. In a run its first answer is recorded and used on every replay.
+
+    Args:
+        function: The function; async, or sync (run in a thread).
+        timeout_s: Seconds until TimeoutError; None for no limit of ours.
+        name: What the journal calls it; None: the function's name.
+    """
+    if function is not None:
+        return _decorate(function, EffectSpec(function, in_doubt=Read()))
+    return lambda wrapped: _decorate(wrapped, EffectSpec(wrapped, in_doubt=Read(), **options))
+
+
+def _decorate(function: Callable[..., Any], spec: EffectSpec) -> Any:
+    async def outcome(*args: Any, **kwargs: Any) -> Outcome:
+        return await _perform(spec, None, args, kwargs)
+
+    def keyed(key: str) -> Callable[..., Any]:
+        return _caller(spec, key)
+
+    wrapper = functools.wraps(function)(_caller(spec, None))
+    setattr(wrapper, SPEC, spec)
+    wrapper.outcome = outcome  # type: ignore[attr-defined]  # documented extras of the decorated function
+    wrapper.keyed = keyed  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _caller(spec: EffectSpec, key: str | None) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        outcome = await _perform(spec, key, args, kwargs)
+        tell = told_to_model.get()
+        return outcome.unwrap() if tell is None else tell(outcome)
+
+    if spec.is_async:
+        return call
+
+    def call_sync(*args: Any, **kwargs: Any) -> Any:
+        return _portal.run(spec.name, call(*args, **kwargs))
+
+    return call_sync
+
+
+async def _perform(spec: EffectSpec, key: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    bound = spec.bind(args, kwargs)
+    if spec.is_read:
+        return await perform_read(spec, bound, key)
+    guard = await guard_for(spec.name)
+    return await perform(guard, spec, bound, key)
+
+
+class _Portal:
+    """Runs the async engine for synchronous callers: on the run's own loop, else on one of ours in a thread."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def run(self, name: str, work: Coroutine[Any, Any, R]) -> R:
+        frame = current_frame.get()
+        loop = getattr(frame, "loop", None) or self._own()
+        if loop is _running_loop():
+            work.close()
+            raise SurefootError(
+                f"effect {name} is synchronous and was called on the event loop, which it would block",
+                hint=f"make it `async def`, or call it as `await sf.in_thread({name}, ...)`",
+            )
+        context = copy_context()
+        return asyncio.run_coroutine_threadsafe(_in_context(context, work), loop).result()
+
+    def _own(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="surefoot-portal", daemon=True).start()
+            return self._loop
+
+
+async def _in_context(context: Any, work: Coroutine[Any, Any, R]) -> R:
+    return await asyncio.get_running_loop().create_task(work, context=context)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+_portal = _Portal()
+
+
+async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a synchronous function, an effect or not, from async code without blocking the loop."""
+    result: Awaitable[R] = asyncio.to_thread(function, *args, **kwargs)
+    return await result

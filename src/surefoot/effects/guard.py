@@ -1,0 +1,249 @@
+"""Claiming: the first of claim, act, settle. One transaction decides who acts, and says to all others what is there.
+
+What holds: nothing is sent before its claim and every earlier record of the run are on disk; one caller acts per key; a key
+means one set of matched arguments for as long as its scope lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import apsw
+import msgspec
+
+from surefoot.effects import ledger
+from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
+from surefoot.effects.keys import Identity
+from surefoot.effects.ledger import Call, Row
+from surefoot.effects.outcome import Outcome
+from surefoot.effects.spec import EffectSpec
+from surefoot.effects.states import State
+from surefoot.journal import Frame, Kind, Record, Step, Unserializable, insert_record, load_record
+from surefoot.journal.records import Head
+from surefoot.leases import LeaseLost, Session, Sessions
+from surefoot.problem import SurefootError
+from surefoot.store import Store, Tx, Unit
+
+
+@dataclass(slots=True)
+class Case:
+    """One call of an effect on its way to an outcome."""
+
+    spec: EffectSpec
+    bound: inspect.BoundArguments
+    request: dict[str, Any]
+    arguments: bytes
+    identity: Identity
+    frame: Frame | None
+    step: Step | None
+    row: Row | None = None
+    is_resent: bool = False
+    sends: int = 0
+    asks: int = 0
+    doubted_boot_ms: int | None = None
+    is_precondition_failed: bool = False
+    is_same_boot: bool = True
+
+    @property
+    def run_id(self) -> str | None:
+        """The run this call belongs to."""
+        return None if self.frame is None else self.frame.run_id
+
+    def gate_request(self) -> Request:
+        """What gates are shown."""
+        return Request(self.spec.name, self.identity.key, self.request, self.run_id)
+
+
+@dataclass(slots=True)
+class Acting:
+    """An effect this process acts on right now, and who waits for it.
+
+    `is_in_thread` says that its caller has left and a thread still runs it.
+    """
+
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    is_in_thread: bool = False
+
+
+class Guard:
+    """Performs effects over one store for one session."""
+
+    def __init__(
+        self, store: Store, sessions: Sessions, session: Session, incarnation: int, gates: Sequence[Gate] = ()
+    ) -> None:
+        self.store = store
+        self.sessions = sessions
+        self.session = session
+        self.incarnation = incarnation
+        self.gates = tuple(gates)
+        self.on_settled: Callable[[Row], None] = _nobody_waits
+        self.acting: dict[int, Acting] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def claim(self, case: Case) -> Claim | Outcome:
+        """Claim the effect in one transaction, or say what is there instead; one record tells the run either way."""
+        step = case.step
+        draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+        unit = self.claim_unit(case, draft)
+        while True:
+            found = await self.store.commit(unit, label="claim", size=len(case.arguments))
+            if isinstance(found, Wait):
+                await asyncio.sleep(found.retry_ms / 1_000)  # a gate asked for the pause
+                continue
+            if isinstance(found, Outcome) and step is not None:
+                step.end(draft)
+            return found
+
+    def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
+        """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
+        boot_ms = self.store.clock.boot_ms()
+
+        def unit(tx: Tx) -> Claim | Outcome | Wait:
+            if case.step is not None and not case.step.is_held(tx):
+                raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
+            own = _own_row(tx.connection, case)
+            if own is not None:
+                return _own(tx, case, own, draft)
+            row = ledger.find(tx.connection, case.identity.digest)
+            if row is not None and not ledger.is_free(row):
+                return _taken(tx, case, row, draft)
+            admission = self._admit(tx, case)
+            if isinstance(admission, Wait):
+                return admission
+            if isinstance(admission, Refuse):
+                _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
+                return Outcome("denied", reason=admission.reason)
+            return self._insert(tx, case, draft, 1 if row is None else row.generation + 1, boot_ms)
+
+        return unit
+
+    def _insert(self, tx: Tx, case: Case, draft: Record, generation: int, boot_ms: int) -> Claim:
+        identity, run = case.identity, None if case.frame is None else case.frame.run
+        call = Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=identity.key, scope=identity.scope,
+                    arguments=msgspec.Raw(case.arguments), generation=generation)  # fmt: skip
+        claim = insert_record(tx, replace(draft, body=ledger.encode_call(call)))
+        effect = ledger.insert(tx, identity, generation, self.session.id, run, claim, boot_ms)
+        row = Row(effect, identity.digest, generation, State.CLAIMED, 1, self.session.id, run, identity.fingerprint,
+                  claim, claim, boot_ms)  # fmt: skip
+        return Claim(row, is_ours=True)
+
+    def _admit(self, tx: Tx, case: Case) -> Pass | Wait | Refuse:
+        request = case.gate_request()
+        passed: list[Gate] = []
+        for gate in self.gates:
+            answer = gate.admit(tx, request)
+            if not isinstance(answer, Pass):
+                for earlier in reversed(passed):
+                    earlier.release(tx, request)
+                return answer
+            passed.append(gate)
+        return Pass()
+
+    def spawn(self, work: Any) -> None:
+        """Keep a task alive until it ends: a sync tool that timed out, a late answer."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Wait for what `spawn` still runs."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the ledger answered: the row, and whether we may act on it."""
+
+    row: Row
+    is_ours: bool
+
+
+def _nobody_waits(_row: Row) -> None:
+    """Outside runs nothing is parked."""
+
+
+def _note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
+    """Tell the run what its step came to; outside a run there is nobody to tell."""
+    if case.step is not None:
+        insert_record(tx, replace(draft, kind=kind, head=head))
+
+
+def _own_row(connection: apsw.Connection, case: Case) -> Row | None:
+    """Return the row that an earlier attempt of this very step claimed."""
+    if case.step is None or case.step.opened is None or case.step.opened.body is None:
+        return None
+    generation = ledger.decode_call(case.step.opened.body).generation
+    return ledger.find(connection, case.identity.digest, generation)
+
+
+def _own(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
+    if ledger.is_open(row):
+        return Claim(row, is_ours=False)
+    kind = Kind.NOT_DONE if row.state is State.NOT_DONE else Kind.DONE
+    record = load_record(tx.connection, row.record)
+    head = Head(name=case.spec.name, record=row.record, effect=row.id, reason=record.head.reason)
+    _note(tx, case, draft, kind, head)
+    return told(case, kind, record, head)
+
+
+def _taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
+    """The key is taken: say by what. Nothing is sent."""
+    if row.fingerprint != case.identity.fingerprint:
+        first = call_of(tx.connection, row)
+        detail = {"recorded": msgspec.json.decode(first.arguments), "asked": case.request}
+        reason = f"key {case.identity.key!r} was used with other values: {_difference(detail)}"
+        _note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
+        return Outcome("conflict", reason=reason, effect=row.id, detail=detail)
+    if row.state is not State.DONE:
+        return Claim(row, is_ours=False)
+    head = Head(name=case.spec.name, record=row.record, effect=row.id)
+    _note(tx, case, draft, Kind.REPEATED, head)
+    return told(case, Kind.REPEATED, load_record(tx.connection, row.record), head)
+
+
+def call_of(connection: apsw.Connection, row: Row) -> Call:
+    """Return what was called under a row."""
+    body = load_record(connection, row.claim).body
+    if body is None:
+        raise SurefootError(f"effect {row.id}: its claim has no body", hint="surefoot doctor")
+    return ledger.decode_call(body)
+
+
+def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
+    """Return a recorded outcome as the caller learns it."""
+    effect = case.row.id if case.row is not None else head.effect
+    match kind:
+        case Kind.DONE | Kind.READ:
+            return Outcome("done", value=_value(case, record), effect=effect)
+        case Kind.REPEATED:
+            return Outcome("repeated", value=_value(case, record), effect=effect)
+        case Kind.NOT_DONE:
+            return Outcome("not_done", reason=head.reason or record.head.reason, effect=effect)
+        case Kind.CONFLICT:
+            return Outcome("conflict", reason=head.reason, effect=effect, detail=head.detail)
+        case Kind.DENIED:
+            return Outcome("denied", reason=head.reason, effect=effect)
+        case Kind.UNKNOWN:
+            return Outcome("unknown", reason=head.reason, effect=effect)
+        case _:
+            raise SurefootError(f"record {record.id} of kind {kind.name} is no outcome of an effect")
+
+
+def _value(case: Case, record: Record) -> Any:
+    if record.head.state == "unserializable":
+        raise Unserializable(record.head.reason, hint="the effect itself is done; mend what it returns")
+    return None if record.body is None else case.spec.codec.load(record.body)
+
+
+def _difference(detail: dict[str, Any]) -> str:
+    recorded, asked = detail["recorded"], detail["asked"]
+    return ", ".join(
+        f"{name}={asked.get(name)!r} (recorded {recorded.get(name)!r})"
+        for name in asked
+        if asked.get(name) != recorded.get(name)
+    )

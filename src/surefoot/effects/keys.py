@@ -1,0 +1,110 @@
+"""Identities: which effect a call means, and whether two calls mean the same. Pure.
+
+Two identities (DESIGN, section 5): the *call* (run and step) serves crash replay; the *effect*, from a declared business
+key, serves a model that forgot, a second agent, a second run. Arguments alone are never an identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from surefoot.journal.values import canonical, canonical_bytes
+from surefoot.problem import SurefootError
+
+KEY_CHARS_MAX = 512
+"""Longest key. Keys are for people and indexes; a value that long belongs in an argument."""
+
+
+class BadEffect(SurefootError):
+    """The declaration of an effect can't mean anything: an unknown parameter, an empty key, a class that can't work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which effect this is.
+
+    Attributes:
+        scope: Where the key is unique: "app", or "run <id>" for a call without a key, or what `once_for` said.
+        name: The effect's name.
+        key: The key, readable.
+        digest: 16 bytes of scope, name and key.
+        fingerprint: 16 bytes of the arguments that must agree.
+    """
+
+    scope: str
+    name: str
+    key: str
+    digest: bytes
+    fingerprint: bytes
+
+    def idempotency_key(self, generation: int) -> str:
+        """Return what goes out to the service: the same for every attempt of one generation, opaque, 34+ characters."""
+        text = f"sf-{self.digest.hex()}"
+        return text if generation == 1 else f"{text}-{generation}"
+
+
+def identify(scope: str, name: str, key: str, matched: Mapping[str, Any]) -> Identity:
+    """Return the identity of a call."""
+    if not key or len(key) > KEY_CHARS_MAX:
+        raise BadEffect(
+            f"effect {name}: its key is {'empty' if not key else f'{len(key)} characters long'}",
+            hint=f"a key has 1 to {KEY_CHARS_MAX} characters, for example refund:A-4411",
+        )
+    return Identity(scope, name, key, digest(scope, name, key), fingerprint(matched))
+
+
+def digest(*parts: str) -> bytes:
+    """Return 16 bytes that stand for these parts; lengths are hashed too, so parts can't run into each other."""
+    return hashlib.blake2b(
+        b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts)), digest_size=16
+    ).digest()
+
+
+def fingerprint(arguments: Mapping[str, Any]) -> bytes:
+    """Return 16 bytes that are equal when the arguments mean the same."""
+    return hashlib.blake2b(canonical_bytes(arguments), digest_size=16).digest()
+
+
+class KeyTemplate:
+    """A key as declared: "refund:{order_id}", or a function of the arguments."""
+
+    def __init__(self, template: str, signature: inspect.Signature, owner: str) -> None:
+        self._template = template
+        self._owner = owner
+        self.fields = tuple(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
+        for field in self.fields:
+            root = field.replace("[", ".").split(".")[0]
+            if root not in signature.parameters:
+                raise BadEffect(
+                    f"effect {owner}: its key {template!r} names {root!r}, which is no parameter",
+                    hint=f"use one of: {', '.join(signature.parameters)}",
+                )
+            if root != field:
+                raise BadEffect(
+                    f"effect {owner}: its key {template!r} reaches into {root!r}",
+                    hint="name plain parameters only; a key must not depend on how a value is built",
+                )
+
+    def key(self, arguments: Mapping[str, Any]) -> str:
+        """Return the key of these arguments; each value in its canonical form.
+
+        Raises:
+            BadEffect: A value is empty or None: it would make different effects share a key.
+        """
+        values: dict[str, str] = {}
+        for field in self.fields:
+            value = canonical(arguments[field])
+            if value in (None, "", [], {}):
+                raise BadEffect(
+                    f"effect {self._owner}: {field}={arguments[field]!r} is empty, so the key {self._template!r} means "
+                    "nothing",
+                    hint=f"pass a {field}; an effect without it has no identity",
+                )
+            text = value if isinstance(value, str) else canonical_bytes(value).decode()
+            values[field] = text.replace("%", "%25").replace(":", "%3A") if len(self.fields) > 1 else text
+        return self._template.format_map(values)

@@ -1,0 +1,187 @@
+"""The ledger: one row per effect identity and generation, written before the act and settled once.
+
+`ledger` rows are small and of fixed size; what was called and what came of it are journal records the row points to.
+`evidence` tells, in order, all that was learned of an effect beside its first outcome: takeovers, questions, late
+answers, who resolved it and why. A row of evidence with `is_open` is a contradiction nobody has closed yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import msgspec
+
+from surefoot.effects.keys import Identity
+from surefoot.effects.states import ENDS_GENERATION, OPEN, State
+from surefoot.store import Migration, Tx
+
+MIGRATIONS = (
+    Migration(
+        "effects",
+        1,
+        "ledger and evidence",
+        """CREATE TABLE ledger (
+            id INTEGER PRIMARY KEY,
+            digest BLOB NOT NULL,
+            generation INTEGER NOT NULL,
+            state INTEGER NOT NULL,
+            token INTEGER NOT NULL,
+            holder INTEGER NOT NULL,
+            run INTEGER,
+            fingerprint BLOB NOT NULL,
+            claim INTEGER NOT NULL,
+            record INTEGER NOT NULL,
+            sent_boot_ms INTEGER NOT NULL);
+        CREATE UNIQUE INDEX ledger_identity ON ledger (digest, generation);
+        CREATE INDEX ledger_unknown ON ledger (id) WHERE state = 3;
+        CREATE TABLE evidence (
+            id INTEGER PRIMARY KEY,
+            effect INTEGER NOT NULL,
+            at_ms INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            who TEXT NOT NULL,
+            is_open INTEGER NOT NULL DEFAULT 0,
+            body BLOB);
+        CREATE INDEX evidence_effect ON evidence (effect);
+        CREATE INDEX evidence_open ON evidence (id) WHERE is_open = 1""",
+    ),
+)
+
+SENDS_MAX = 5
+"""Sends of one effect within one process, probes in between; then it is parked for later."""
+
+_SELECT = (
+    "SELECT id, digest, generation, state, token, holder, run, fingerprint, claim, record, sent_boot_ms FROM ledger"
+)
+_encode = msgspec.json.Encoder().encode
+
+
+class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The body of a claim record: everything needed to send the same bytes again.
+
+    Attributes:
+        effect: The effect's name.
+        doubt: The name of its class.
+        key: Its key.
+        scope: Where the key is unique.
+        arguments: The arguments, as JSON.
+        generation: Which generation of the key.
+    """
+
+    effect: str
+    doubt: str
+    key: str
+    scope: str
+    arguments: msgspec.Raw
+    generation: int = 1
+
+
+encode_call = _encode
+decode_call = msgspec.json.Decoder(Call).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One generation of an effect.
+
+    Attributes:
+        token: Counts its claims and takeovers; a write with an older one is refused.
+        holder: The session that may act.
+        claim: The id of the record of its first claim.
+        record: The id of its newest record: the claim, then the outcome.
+        sent_boot_ms: Boot time of the last possible send.
+    """
+
+    id: int
+    digest: bytes
+    generation: int
+    state: State
+    token: int
+    holder: int
+    run: int | None
+    fingerprint: bytes
+    claim: int
+    record: int
+    sent_boot_ms: int
+
+
+def find(connection: apsw.Connection, digest: bytes, generation: int | None = None) -> Row | None:
+    """Return one generation of an effect; the newest for None."""
+    if generation is None:
+        rows = connection.execute(f"{_SELECT} WHERE digest = ? ORDER BY generation DESC LIMIT 1", (digest,))
+    else:
+        rows = connection.execute(f"{_SELECT} WHERE digest = ? AND generation = ?", (digest, generation))
+    return _row(next(rows, None))
+
+
+def get(connection: apsw.Connection, effect: int) -> Row | None:
+    """Return a row by its id."""
+    return _row(next(connection.execute(f"{_SELECT} WHERE id = ?", (effect,)), None))
+
+
+def _row(values: tuple[Any, ...] | None) -> Row | None:
+    return None if values is None else Row(*[*values[:3], State(values[3]), *values[4:]])
+
+
+def is_free(row: Row | None) -> bool:
+    """Whether a new generation may be claimed."""
+    return row is None or row.state in ENDS_GENERATION
+
+
+def insert(tx: Tx, identity: Identity, generation: int, holder: int, run: int | None, claim: int, boot_ms: int) -> int:
+    """Write the claim of a generation that was free in this transaction; return the row's id."""
+    tx.execute(
+        "INSERT INTO ledger (digest, generation, state, token, holder, run, fingerprint, claim, record, sent_boot_ms)"
+        " VALUES (?, ?, 2, 1, ?, ?, ?, ?, ?, ?)",
+        (identity.digest, generation, holder, run, identity.fingerprint, claim, claim, boot_ms),
+    )
+    return tx.connection.last_insert_rowid()
+
+
+def settle(tx: Tx, effect: int, token: int, state: State, record: int) -> bool:
+    """Write an outcome, if the effect is still open under this token; first writer wins."""
+    tx.execute(
+        "UPDATE ledger SET state = ?, record = ? WHERE id = ? AND token = ? AND state IN (2, 3)",
+        (int(state), record, effect, token),
+    )
+    return tx.connection.changes() == 1
+
+
+def take_over(tx: Tx, row: Row, holder: int, boot_ms: int) -> bool:
+    """Claim an open effect again: the token grows, so that whoever held it can settle no more.
+
+    `boot_ms` is when it may be sent again; to ask without sending, give the row's own `sent_boot_ms`.
+    """
+    tx.execute(
+        "UPDATE ledger SET state = 2, token = token + 1, holder = ?, sent_boot_ms = ?"
+        " WHERE id = ? AND token = ? AND state IN (2, 3)",
+        (holder, boot_ms, row.id, row.token),
+    )
+    return tx.connection.changes() == 1
+
+
+def add_evidence(tx: Tx, effect: int, kind: str, who: str, body: Any = None, *, is_open: bool = False) -> None:
+    """Note what was learned."""
+    tx.execute(
+        "INSERT INTO evidence (effect, at_ms, kind, who, is_open, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (effect, tx.now_ms, kind, who, int(is_open), None if body is None else _encode(body)),
+    )
+
+
+def hold_in_doubt(tx: Tx, row: Row) -> bool:
+    """Note that an open effect is left unknown, whoever claimed it, unless it has moved since `row` was read."""
+    tx.execute("UPDATE ledger SET state = 3 WHERE id = ? AND token = ? AND state = 2", (row.id, row.token))
+    return tx.connection.changes() == 1
+
+
+def doubt(tx: Tx, effect: int, token: int) -> bool:
+    """Note that the outcome of a claim is unknown; the claim's holder may still settle it."""
+    tx.execute("UPDATE ledger SET state = 3 WHERE id = ? AND token = ? AND state IN (2, 3)", (effect, token))
+    return tx.connection.changes() == 1
+
+
+def is_open(row: Row) -> bool:
+    """Whether the effect still waits for an outcome."""
+    return row.state in OPEN

@@ -1,0 +1,78 @@
+"""What a caller learns of an effect: an outcome as a type, in words that can't be mistaken.
+
+A timeout is never presented as a failure to try again; a second answer of a service ("already refunded") is never shown
+as a failure at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from surefoot.effects.classify import NotDone
+from surefoot.problem import SurefootError
+
+Told = Literal["done", "not_done", "unknown", "repeated", "conflict", "denied"]
+
+MEANING: dict[Told, str] = {
+    "done": "This was done.",
+    "not_done": "This was NOT done. Nothing has changed.",
+    "unknown": "It is NOT KNOWN whether this was done. Do not try it again; somebody is finding out.",
+    "repeated": "This had already been done before and was NOT done again. The first outcome is given.",
+    "conflict": "This was NOT done: the same thing was asked before with different values. Both are given.",
+    "denied": "This was NOT done: it is not allowed.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call of an effect.
+
+    Attributes:
+        told: What the caller is told.
+        value: The value, for done and repeated.
+        reason: Why, for the others.
+        effect: The effect's row in the ledger; 0 when nothing was claimed.
+        detail: For a conflict, both calls; for repeated, what differs in free text.
+    """
+
+    told: Told
+    value: Any = None
+    reason: str = ""
+    effect: int = 0
+    detail: Any = None
+
+    def unwrap(self) -> Any:
+        """Return the value of an effect that is done, or raise what it is instead."""
+        if self.told in ("done", "repeated"):
+            return self.value
+        if self.told == "not_done":
+            raise NotDone(self.reason)
+        raise _ERRORS[self.told](self)
+
+
+class EffectError(SurefootError):
+    """An effect did not end as done. `outcome` has the facts."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"{MEANING[outcome.told]} {outcome.reason}".strip(), hint=_HINTS.get(outcome.told, ""))
+        self.outcome = outcome
+
+
+class OutcomeUnknown(EffectError):
+    """Nobody knows whether the effect happened. It keeps its key until evidence or a person ends the doubt."""
+
+
+class KeyConflict(EffectError):
+    """The key is taken by a call with other arguments. Nothing was done."""
+
+
+class Denied(EffectError):
+    """A gate refused. Nothing was done."""
+
+
+_ERRORS: dict[str, type[EffectError]] = {"unknown": OutcomeUnknown, "conflict": KeyConflict, "denied": Denied}
+_HINTS: dict[str, str] = {
+    "unknown": "surefoot unknowns",
+    "conflict": "use another key for another thing, or declare the differing parameter as free text with match=",
+}

@@ -1,0 +1,126 @@
+"""Claim, act, settle: how one call of an effect goes from a wish to an outcome.
+
+replayed? -> the recorded outcome
+claim     -> gates, then the ledger row, durable before anything is sent          (`guard`)
+             taken: repeated, conflict, wait for whoever acts, or doubt
+act       -> the function's code, once; what comes out is settled, first writer wins  (`attempt`)
+in doubt  -> the same key again, a question behind a fence, a person               (`resolve`)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+
+from surefoot.effects import ledger
+from surefoot.effects.attempt import act, act_in_transaction
+from surefoot.effects.doubt import Transactional
+from surefoot.effects.guard import Case, Guard, told
+from surefoot.effects.ledger import Row
+from surefoot.effects.outcome import Outcome
+from surefoot.effects.resolve import resolve
+from surefoot.effects.spec import EffectSpec
+from surefoot.effects.states import State
+from surefoot.journal import Record, Step, current_frame, load_record
+from surefoot.leases import LeaseLost, Life
+from surefoot.store import StoreError, new_id
+
+WAIT_S = 60.0
+"""How long a caller waits for another that acts under the same key; then it is told that the outcome is unknown."""
+
+POLL_S = 0.02
+"""First pause between two looks at a row that another process holds; doubles up to 0.5 s."""
+
+
+async def perform(guard: Guard, spec: EffectSpec, bound: inspect.BoundArguments, key: str | None) -> Outcome:
+    """Perform one call and return what became of it.
+
+    Args:
+        guard: Where to claim.
+        spec: The effect.
+        bound: Its arguments, defaults applied.
+        key: The caller's distinction between steps of one name in a run; None to count.
+    """
+    frame = current_frame.get()
+    request = spec.request(bound)
+    arguments = spec.encode(request)
+    step = None if frame is None else frame.open_step(spec.name, key)
+    run_id = None if frame is None else frame.run_id
+    identity = spec.identity(bound, request, run_id, new_id() if step is None else step.key)
+    case = Case(spec, bound, request, arguments, identity, frame, step)
+    if step is None:
+        return await _act_once(guard, case)
+    try:
+        _check_recorded(case, step)
+        if step.ended is not None:
+            return await _replay(guard, case, step.ended)
+        return await _act_once(guard, case)
+    except (LeaseLost, StoreError) as error:
+        raise step.stop(error) from error
+    finally:
+        step.close()
+
+
+async def _act_once(guard: Guard, case: Case) -> Outcome:
+    if isinstance(case.spec.in_doubt, Transactional):
+        return await act_in_transaction(guard, case)
+    return await _claim_and_act(guard, case)
+
+
+def _check_recorded(case: Case, step: Step) -> None:
+    recorded = step.opened
+    if recorded is None or recorded.body is None:
+        return
+    call = ledger.decode_call(recorded.body)
+    if bytes(call.arguments) != case.arguments or call.effect != case.spec.name:
+        step.raise_divergence(
+            f"{case.spec.name}({case.arguments.decode()})", f"{call.effect}({bytes(call.arguments).decode()})"
+        )
+
+
+async def _replay(guard: Guard, case: Case, ended: Record) -> Outcome:
+    if ended.head.record and ended.body is None:
+        pointed = await guard.store.read(lambda connection: load_record(connection, ended.head.record))
+        return told(case, ended.kind, pointed, ended.head)
+    return told(case, ended.kind, ended, ended.head)
+
+
+async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
+    pause_s, waited_s = POLL_S, 0.0
+    while True:
+        found = await guard.claim(case)
+        if isinstance(found, Outcome):
+            return found
+        case.row = found.row
+        if found.is_ours:
+            case.sends += 1
+            outcome = await act(guard, case)
+            return outcome if outcome is not None else await resolve(guard, case)
+        if _is_in_doubt(guard, found.row):
+            return await resolve(guard, case)
+        if waited_s >= WAIT_S:
+            reason = f"another caller still acts after {WAIT_S:.0f} s"
+            return Outcome("unknown", reason=reason, effect=found.row.id)
+        waited_s += await _wait_for_actor(guard, found.row, pause_s)
+        pause_s = min(0.5, pause_s * 2)
+
+
+def _is_in_doubt(guard: Guard, row: Row) -> bool:
+    """Whether nobody acts on an open row any more: it was left unknown, or its holder is gone or stopped."""
+    if row.id in guard.acting:
+        return False
+    if row.state is State.UNKNOWN or row.holder == guard.session.id:
+        return True
+    holder = guard.store.read_now(lambda connection: guard.sessions.holder(connection, row.holder))
+    return holder.life is not Life.ALIVE
+
+
+async def _wait_for_actor(guard: Guard, row: Row, pause_s: float) -> float:
+    started_s = guard.store.clock.monotonic_s()
+    acting = guard.acting.get(row.id)
+    try:
+        async with asyncio.timeout(WAIT_S):
+            await (asyncio.sleep(pause_s) if acting is None else acting.done.wait())
+    except TimeoutError:
+        pass
+    return guard.store.clock.monotonic_s() - started_s

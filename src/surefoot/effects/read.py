@@ -1,0 +1,48 @@
+"""Reads: run when asked, recorded once, never claimed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+from surefoot.effects.classify import describe
+from surefoot.effects.outcome import Outcome
+from surefoot.effects.spec import EffectSpec
+from surefoot.journal import Kind, Step, current_frame
+from surefoot.journal.records import Head
+
+
+async def perform_read(spec: EffectSpec, bound: inspect.BoundArguments, key: str | None) -> Outcome:
+    """Run a read, or return what was recorded of it; in a run, an error is recorded like an answer."""
+    frame = current_frame.get()
+    if frame is None:
+        return Outcome("done", value=await _call(spec, bound))
+    arguments = spec.encode(spec.request(bound)).decode()
+    step = frame.open_step(spec.name, key)
+    recorded = step.ended
+    if recorded is not None:
+        if recorded.head.detail != arguments:
+            step.raise_divergence(f"{spec.name}({arguments})", f"{spec.name}({recorded.head.detail})")
+        if recorded.kind is Kind.NOT_DONE:
+            return Outcome("not_done", reason=recorded.head.reason)
+        return Outcome("done", value=None if recorded.body is None else spec.codec.load(recorded.body))
+    try:
+        body, copy = spec.codec.dump(await _call(spec, bound))
+    except Exception as error:
+        reason = describe(error)
+        _record(step, Kind.NOT_DONE, Head(name=spec.name, reason=reason, detail=arguments), None)
+        return Outcome("not_done", reason=reason)
+    _record(step, Kind.READ, Head(detail=arguments), body)
+    return Outcome("done", value=copy)
+
+
+async def _call(spec: EffectSpec, bound: inspect.BoundArguments) -> Any:
+    async with asyncio.timeout(spec.timeout_s):
+        return await spec.call(bound)
+
+
+def _record(step: Step, kind: Kind, head: Head, body: bytes | None) -> None:
+    record = step.draft(kind, head=head, body=body)
+    step.append(lambda tx: step.write(tx, record), "read", len(body or b""))
+    step.end(record)

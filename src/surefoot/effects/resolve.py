@@ -1,0 +1,256 @@
+"""Ending a doubt: by the same key again, by a question behind a fence, by reading back, or by a person.
+
+Entered with a row whose outcome nobody knows: this process's own act gave no answer, or another's claim was left behind.
+What holds: every move is durable before it is made, and takes the claim over (its token grows), so recovery may itself be
+killed anywhere; nothing is ever sent again on a guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from dataclasses import replace
+from typing import Any
+
+from surefoot.effects import ledger
+from surefoot.effects.attempt import Finding, _describe, _row, act, settle
+from surefoot.effects.classify import describe
+from surefoot.effects.current import _current
+from surefoot.effects.doubt import (
+    Answer,
+    AskService,
+    CannotTell,
+    Facts,
+    Landed,
+    NotLanded,
+    Overwrite,
+    Park,
+    Probe,
+    ReadItBack,
+    SendAgain,
+    backoff_ms,
+    next_move,
+)
+from surefoot.effects.guard import Case, Guard, told
+from surefoot.effects.ledger import Row
+from surefoot.effects.outcome import Outcome
+from surefoot.effects.states import State
+from surefoot.journal import Kind, load_record
+from surefoot.journal.records import Head
+from surefoot.leases import LeaseLost
+from surefoot.store import Tx
+
+SLEEP_MAX_MS = 2_000
+"""Longest pause taken in place; a run that must wait longer is parked and woken, so that it holds no worker."""
+
+ASK_TIMEOUT_S = 30.0
+"""Longest time one question to a probe or a read-back may take."""
+
+
+async def resolve(guard: Guard, case: Case) -> Outcome:
+    """Find out what became of the effect in `case.row`, or park it; return the outcome."""
+    acting = guard.acting.get(_row(case).id)
+    if acting is not None and acting.is_in_thread:
+        return await _leave(guard, case, Park("it still runs in a thread"))
+    if case.doubted_boot_ms is None:
+        case.doubted_boot_ms = guard.store.clock.boot_ms()
+    while True:
+        move = next_move(case.spec.in_doubt, await _facts(guard, case))
+        match move:
+            case SendAgain(after_ms):
+                outcome = await _send_again(guard, case, after_ms)
+            case AskService(after_ms):
+                outcome = await _ask(guard, case, after_ms)
+            case ReadItBack():
+                outcome = await _read_back(guard, case)
+            case Park():
+                return await _leave(guard, case, move)
+        if outcome is not None:
+            return outcome
+
+
+async def _facts(guard: Guard, case: Case) -> Facts:
+    row, clock = _row(case), guard.store.clock
+    first_ms, is_same_boot = await guard.store.read(lambda connection: _history(connection, row, clock.boot_id()))
+    case.is_same_boot = is_same_boot
+    now_boot_ms = clock.boot_ms()
+    return Facts(
+        first_sent_ms=first_ms,
+        first_sent_boot_ms=None,
+        last_sent_boot_ms=row.sent_boot_ms if is_same_boot else None,
+        doubted_ms=now_boot_ms - (now_boot_ms if case.doubted_boot_ms is None else case.doubted_boot_ms),
+        now_ms=clock.wall_ms(),
+        now_boot_ms=now_boot_ms,
+        sends=case.sends,
+        asks=case.asks,
+        is_precondition_failed=case.is_precondition_failed,
+    )
+
+
+def _history(connection: Any, row: Row, boot_id: str) -> tuple[int, bool]:
+    """Return when the effect was first claimed, and whether its last holder lived in this boot of the machine."""
+    first_ms = load_record(connection, row.claim).at_ms
+    session = next(connection.execute("SELECT boot_id FROM sessions WHERE id = ?", (row.holder,)), None)
+    return first_ms, session is not None and session[0] == boot_id
+
+
+async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
+    if after_ms > SLEEP_MAX_MS and case.step is not None:
+        await case.step.park(
+            f"doubt: effect {case.identity.key} waits for its fence", guard.store.clock.wall_ms() + after_ms
+        )
+    if after_ms > 0:
+        await asyncio.sleep(after_ms / 1_000)
+
+
+async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> Outcome | None:
+    """Make the claim ours under a new token, durably. An outcome means that somebody has settled it meanwhile."""
+    row = _row(case)
+    # After a reboot the time of the last send is unknown: the fence starts afresh from here.
+    is_sent_known = case.is_same_boot and not is_sending
+    boot_ms = row.sent_boot_ms if is_sent_known else guard.store.clock.boot_ms()
+
+    def unit(tx: Tx) -> Row | None:
+        if case.step is not None and not case.step.is_held(tx):
+            raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
+        now = ledger.get(tx.connection, row.id)
+        if now is None or now.token != row.token or not ledger.take_over(tx, now, guard.session.id, boot_ms):
+            return None
+        ledger.add_evidence(tx, row.id, kind, guard.session.name, {"token": row.token + 1})
+        return replace(now, token=now.token + 1, state=State.CLAIMED, holder=guard.session.id, sent_boot_ms=boot_ms)
+
+    ours = await guard.store.commit(unit, label=kind)
+    if ours is not None:
+        case.row = ours
+        return None
+    return await _reload(guard, case)
+
+
+async def _reload(guard: Guard, case: Case) -> Outcome | None:
+    """Look at the row again: another caller, evidence or a person has moved it."""
+    row = _row(case)
+    now = await guard.store.read(lambda connection: ledger.get(connection, row.id))
+    if now is None or ledger.is_open(now):
+        case.row = now or row
+        return None
+    record = await guard.store.read(lambda connection: load_record(connection, now.record))
+    kind = Kind.NOT_DONE if now.state is State.NOT_DONE else Kind.DONE
+    head = Head(name=case.spec.name, record=now.record, effect=now.id, reason=record.head.reason)
+    await _tell_run(guard, case, kind, head)
+    return told(case, kind, record, head)
+
+
+async def _tell_run(guard: Guard, case: Case, kind: Kind, head: Head) -> None:
+    if case.step is None:
+        return
+    step, record = case.step, case.step.draft(kind, head=head)
+    await guard.store.commit(lambda tx: step.write(tx, record), label="told")
+    step.end(record)
+
+
+async def _send_again(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
+    await _pause(guard, case, after_ms)
+    settled = await _take_over(guard, case, "resend", is_sending=True)
+    if settled is not None:
+        return settled
+    case.sends += 1
+    case.is_resent = True
+    return await act(guard, case)
+
+
+async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
+    """Ask the probe, behind the fence: after it, no earlier request of ours can land."""
+    in_doubt = case.spec.in_doubt
+    assert isinstance(in_doubt, Probe)
+    await _pause(guard, case, after_ms)
+    settled = await _take_over(guard, case, "probe", is_sending=False)
+    if settled is not None:
+        return settled
+    case.asks += 1
+    row = _row(case)
+    answer = await _answer_of(guard, case, row, in_doubt)
+    match answer:
+        case Landed(value):
+            return await settle(guard, case, row, _landed(case, value))
+        case NotLanded(reason):
+            return await _send_after_probe(guard, case, reason)
+        case CannotTell(reason):
+            await _note(guard, row, "probe could not tell", reason)
+            return None
+
+
+async def _answer_of(guard: Guard, case: Case, row: Row, in_doubt: Probe) -> Answer:
+    token = _current.set(_describe(guard, case, row))
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            answer = in_doubt.ask(**case.spec.known(in_doubt.ask, case.bound))
+            if inspect.isawaitable(answer):
+                answer = await answer
+    except Exception as error:
+        return CannotTell(describe(error))
+    finally:
+        _current.reset(token)
+    if not isinstance(answer, Landed | NotLanded | CannotTell):
+        return CannotTell(f"the probe returned {type(answer).__name__}, not sf.Landed, sf.NotLanded or sf.CannotTell")
+    return answer
+
+
+def _landed(case: Case, value: Any) -> Finding:
+    body, copy = case.spec.codec.dump(value)
+    return Finding(State.DONE, body=body, value=copy)
+
+
+async def _send_after_probe(guard: Guard, case: Case, reason: str) -> Outcome | None:
+    await _note(guard, _row(case), "probe: not landed", reason)
+    if case.sends >= ledger.SENDS_MAX:
+        return await _leave(guard, case, Park(f"no answer after {case.sends} sends", 60_000))
+    return await _send_again(guard, case, backoff_ms(case.sends))
+
+
+async def _read_back(guard: Guard, case: Case) -> Outcome | None:
+    in_doubt = case.spec.in_doubt
+    assert isinstance(in_doubt, Overwrite) and in_doubt.read_back is not None
+    settled = await _take_over(guard, case, "read back", is_sending=False)
+    if settled is not None:
+        return settled
+    row = _row(case)
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            is_equal = in_doubt.read_back(**case.spec.known(in_doubt.read_back, case.bound))
+            if inspect.isawaitable(is_equal):
+                is_equal = await is_equal
+    except Exception as error:
+        return await _leave(guard, case, Park(f"reading back failed: {describe(error)}", 60_000))
+    if is_equal is not True:
+        return await _leave(guard, case, Park("read back: the service holds something else than we set"))
+    return await settle(guard, case, row, Finding(State.DONE, body=b"null", reason="read back: equal to what we set"))
+
+
+async def _note(guard: Guard, row: Row, kind: str, reason: str) -> None:
+    await guard.store.commit(lambda tx: ledger.add_evidence(tx, row.id, kind, guard.session.name, reason), label="note")
+
+
+async def _leave(guard: Guard, case: Case, park: Park) -> Outcome:
+    """Nothing more can be found out now: keep it unknown, tell whoever must know, and suspend the run."""
+    row = _row(case)
+    is_model_told = case.spec.when_unknown == "tell_model" and case.step is not None
+    draft = (
+        case.step.draft(Kind.UNKNOWN, head=Head(reason=park.reason, effect=row.id))
+        if case.step and is_model_told
+        else None
+    )
+
+    def unit(tx: Tx) -> None:
+        acting = guard.acting.get(row.id)
+        if acting is None and ledger.hold_in_doubt(tx, row):
+            ledger.add_evidence(tx, row.id, "left to others", guard.session.name, park.reason)
+        if draft is not None and case.step is not None:
+            case.step.write(tx, draft)
+
+    await guard.store.commit(unit, label="doubt")
+    if case.step is None or draft is not None:
+        if case.step is not None and draft is not None:
+            case.step.end(draft)
+        return Outcome("unknown", reason=park.reason, effect=row.id)
+    wake_at_ms = None if park.retry_after_ms is None else guard.store.clock.wall_ms() + park.retry_after_ms
+    return await case.step.park(f"doubt: effect {case.identity.key}: {park.reason}", wake_at_ms)

@@ -1,0 +1,167 @@
+"""What a decorated function declares: its name, key, class of doubt, and how its arguments become data."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from surefoot.effects.doubt import AskPerson, InDoubt, Read, Transactional
+from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, identify
+from surefoot.journal.values import Unserializable, ValueCodec, canonical, canonical_bytes, codec_of
+
+_decode = msgspec.json.decode
+
+
+class EffectSpec:
+    """One declared effect. Built once, by the decorator; see `surefoot.effect` for the meaning of the arguments."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        match: tuple[str, ...] | None = None,
+        in_doubt: InDoubt | None = None,
+        once_for: str = "app",
+        occurrence: str | None = None,
+        refused_on: tuple[type[BaseException], ...] = (),
+        timeout_s: float | None = None,
+        when_unknown: str = "park",
+        compensate: Callable[..., Any] | None = None,
+        free_text: tuple[str, ...] = (),
+    ) -> None:
+        self.function = function
+        self.name = name or function.__name__
+        self.in_doubt: InDoubt = in_doubt if in_doubt is not None else AskPerson()
+        self.refused_on = refused_on
+        self.timeout_s = timeout_s
+        self.when_unknown = when_unknown
+        self.compensate = compensate
+        self.occurrence = occurrence
+        self.once_for = once_for
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_read = isinstance(self.in_doubt, Read)
+        self.signature = inspect.signature(function)
+        hints = _hints(function)
+        self.codec = codec_of(hints.get("return", object), self.name)
+        self._skipped = frozenset(_context_parameters(self.signature, hints))
+        self._parameters = tuple(parameter for parameter in self.signature.parameters if parameter not in self._skipped)
+        self._codecs = {
+            parameter: codec_of(hints.get(parameter, object), f"{self.name}({parameter})")
+            for parameter in self._parameters
+        }
+        self.template = None if key is None else KeyTemplate(key, self.signature, self.name)
+        self._matched = self._matched_parameters(match, free_text)
+        self._check()
+
+    def _matched_parameters(self, match: tuple[str, ...] | None, free_text: tuple[str, ...]) -> tuple[str, ...]:
+        for name in (*(match or ()), *free_text, *((self.occurrence,) if self.occurrence else ())):
+            if name not in self.signature.parameters:
+                raise BadEffect(
+                    f"effect {self.name}: {name!r} is no parameter of it",
+                    hint=f"use some of: {', '.join(self.signature.parameters)}",
+                )
+        if match is not None:
+            return match
+        return tuple(name for name in self._parameters if name not in free_text)
+
+    def _check(self) -> None:
+        if self.when_unknown not in ("park", "tell_model"):
+            raise BadEffect(
+                f"effect {self.name}: when_unknown={self.when_unknown!r}", hint='use "park" (default) or "tell_model"'
+            )
+        if self.once_for not in ("app", "run"):
+            raise BadEffect(f"effect {self.name}: once_for={self.once_for!r}", hint='use "app" (default) or "run"')
+        if isinstance(self.in_doubt, Transactional) and self.is_async:
+            raise BadEffect(
+                f"effect {self.name}: a Transactional effect runs inside the commit and can't be async",
+                hint="make it `def` and write through sf.current_effect().transaction",
+            )
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """Return the call's arguments with defaults filled in; raises TypeError as the function itself would."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound
+
+    def request(self, bound: inspect.BoundArguments) -> dict[str, Any]:
+        """Return the arguments as canonical JSON data; those that carry a framework's context are left out.
+
+        Raises:
+            Unserializable: One has no JSON form.
+        """
+        return {name: canonical(bound.arguments[name]) for name in self._parameters}
+
+    def encode(self, request: Mapping[str, Any]) -> bytes:
+        """Return the request's bytes, equal for equal requests."""
+        return canonical_bytes(request)
+
+    def matched(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part of the request that must agree for one key."""
+        return {name: request[name] for name in self._matched}
+
+    def identity(
+        self, bound: inspect.BoundArguments, request: Mapping[str, Any], run_id: str | None, step: str
+    ) -> Identity:
+        """Return which effect the call means: by its key, or, without one, by its place in the run."""
+        if self.template is None:
+            scope, key = (f"run {run_id}", step) if run_id is not None else ("app", step)
+        else:
+            key = self.template.key(bound.arguments)
+            if self.occurrence is not None:
+                key = f"{key}@{request[self.occurrence]}"
+            scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"
+        return identify(scope, self.name, key, self.matched(request))
+
+    def rebuild(self, arguments: bytes) -> dict[str, Any]:
+        """Return recorded arguments as the function's own types, for a send by somebody else than the caller."""
+        recorded: dict[str, Any] = _decode(arguments)
+        try:
+            return {name: _load(self._codecs[name], recorded[name]) for name in self._parameters}
+        except (KeyError, ValidationError) as error:
+            raise Unserializable(
+                f"effect {self.name}: recorded arguments no longer fit its parameters ({error})",
+                hint="bring back the parameters, or resolve the effect by hand: surefoot resolve",
+            ) from error
+
+    def known(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> dict[str, Any]:
+        """Return those of the call's arguments that a probe or a compensation has parameters for."""
+        parameters = inspect.signature(function).parameters
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return {name: bound.arguments[name] for name in self._parameters}
+        return {name: bound.arguments[name] for name in self._parameters if name in parameters}
+
+    async def call(self, bound: inspect.BoundArguments) -> Any:
+        """Run the function; a synchronous one in a thread."""
+        if self.is_async:
+            return await self.function(*bound.args, **bound.kwargs)
+        return await asyncio.to_thread(self.function, *bound.args, **bound.kwargs)
+
+
+def _load(codec: ValueCodec, value: Any) -> Any:
+    return value if codec.is_plain else codec.load(canonical_bytes(value))
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # a name only known to type checkers: treat as not annotated
+        return {}
+
+
+def _context_parameters(signature: inspect.Signature, hints: Mapping[str, Any]) -> list[str]:
+    """Return parameters that carry a framework's context (Pydantic AI's RunContext): not part of the request."""
+    return [
+        name
+        for name in signature.parameters
+        if getattr(typing.get_origin(hints.get(name)) or hints.get(name), "__name__", "") == "RunContext"
+    ]

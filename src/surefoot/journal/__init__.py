@@ -1,0 +1,25 @@
+"""The journal: the append-only records of runs, and how values become bytes and come back."""
+
+from surefoot.journal.frame import Frame, Place, Step, current_frame
+from surefoot.journal.records import Kind, Record
+from surefoot.journal.tables import MIGRATIONS, insert_record, load_record, load_records
+from surefoot.journal.values import Undecodable, Unserializable, Value, ValueCodec, ValueTooLarge, codec_of
+
+__all__ = [
+    "MIGRATIONS",
+    "Frame",
+    "Kind",
+    "Place",
+    "Record",
+    "Step",
+    "Undecodable",
+    "Unserializable",
+    "Value",
+    "ValueCodec",
+    "ValueTooLarge",
+    "codec_of",
+    "current_frame",
+    "insert_record",
+    "load_record",
+    "load_records",
+]

@@ -1,0 +1,102 @@
+"""What the rooms below `runs` see of a run in progress: a place to take the next step, and to record it.
+
+`effects` works without `runs`; inside a run it finds the run's `Frame` in a context variable and journals through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import NoReturn, Protocol
+
+from surefoot.journal.records import Head, Kind, Record
+from surefoot.journal.values import Value
+from surefoot.store.writer import Tx
+
+
+class Step(Protocol):
+    """One step of a run: its identity, what the journal already holds of it, and how to add to that.
+
+    Attributes:
+        key: The step's identity in the run: path, name, occurrence.
+        opened: The recorded beginning (a claim), or None.
+        ended: The recorded outcome, or None.
+    """
+
+    key: str
+    opened: Record | None
+    ended: Record | None
+
+    def draft(self, kind: Kind, *, head: Head = ..., body: Value | None = None) -> Record:
+        """Return the next record of this step, numbered; it must be written in the order it was drafted."""
+
+    def write(self, tx: Tx, record: Record) -> int:
+        """Write a drafted record, if this process still holds the run; return its row.
+
+        Raises:
+            LeaseLost: It doesn't. Nothing was written.
+        """
+
+    def is_held(self, tx: Tx) -> bool:
+        """Whether this process still holds the run, checked in the transaction that relies on it."""
+
+    def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
+        """Record in order without waiting; a refusal stops the run."""
+
+    def end(self, record: Record) -> None:
+        """Note that the step has its outcome: the task has now seen it."""
+
+    def close(self) -> None:
+        """Note that nobody works on the step any more, whether it ended or not."""
+
+    def stop(self, error: BaseException) -> BaseException:
+        """Stop the run, which can't record any more; return what unwinds its code."""
+
+    def raise_divergence(self, asked: str, recorded: str) -> NoReturn:
+        """Stop the run: this step was recorded differently."""
+
+    async def park(self, reason: str, wake_at_ms: int | None) -> NoReturn:
+        """Suspend the run until it is woken: by a person, by evidence, or at `wake_at_ms`."""
+
+
+class Place(Protocol):
+    """Where a step is asked for by a decision of a model.
+
+    Attributes:
+        decision: The number of the record of the decision that asked.
+        seen: The numbers of the records that decision had in front of it.
+    """
+
+    decision: int
+    seen: frozenset[int]
+
+
+class Frame(Protocol):
+    """A run in progress.
+
+    Attributes:
+        run: The run's row.
+        run_id: Its business id.
+    """
+
+    run: int
+    run_id: str
+
+    @property
+    def place(self) -> Place | None:
+        """The decision that asks, when the step is a tool call of a model."""
+
+    def open_step(self, name: str, key: str | None) -> Step:
+        """Return the next step of the asking task.
+
+        Args:
+            name: The step's name.
+            key: The caller's own distinction between steps of one name, or None to count.
+
+        Raises:
+            AmbiguousStep: Two tasks ask for the same name under one parent and gave no key.
+            Divergence: The journal has another step at this place.
+        """
+
+
+current_frame: ContextVar[Frame | None] = ContextVar("surefoot_frame", default=None)

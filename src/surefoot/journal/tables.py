@@ -1,0 +1,87 @@
+"""The journal's tables and SQL.
+
+`journal` is an append-only rowid table: rows of many runs interleave in commit order, which is what makes a batch cheap;
+`journal_run` finds one run's rows. Values above `BLOB_ABOVE` lie in `blobs`, so that listing a run doesn't read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import apsw
+
+from surefoot.journal.records import Kind, Record, decode_head, encode_head
+from surefoot.store.migrations import Migration
+from surefoot.store.writer import Tx
+
+BLOB_ABOVE = 64 * 1024
+"""Bytes from which a value is kept beside its record. SQLite reads smaller rows as fast as rows without them."""
+
+MIGRATIONS = (
+    Migration(
+        "journal",
+        1,
+        "journal and blobs",
+        """CREATE TABLE journal (
+            id INTEGER PRIMARY KEY,
+            run INTEGER,
+            seq INTEGER NOT NULL,
+            kind INTEGER NOT NULL,
+            step TEXT NOT NULL,
+            after INTEGER NOT NULL,
+            at_ms INTEGER NOT NULL,
+            head BLOB,
+            body BLOB,
+            blob INTEGER);
+        CREATE INDEX journal_run ON journal (run, seq) WHERE run IS NOT NULL;
+        CREATE TABLE blobs (id INTEGER PRIMARY KEY, run INTEGER, body BLOB NOT NULL)""",
+    ),
+)
+
+_INSERT = (
+    "INSERT INTO journal (run, seq, kind, step, after, at_ms, head, body, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_COLUMNS = "SELECT j.run, seq, kind, step, after, head, coalesce(j.body, b.body), j.id, at_ms FROM journal j"
+_JOIN = " LEFT JOIN blobs b ON b.id = j.blob"
+
+
+def insert_record(tx: Tx, record: Record) -> int:
+    """Write a record and return its row id. The caller has checked, in this transaction, that it may."""
+    body, blob = record.body, None
+    if body is not None and len(body) > BLOB_ABOVE:
+        tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
+        body, blob = None, tx.connection.last_insert_rowid()
+    tx.execute(
+        _INSERT,
+        (record.run, record.seq, int(record.kind), record.step, record.after, tx.now_ms, encode_head(record.head), body,
+         blob),
+    )  # fmt: skip
+    return tx.connection.last_insert_rowid()
+
+
+def load_record(connection: apsw.Connection, record_id: int) -> Record:
+    """Return one record by its row."""
+    return _record(next(connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.id = ?", (record_id,))))
+
+
+def load_records(connection: apsw.Connection, run: int) -> list[Record]:
+    """Return a run's records in order."""
+    return [_record(row) for row in connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.run = ? ORDER BY seq", (run,))]
+
+
+def load_records_of(connection: apsw.Connection, runs: Sequence[int]) -> dict[int, list[Record]]:
+    """Return the records of many runs, each in order, by one query."""
+    found: dict[int, list[Record]] = {run: [] for run in runs}
+    marks = ",".join(str(int(run)) for run in runs)
+    for record in _records(connection, f"{_COLUMNS}{_JOIN} WHERE j.run IN ({marks}) ORDER BY j.run, seq"):
+        found[record.run or 0].append(record)
+    return found
+
+
+def _records(connection: apsw.Connection, sql: str) -> Iterator[Record]:
+    return (_record(row) for row in connection.execute(sql))
+
+
+def _record(row: tuple[object, ...]) -> Record:
+    run, seq, kind, step, after, head, body, row_id, at_ms = row
+    return Record(run, seq, Kind(kind), step, after, decode_head(head), body, row_id, at_ms)  # type: ignore[arg-type]

@@ -1,0 +1,202 @@
+"""How a user's value becomes bytes in the journal and comes back the same.
+
+What holds: a value is proven loadable before it is called recorded, and the code that made it gets the loaded copy, so
+the first execution sees what every replay will see. JSON values need no annotation; everything else is written and read
+through the declared type (pydantic). No pickle: bytes from the journal are data, never code.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any, TypeAlias
+
+import msgspec
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from surefoot.problem import SurefootError
+
+Value: TypeAlias = bytes
+"""A user's value as JSON, UTF-8."""
+
+VALUE_BYTES_MAX = 16 * 1024 * 1024
+"""Largest single value. A whole run must stay loadable in memory on a small worker; larger things belong in a file
+store, with their address in the journal."""
+
+_encode = msgspec.json.Encoder(order=None).encode
+_decode = msgspec.json.Decoder(strict=True).decode
+_PLAIN = (object, Any, None, type(None), dict, list, str, int, float, bool)
+
+
+class Unserializable(SurefootError):
+    """A value can't be kept in the journal, or would come back different. Nothing was recorded of it."""
+
+
+class Undecodable(SurefootError):
+    """A recorded value no longer fits the declared type: code and journal disagree. Terminal for this code version."""
+
+
+class ValueTooLarge(SurefootError):
+    """A value is above `VALUE_BYTES_MAX`."""
+
+
+class ValueCodec:
+    """Writes and reads values of one declared type."""
+
+    def __init__(self, declared: Any, owner: str) -> None:
+        self._declared = declared
+        self._owner = owner
+        self._adapter: TypeAdapter[Any] | None = None
+        self.is_plain = declared in _PLAIN if _is_hashable(declared) else False
+
+    def _typed(self) -> TypeAdapter[Any]:
+        if self._adapter is None:
+            try:
+                self._adapter = TypeAdapter(self._declared)
+            except Exception as error:  # pydantic raises many kinds for a type it can't handle
+                raise Unserializable(
+                    f"{self._owner}: its declared type {self._declared!r} can't be written as JSON ({error})",
+                    hint="declare a pydantic model, a dataclass or a JSON type",
+                ) from error
+        return self._adapter
+
+    def dump(self, value: Any) -> tuple[Value, Any]:
+        """Return the bytes, and the value as it will be read back.
+
+        Raises:
+            Unserializable: It has no JSON form, or its JSON form reads back as something else.
+            ValueTooLarge: It is larger than `VALUE_BYTES_MAX`.
+        """
+        data, copy = self._dump_plain(value) if self.is_plain else self._dump_typed(value)
+        if len(data) > VALUE_BYTES_MAX:
+            raise ValueTooLarge(
+                f"{self._owner}: a value of {len(data):,} bytes; the limit is {VALUE_BYTES_MAX:,}",
+                hint="keep it in a file or an object store and return its address",
+            )
+        return data, copy
+
+    def _dump_plain(self, value: Any) -> tuple[Value, Any]:
+        try:
+            data = _encode(value)
+            copy = _decode(data)
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            raise self._refusal(value, str(error)) from error
+        if copy != value or type(copy) is not type(value):
+            raise self._refusal(value, f"it would be read back as {type(copy).__name__} {_short(copy)}")
+        return data, copy
+
+    def _dump_typed(self, value: Any) -> tuple[Value, Any]:
+        adapter = self._typed()
+        try:
+            data = adapter.dump_json(value, warnings="error")
+            return data, adapter.validate_json(data)
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            raise self._refusal(value, str(error)) from error
+
+    def _refusal(self, value: Any, why: str) -> Unserializable:
+        path = _first_foreign(value)
+        where = f" at {path}" if path else ""
+        return Unserializable(
+            f"{self._owner}: a {type(value).__name__} can't be kept in the journal{where}: {why}",
+            hint="return JSON values, or annotate the function with the pydantic model or dataclass it returns",
+        )
+
+    def load(self, data: Value) -> Any:
+        """Return the value.
+
+        Raises:
+            Undecodable: The bytes don't fit the declared type any more.
+        """
+        try:
+            return _decode(data) if self.is_plain else self._typed().validate_json(data)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise Undecodable(
+                f"{self._owner}: the recorded value no longer fits {self._declared!r}: {error}",
+                hint="bring back the code that wrote it, or make the type accept the old form; then wake the run",
+            ) from error
+
+
+def codec_of(declared: Any, owner: str) -> ValueCodec:
+    """Return the codec of a declared type; a missing annotation means JSON values."""
+    return ValueCodec(object if declared in (typing.Any, types.NoneType, None) else declared, owner)
+
+
+def canonical(value: Any) -> Any:
+    """Return a JSON-able form in which equal values are equal: decimals without trailing zeros, sorted sets."""
+    return _canonical(value)
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """Return `canonical(value)` as bytes that are equal when the values are: keys sorted, no spaces."""
+    return _canonical_encode(_canonical(value))
+
+
+_canonical_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def _canonical(value: Any) -> Any:
+    kind = type(value)
+    if kind in (str, int, bool, type(None)):
+        return value
+    if kind is float:
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if kind is dict:
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if kind in (list, tuple):
+        return [_canonical(item) for item in value]
+    return _canonical_foreign(value)
+
+
+def _canonical_foreign(value: Any) -> Any:
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f") if value.is_finite() else str(value)
+    if isinstance(value, set | frozenset):
+        return sorted((_canonical(item) for item in value), key=_canonical_encode)
+    if hasattr(value, "model_dump"):
+        return _canonical(value.model_dump(mode="python"))
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _canonical(getattr(value, name)) for name in value.__dataclass_fields__}
+    try:
+        return to_jsonable_python(value)
+    except PydanticSerializationError as error:
+        raise Unserializable(
+            f"an argument of type {type(value).__name__} has no JSON form", hint="pass JSON values or pydantic models"
+        ) from error
+
+
+def _is_hashable(declared: Any) -> bool:
+    try:
+        hash(declared)
+    except TypeError:
+        return False
+    return True
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _first_foreign(value: Any, path: str = "$", depth: int = 0) -> str:
+    """Return the path of the first part that JSON has no equal for, or an empty string."""
+    if depth > 100:
+        return path
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f"{path} (key {_short(key)} is {type(key).__name__})"
+            found = _first_foreign(item, f"{path}.{key}", depth + 1)
+            if found:
+                return found
+        return ""
+    if type(value) is list:
+        for index, item in enumerate(value):
+            found = _first_foreign(item, f"{path}[{index}]", depth + 1)
+            if found:
+                return found
+        return ""
+    is_same = type(value) in (str, int, bool, type(None)) or (type(value) is float and value - value == 0)
+    return "" if is_same else f"{path} ({type(value).__name__})"

@@ -1,0 +1,156 @@
+"""Sessions: one lease per process, held by a kernel file lock and a row that is renewed.
+
+The file lock makes death visible at once; the row's renewal makes a stopped process lose its place after `TTL_MS`. All
+that a process holds (runs, claims) is held by its session, so renewing costs one write per process, not one per thing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from surefoot.leases.rules import TTL_MS, Life, SessionFacts, judge, may_act
+from surefoot.problem import SurefootError
+from surefoot.store import Store, StoreError, Tx, Unit, new_id
+
+_OWN_LOCKS: set[str] = set()
+"""Lock files of this process. POSIX locks never conflict within a process, and opening the file again would drop one."""
+
+os.register_at_fork(after_in_child=_OWN_LOCKS.clear)
+
+
+class LeaseLost(SurefootError):
+    """This process no longer holds what it wanted to write for; another may act already. Nothing was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A session as others see it."""
+
+    session: int
+    name: str
+    pid: int
+    life: Life
+
+
+class Session:
+    """This process's own session. Opened by `Sessions.open`."""
+
+    def __init__(self, store: Store, session: int, name: str, lock: int, lock_file: Path, facts: SessionFacts) -> None:
+        self.id = session
+        self.name = name
+        self.is_lost = False
+        self._store = store
+        self._lock = lock
+        self._lock_file = lock_file
+        self._facts = facts
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="surefoot-lease", daemon=True)
+        self._thread.start()
+
+    def may_act(self) -> bool:
+        """Whether this process may still rely on its session: checked right before something is sent."""
+        return not self.is_lost and may_act(self._facts, now_boot_ms=self._store.clock.boot_ms())
+
+    def _renew(self) -> None:
+        """Renew three times per life. Counted from before the request, so that a slow write shortens our own view."""
+        facts = self._facts
+        while not self._stop.wait(facts.ttl_ms / 3_000):
+            asked_boot_ms = self._store.clock.boot_ms()
+            try:
+                is_renewed = self._store.writer.commit_blocking(self._renewal(asked_boot_ms), label="renew")
+            except StoreError:  # the writer has stopped and told all who wait; without it we hold nothing
+                is_renewed = False
+            if not is_renewed:
+                self.is_lost = True
+                return
+            self._facts = SessionFacts(facts.boot_id, asked_boot_ms, facts.ttl_ms, is_closed=False)
+
+    def _renewal(self, asked_boot_ms: int) -> Unit[bool]:
+        def unit(tx: Tx) -> bool:
+            tx.execute(
+                "UPDATE sessions SET renewed_boot_ms = ? WHERE id = ? AND closed_at_ms IS NULL",
+                (asked_boot_ms, self.id),
+            )
+            return tx.connection.changes() == 1
+
+        return unit
+
+    def close(self) -> None:
+        """Give the session back; what it still holds may be taken over at once."""
+        self._stop.set()
+        self._thread.join()
+        os.close(self._lock)
+        _OWN_LOCKS.discard(str(self._lock_file))
+        self._lock_file.unlink(missing_ok=True)
+
+
+class Sessions:
+    """Opens our own session and judges those of others."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folder = Path(f"{store.path}-workers")
+
+    async def open(self, name: str, *, ttl_ms: int = TTL_MS) -> Session:
+        """Open a session for this process."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        lock_file = self._folder / f"{os.getpid()}-{new_id()}"
+        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _OWN_LOCKS.add(str(lock_file))
+        clock = self._store.clock
+        facts = SessionFacts(clock.boot_id(), clock.boot_ms(), ttl_ms, is_closed=False)
+
+        def unit(tx: Tx) -> int:
+            tx.execute(
+                "INSERT INTO sessions (name, pid, boot_id, lock_file, opened_at_ms, renewed_boot_ms, ttl_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (name, os.getpid(), facts.boot_id, lock_file.name, tx.now_ms, facts.renewed_boot_ms, ttl_ms),
+            )
+            return tx.connection.last_insert_rowid()
+
+        session = await self._store.commit(unit, label="session")
+        return Session(self._store, session, name, lock, lock_file, facts)
+
+    def holder(self, connection: apsw.Connection, session: int) -> Holder:
+        """Return what is known of a session's holder, asking the kernel about its lock."""
+        row = next(
+            connection.execute(
+                "SELECT name, pid, boot_id, renewed_boot_ms, ttl_ms, closed_at_ms, lock_file FROM sessions WHERE id = ?",
+                (session,),
+            ),
+            None,
+        )
+        if row is None:
+            return Holder(session, "?", 0, Life.DEAD)
+        facts = SessionFacts(row[2], row[3], row[4], is_closed=row[5] is not None)
+        clock = self._store.clock
+        life = judge(
+            facts,
+            boot_id=clock.boot_id(),
+            now_boot_ms=clock.boot_ms(),
+            is_locked=_is_locked(self._folder / row[6]),
+        )
+        return Holder(session, row[0], row[1], life)
+
+
+def _is_locked(path: Path) -> bool:
+    if str(path) in _OWN_LOCKS:
+        return True
+    try:
+        probe = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.lockf(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(probe)
+    return False

@@ -1,0 +1,39 @@
+"""The sessions table: one row per process that ever held something."""
+
+from __future__ import annotations
+
+from surefoot.store.migrations import Migration
+
+MIGRATIONS = (
+    Migration(
+        "leases",
+        1,
+        "sessions",
+        """CREATE TABLE sessions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            boot_id TEXT NOT NULL,
+            lock_file TEXT NOT NULL,
+            opened_at_ms INTEGER NOT NULL,
+            renewed_boot_ms INTEGER NOT NULL,
+            ttl_ms INTEGER NOT NULL,
+            closed_at_ms INTEGER)""",
+    ),
+    Migration(
+        "leases",
+        2,
+        "incarnation",
+        # One row: the high part of every token, raised whenever the store's past may have been lost (restore, failover).
+        """CREATE TABLE store_incarnation (one INTEGER PRIMARY KEY CHECK (one = 1), incarnation INTEGER NOT NULL);
+           INSERT INTO store_incarnation VALUES (1, 1)""",
+    ),
+)
+
+TOKEN_BITS = 40
+"""A token is incarnation << 40 | counter: 10^12 claims of one row before it could touch the high part."""
+
+
+def token_of(incarnation: int, counter: int) -> int:
+    """Return the fencing token that goes out: it grows with each claim, and across a restore."""
+    return incarnation << TOKEN_BITS | counter

@@ -1,0 +1,61 @@
+"""Runs: durable executions of async functions, their life, their steps, and the worker that executes them."""
+
+from surefoot.runs.children import child
+from surefoot.runs.durable import KindSpec, durable, kind_of, known_kinds, register
+from surefoot.runs.errors import (
+    AmbiguousStep,
+    Blocked,
+    DeadlinePassed,
+    Divergence,
+    NotInRun,
+    RunCancelled,
+    RunConflict,
+    RunFailed,
+    RunNotFound,
+    StepFailed,
+    Suspend,
+    UnknownKind,
+)
+from surefoot.runs.handle import Run, RunStatus, find, start_run
+from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.steps import branch, now, random, sleep, sleep_until, step, take_step, uuid, wait_signal
+from surefoot.runs.tables import MIGRATIONS
+from surefoot.runs.worker import Worker
+
+__all__ = [
+    "MIGRATIONS",
+    "AmbiguousStep",
+    "Blocked",
+    "DeadlinePassed",
+    "Divergence",
+    "KindSpec",
+    "NotInRun",
+    "Run",
+    "RunCancelled",
+    "RunConflict",
+    "RunFailed",
+    "RunNotFound",
+    "RunState",
+    "RunStatus",
+    "StepFailed",
+    "Suspend",
+    "UnknownKind",
+    "WaitFor",
+    "Worker",
+    "branch",
+    "child",
+    "durable",
+    "find",
+    "kind_of",
+    "known_kinds",
+    "now",
+    "random",
+    "register",
+    "sleep",
+    "sleep_until",
+    "start_run",
+    "step",
+    "take_step",
+    "uuid",
+    "wait_signal",
+]

@@ -1,0 +1,72 @@
+"""Child runs: started by a run, with a life of their own, and waited for like a timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from surefoot.journal import Kind
+from surefoot.journal.records import Head
+from surefoot.journal.tables import load_record
+from surefoot.runs import tables
+from surefoot.runs.durable import kind_of
+from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed
+from surefoot.runs.handle import Run, read_end, start_run
+from surefoot.runs.life import ENDED, WaitFor
+from surefoot.runs.live import LiveRun, LiveStep
+from surefoot.runs.steps import live_run
+
+
+async def child(function: Callable[..., Any], *args: Any, id: str | None = None, key: str | None = None) -> Any:
+    """Run another durable function as a child and return its result.
+
+    Args:
+        function: A durable function.
+        args: Its arguments.
+        id: The child's business id; None: the parent's id and the step.
+        key: The caller's distinction between children of one name in parallel tasks.
+
+    Raises:
+        StepFailed: The child failed or was cancelled.
+    """
+    run = live_run("child")
+    kind = kind_of(function)
+    taken = run.open_step(kind.name, key)
+    if taken.ended is None:
+        await _run_child(run, taken, kind.name, kind.dump_input(args, {}), id)
+    record = taken.ended
+    assert record is not None
+    if record.head.state != "completed":
+        raise StepFailed(taken.key, record.head.state, record.head.reason)
+    return kind.result.load(record.body or b"null")
+
+
+async def _run_child(run: LiveRun, taken: LiveStep, name: str, given: tuple[bytes, bytes], run_id: str | None) -> None:
+    worker = run.worker
+    child_id = taken.opened.head.run if taken.opened is not None else run_id or f"{run.run_id}/{taken.key}"
+    if taken.opened is None:
+        opened = taken.draft(Kind.CHILD, head=Head(name=name, run=child_id))
+        run.record(opened, "child")
+    handle = await start_run(
+        run.store, worker, kind_of(name), *given, run_id=child_id, deadline_ms=None, parent=run.row.id
+    )
+    try:
+        head, body = await _await_end(run, taken, handle)
+    finally:
+        taken.close()
+    record = taken.draft(Kind.CHILD_ENDED, head=head, body=body)
+    run.record(record, "child")
+    taken.end(record)
+
+
+async def _await_end(run: LiveRun, taken: LiveStep, handle: Run) -> tuple[Head, bytes | None]:
+    while True:
+        row = await run.store.read(lambda connection: tables.get_run(connection, handle._row))
+        if row.state in ENDED:
+            record = await run.store.read(lambda connection: load_record(connection, row.ended or 0))
+            try:
+                read_end(handle.id, handle.kind, record)
+            except (RunFailed, RunCancelled) as error:
+                return Head(name=handle.kind, run=handle.id, state=record.head.state, reason=error.message), None
+            return Head(name=handle.kind, run=handle.id, state="completed"), record.body
+        await run.wait(taken.key, WaitFor.CHILD, f"child {handle.id}", None)

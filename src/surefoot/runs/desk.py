@@ -1,0 +1,79 @@
+"""The desk: what people see of runs, and what they may tell them from outside the process that executes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import msgspec
+
+from surefoot.journal import Kind, Record, load_records
+from surefoot.runs import tables
+from surefoot.runs.errors import RunNotFound
+from surefoot.runs.life import ENDED
+from surefoot.runs.tables import WAKE, RunRow
+from surefoot.store import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One record of a run as people see it."""
+
+    seq: int
+    at_ms: int
+    kind: str
+    step: str
+    name: str
+    reason: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run and its records."""
+
+    row: RunRow
+    input: Any
+    result: Any
+    steps: list[StepView]
+
+
+def wake(tx: Tx, run: int, by: str) -> None:
+    """Wake a run because something it waits for has changed."""
+    if tables.get_run(tx.connection, run).state not in ENDED:
+        tables.post(tx, run, WAKE, None, sent_by=by)
+
+
+def show(connection: apsw.Connection, run_id: str) -> RunView:
+    """Return a run with its records.
+
+    Raises:
+        RunNotFound: There is none.
+    """
+    row = tables.find_run(connection, run_id)
+    if row is None:
+        raise RunNotFound(f"there is no run {run_id!r} in {connection.filename}", hint="surefoot runs")
+    records = load_records(connection, row.id)
+    return RunView(
+        row=row,
+        input=next((_value(record) for record in records if record.kind is Kind.STARTED), None),
+        result=next((_value(record) for record in records if record.kind is Kind.ENDED), None),
+        steps=[_step(record) for record in records],
+    )
+
+
+def _step(record: Record) -> StepView:
+    return StepView(
+        record.seq,
+        record.at_ms,
+        record.kind.name.lower(),
+        record.step,
+        record.head.name,
+        record.head.reason,
+        _value(record),
+    )
+
+
+def _value(record: Record) -> Any:
+    return None if record.body is None else msgspec.json.decode(record.body)

@@ -1,0 +1,159 @@
+"""`@durable`: an async function that becomes a kind of run, and how its input becomes data."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from surefoot.journal import Undecodable, codec_of
+from surefoot.journal.values import Value, canonical_bytes
+from surefoot.problem import SurefootError
+from surefoot.runs.errors import UnknownKind
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KIND = "__surefoot_kind__"
+_encode = msgspec.json.Encoder().encode
+
+
+class KindSpec:
+    """A kind of run: its name, its function, and the codecs of its input and result."""
+
+    def __init__(self, name: str, function: Callable[..., Awaitable[Any]]) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise SurefootError(
+                f"{name} is not async, so it can't be durable", hint=f"write `async def {name}(...)`; await its steps"
+            )
+        self.name = name
+        self.function = function
+        self.signature = inspect.signature(function)
+        try:
+            hints = typing.get_type_hints(function)
+        except (NameError, TypeError):  # a name only known to type checkers: treat as not annotated
+            hints = {}
+        self._codecs = {
+            parameter: codec_of(hints.get(parameter, object), f"{name}({parameter})")
+            for parameter in self.signature.parameters
+        }
+        self.result = codec_of(hints.get("return", object), name)
+
+    def dump_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Value, bytes]:
+        """Return the input's bytes, and a digest by which equal inputs are known.
+
+        Raises:
+            TypeError: The arguments don't fit the function.
+            Unserializable: One can't be kept.
+        """
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        flat = {name: self._dump(name, value) for name, value in bound.arguments.items()}
+        body = _encode(flat)
+        return body, hashlib.blake2b(self.name.encode() + b"\0" + canonical_bytes(msgspec.json.decode(body)),
+                                     digest_size=16).digest()  # fmt: skip
+
+    def _dump(self, name: str, value: Any) -> Any:
+        kind = self.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            return [msgspec.Raw(self._codecs[name].dump(item)[0]) for item in value]
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            return {key: msgspec.Raw(self._codecs[name].dump(item)[0]) for key, item in value.items()}
+        return msgspec.Raw(self._codecs[name].dump(value)[0])
+
+    def load_input(self, body: Value) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments to call the function with.
+
+        Raises:
+            Undecodable: The recorded input no longer fits the function.
+        """
+        flat = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        unknown = set(flat) - set(self.signature.parameters)
+        if unknown:
+            raise Undecodable(
+                f"{self.name}: the recorded input has {', '.join(sorted(unknown))}, which it no longer takes",
+                hint="bring the parameter back (with a default), then wake the run",
+            )
+        for name, parameter in self.signature.parameters.items():
+            if name in flat:
+                self._load(parameter, flat[name], args, kwargs)
+        return args, kwargs
+
+    def _load(self, parameter: inspect.Parameter, raw: msgspec.Raw, args: list[Any], kwargs: dict[str, Any]) -> None:
+        codec = self._codecs[parameter.name]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            args.extend(codec.load(bytes(item)) for item in msgspec.json.decode(raw, type=list[msgspec.Raw]))
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            items = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            kwargs.update({key: codec.load(bytes(item)) for key, item in items.items()})
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            kwargs[parameter.name] = codec.load(bytes(raw))
+        else:
+            args.append(codec.load(bytes(raw)))
+
+
+_registered: dict[str, KindSpec] = {}
+
+
+def durable(function: Callable[P, Awaitable[R]] | None = None, /, *, name: str | None = None) -> Any:
+    """Make an async function a kind of run: `app.start(function, ..., id=...)` runs it durably.
+
+    Args:
+        function: The function. Its code must take the same steps when it is called with the same input: whatever
+            touches the world, the clock or chance goes through effects, reads and steps.
+        name: The kind's name, data on disk; None: the function's name.
+    """
+
+    def decorate(wrapped: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        kind = KindSpec(name or wrapped.__name__, wrapped)
+        register(kind)
+        setattr(wrapped, KIND, kind)
+        return wrapped
+
+    return decorate if function is None else decorate(function)
+
+
+def register(kind: KindSpec) -> None:
+    """Note a kind under its name; a second function under one name replaces the first only when it is the same code."""
+    known = _registered.get(kind.name)
+    is_other = known is not None and _place_of(known) != _place_of(kind)
+    if known is not None and is_other and "<locals>" not in _place_of(known) + _place_of(kind):
+        raise SurefootError(
+            f"two durable functions are called {kind.name!r}: {_place_of(known)} and {_place_of(kind)}",
+            hint='give one of them a name of its own: @sf.durable(name="...")',
+        )
+    _registered[kind.name] = kind
+
+
+def _place_of(kind: KindSpec) -> str:
+    return f"{kind.function.__module__}.{kind.function.__qualname__}"
+
+
+def kind_of(function: Callable[..., Any] | str) -> KindSpec:
+    """Return the kind of a durable function, or of a name.
+
+    Raises:
+        UnknownKind: It is no durable function.
+    """
+    if not isinstance(function, str):
+        kind = getattr(function, KIND, None)
+        if isinstance(kind, KindSpec):
+            return kind
+        raise UnknownKind(f"{function!r} is no durable function", hint="put @sf.durable above it")
+    if function not in _registered:
+        raise UnknownKind(
+            f"no durable function is called {function!r}; known: {', '.join(sorted(_registered)) or 'none'}",
+            hint="import the module that defines it",
+        )
+    return _registered[function]
+
+
+def known_kinds() -> list[str]:
+    """Return the names of all registered kinds."""
+    return sorted(_registered)

@@ -1,0 +1,199 @@
+"""What callers hold of a run: its result, its state, and ways to send it something."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import msgspec
+
+from surefoot.journal import Kind, Record, codec_of, insert_record
+from surefoot.journal.records import NO_HEAD
+from surefoot.journal.tables import load_record, load_records
+from surefoot.problem import SurefootError
+from surefoot.runs import tables
+from surefoot.runs.durable import KindSpec, kind_of
+from surefoot.runs.errors import RunCancelled, RunConflict, RunFailed, RunNotFound, UnknownKind
+from surefoot.runs.life import ENDED, RunState
+from surefoot.runs.replay import History
+from surefoot.runs.tables import CANCEL, WAKE, RunRow
+from surefoot.runs.worker import Worker
+from surefoot.store import Store, Tx
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """Where a run is.
+
+    Attributes:
+        state: pending, running, waiting, completed, failed or cancelled.
+        waiting_for: For a waiting run: timer, signal, child, approval, doubt, budget, model or blocked.
+        reason: Why it waits or how it ended, in words.
+    """
+
+    run_id: str
+    kind: str
+    state: str
+    waiting_for: str | None
+    reason: str
+
+
+class Run:
+    """A handle of one run; many may exist of the same."""
+
+    def __init__(self, store: Store, worker: Worker, row: int, run_id: str, kind: str) -> None:
+        self._store = store
+        self._worker = worker
+        self._row = row
+        self.id = run_id
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id!r} of {self.kind}>"
+
+    async def status(self) -> RunStatus:
+        """Return where the run is."""
+        row = await self._look()
+        return RunStatus(row.run_id, row.kind, row.state.name.lower(), row.waiting_for, row.reason)
+
+    async def result(self, *, timeout_s: float | None = None) -> Any:
+        """Wait for the run's end and return its result.
+
+        Args:
+            timeout_s: Seconds until TimeoutError, the run going on; None to wait as long as it takes.
+
+        Raises:
+            RunFailed, RunCancelled: It ended so.
+            TimeoutError: It has not ended yet; the message says what it waits for.
+        """
+        row = await self._look()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while row.state not in ENDED:
+                    if self._worker.failure is not None:
+                        raise self._worker.failure
+                    await self._worker.wait_change(self._row)
+                    row = await self._look()
+        except TimeoutError:
+            waits = f"waiting for {row.waiting_for}: {row.reason}" if row.waiting_for else row.state.name.lower()
+            raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s; it is {waits}") from None
+        record = await self._store.read(lambda connection: load_record(connection, row.ended or 0))
+        return read_end(self.id, self.kind, record)
+
+    async def signal(self, name: str, payload: Any = None, *, by: str = "api", dedupe: str | None = None) -> bool:
+        """Send a signal.
+
+        Args:
+            name: Its name; what starts with "$" is ours.
+            payload: A JSON value.
+            by: Who sends it.
+            dedupe: The same name and dedupe reach the run once; None: each call is a signal of its own.
+
+        Returns:
+            Whether it was new.
+        """
+        if name.startswith("$"):
+            raise SurefootError(
+                f"signal {name!r}: names that start with $ are Surefoot's own", hint="pick another name"
+            )
+        body, _ = codec_of(object, f"signal {name}").dump(payload)
+        return await self._post(name, body, by, dedupe)
+
+    async def cancel(self, reason: str, *, by: str = "api") -> None:
+        """Ask the run to stop: its code sees CancelledError. It ends once no effect of it is in doubt."""
+        await self._post(CANCEL, _encode(reason), f"{by}: {reason}", None)
+
+    async def wake(self, *, by: str = "api") -> None:
+        """Let a waiting run look again: after a blocked run's code was mended, say."""
+        await self._post(WAKE, None, by, None)
+
+    async def _post(self, name: str, payload: bytes | None, by: str, dedupe: str | None) -> bool:
+        def unit(tx: Tx) -> int | None:
+            return tables.post(tx, self._row, name, payload, sent_by=by, dedupe=dedupe)
+
+        letter = await self._store.commit(unit, label="post")
+        self._worker.nudge()
+        return letter is not None
+
+    async def _look(self) -> RunRow:
+        return await self._store.read(lambda connection: tables.get_run(connection, self._row))
+
+
+def read_end(run_id: str, kind: str, record: Record) -> Any:
+    """Return the result an ENDED record holds, or raise what it says."""
+    state, body = record.head.state, record.body or b"null"
+    if state == "failed":
+        error_type, text = msgspec.json.decode(body)
+        raise RunFailed(run_id, error_type, text)
+    if state == "cancelled":
+        raise RunCancelled(
+            f"run {run_id} was cancelled by {msgspec.json.decode(body)[0]}", hint=f"surefoot show {run_id}"
+        )
+    try:
+        return kind_of(kind).result.load(body)
+    except UnknownKind:  # its code is not in this process: the result as plain data
+        return msgspec.json.decode(body)
+
+
+async def start_run(
+    store: Store,
+    worker: Worker,
+    kind: KindSpec,
+    body: bytes,
+    digest: bytes,
+    *,
+    run_id: str,
+    deadline_ms: int | None,
+    parent: int | None = None,
+) -> Run:
+    """Start a run, or return the one of that id.
+
+    Raises:
+        RunConflict: The id belongs to a run with another kind or input.
+    """
+    is_ours = worker.is_executing and len(worker.live) < worker.room
+
+    def unit(tx: Tx) -> tuple[RunRow, Record | None]:
+        there = tables.find_run(tx.connection, run_id)
+        if there is not None:
+            return there, None
+        holder = worker.session.id if is_ours else None
+        row = tables.insert_run(tx, run_id, kind.name, digest, holder=holder, parent=parent, deadline_ms=deadline_ms)
+        record = Record(row, 1, Kind.STARTED, "", 0, NO_HEAD, body)
+        insert_record(tx, record)
+        return tables.get_run(tx.connection, row), record
+
+    row, started = await store.commit(unit, label="start", size=len(body))
+    if started is None:
+        if row.digest != digest:
+            recorded = await store.read(lambda connection: _input_of(connection, row.id))
+            raise RunConflict(
+                f"run {run_id} exists with another input: {row.kind}({recorded}); asked for {kind.name}({body.decode()})",
+                hint="use another id for other work; the same id with the same input returns the same run",
+            )
+    elif is_ours:
+        worker.launch(row, History(last_seq=1, started=started), [])
+    return Run(store, worker, row.id, run_id, row.kind)
+
+
+def _input_of(connection: apsw.Connection, run: int) -> str:
+    for record in load_records(connection, run):
+        if record.kind is Kind.STARTED:
+            return (record.body or b"").decode()
+    return "?"
+
+
+async def find(store: Store, worker: Worker, run_id: str) -> Run:
+    """Return the handle of an existing run."""
+    row = await store.read(lambda connection: tables.find_run(connection, run_id))
+    if row is None:
+        raise RunNotFound(f"there is no run {run_id!r} in {store.path}", hint="surefoot runs")
+    return Run(store, worker, row.id, run_id, row.kind)
+
+
+RUN_STATES = {state.name.lower(): state for state in RunState}
+"""The states by the names that people use."""

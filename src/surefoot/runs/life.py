@@ -1,0 +1,80 @@
+r"""The life of a run, as a table. Pure: no clock, no store.
+
+    pending --claimed--> running --parked---> waiting(timer | signal | child | approval | doubt | budget | model | blocked)
+       ^                    |  \---handed back---> pending          |
+       |                    |                                       |
+       +--------------------|------------------woken----------------+
+                            +--> completed, failed, cancelled
+
+No run ends while an effect of it is open: it waits in doubt instead. A run whose code and journal disagree is blocked:
+visible, and resumable after a fix; never failed, never retried blindly. The numbers are data on disk.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+
+class RunState(IntEnum):
+    """Where a run is."""
+
+    PENDING = 1
+    RUNNING = 2
+    WAITING = 3
+    COMPLETED = 4
+    FAILED = 5
+    CANCELLED = 6
+
+
+class RunEvent(Enum):
+    """What moves it."""
+
+    CLAIMED = "claimed"
+    TAKEN_OVER = "taken over"
+    PARKED = "parked"
+    HANDED_BACK = "handed back"
+    WOKEN = "woken"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TABLE: dict[RunState, dict[RunEvent, RunState]] = {
+    RunState.PENDING: {RunEvent.CLAIMED: RunState.RUNNING, RunEvent.PARKED: RunState.WAITING},
+    RunState.RUNNING: {
+        RunEvent.TAKEN_OVER: RunState.RUNNING,
+        RunEvent.PARKED: RunState.WAITING,
+        RunEvent.HANDED_BACK: RunState.PENDING,
+        RunEvent.COMPLETED: RunState.COMPLETED,
+        RunEvent.FAILED: RunState.FAILED,
+        RunEvent.CANCELLED: RunState.CANCELLED,
+    },
+    RunState.WAITING: {RunEvent.WOKEN: RunState.PENDING},
+    RunState.COMPLETED: {},
+    RunState.FAILED: {},
+    RunState.CANCELLED: {},
+}
+
+ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
+
+
+class WaitFor(Enum):
+    """What a waiting run waits for; the order is that of importance when it waits for several things."""
+
+    BLOCKED = "blocked"
+    DOUBT = "doubt"
+    APPROVAL = "approval"
+    BUDGET = "budget"
+    MODEL = "model"
+    SIGNAL = "signal"
+    CHILD = "child"
+    TIMER = "timer"
+
+
+TAKEOVERS_MAX = 5
+"""Takeovers of a run without a new record after which it is blocked: it kills its workers, or its workers die of it."""
+
+
+def next_state(state: RunState, event: RunEvent) -> RunState | None:
+    """Return the state after the event, or None where the table has no such way."""
+    return TABLE[state].get(event)

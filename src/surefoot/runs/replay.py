@@ -1,0 +1,102 @@
+"""What the journal holds of a run, arranged for its code to walk through again. Pure: records in, answers out.
+
+Identity: a step is *path of its parent + name + occurrence within its task*, or name and the caller's key. Never a global
+order of encounter, which parallel tasks would shuffle, and never arguments alone, which repetition would merge.
+
+Divergence: within one task the recorded steps follow each other (`after`); a task that asks for another step than the one
+recorded after what it has seen has diverged, and so has code that ends without asking for all that is recorded. The first
+step of a task forked off (negative `after`) is found by its identity alone, since tasks may start in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from surefoot.journal import Kind, Record
+from surefoot.journal.records import ENDS_STEP, OPENS_STEP
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What is recorded of one step."""
+
+    opened: Record | None = None
+    ended: Record | None = None
+    is_asked: bool = False
+
+
+@dataclass(slots=True)
+class History:
+    """A run's records by step."""
+
+    steps: dict[str, Recorded] = field(default_factory=dict)
+    followers: dict[tuple[str, int], str] = field(default_factory=dict)
+    signals_taken: set[int] = field(default_factory=set)
+    last_seq: int = 0
+    started: Record | None = None
+    ended: Record | None = None
+    expired: Record | None = None
+    drifts: set[str] = field(default_factory=set)
+
+    def follower(self, parent: str, after: int) -> str | None:
+        """Return the step recorded after this record, in the same task and under the same parent."""
+        return self.followers.get((parent, after))
+
+    def left_over(self) -> list[str]:
+        """Return recorded steps the code has not asked for, except those inside a step whose outcome was replayed."""
+        return [key for key, step in self.steps.items() if not step.is_asked and not self._is_inside_ended(key)]
+
+    def _is_inside_ended(self, key: str) -> bool:
+        while "/" in key:
+            key = key.rpartition("/")[0]
+            outer = self.steps.get(key)
+            if outer is not None and outer.ended is not None and outer.is_asked:
+                return True
+        return False
+
+
+def arrange(records: Iterable[Record]) -> History:
+    """Return the history these records make, in order."""
+    history = History()
+    for record in records:
+        history.last_seq = max(history.last_seq, record.seq)
+        if record.kind in OPENS_STEP or record.kind in ENDS_STEP:
+            _add_step(history, record)
+        elif record.kind is Kind.STARTED:
+            history.started = record
+        elif record.kind is Kind.ENDED:
+            history.ended = record
+        elif record.kind is Kind.EXPIRED:
+            history.expired = record
+        elif record.kind is Kind.DRIFT:
+            history.drifts.add(record.step)
+    return history
+
+
+def _add_step(history: History, record: Record) -> None:
+    step = history.steps.get(record.step)
+    if step is None:
+        step = history.steps[record.step] = Recorded()
+        if record.after >= 0:
+            history.followers[parent_of(record.step), record.after] = record.step
+    if record.kind in ENDS_STEP:
+        step.ended = step.ended or record
+    else:
+        step.opened = step.opened or record
+    if record.kind is Kind.SIGNAL:
+        history.signals_taken.add(record.head.signal)
+
+
+def parent_of(key: str) -> str:
+    """Return the path a step stands under; empty at the top."""
+    return key.rpartition("/")[0]
+
+
+def step_key(parent: str, name: str, key: str | None, occurrence: int) -> str:
+    """Return a step's identity: "parent/name#2", "parent/name[key]"; slashes of the parts are escaped."""
+    text = name if key is None else f"{name}[{key}]"
+    text = text.replace("%", "%25").replace("/", "%2F") if "/" in text or "%" in text else text
+    if occurrence > 1:
+        text = f"{text}#{occurrence}"
+    return f"{parent}/{text}" if parent else text

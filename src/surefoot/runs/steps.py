@@ -1,0 +1,347 @@
+"""The steps a durable function can take besides effects and reads: decisions, timers, signals, children, chance, time."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import secrets
+import typing
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from surefoot.effects.classify import describe
+from surefoot.effects.doubt import duration_ms
+from surefoot.journal import Kind, Record, ValueCodec, codec_of, current_frame
+from surefoot.journal.records import NO_HEAD, Head
+from surefoot.journal.values import canonical_bytes
+from surefoot.problem import SurefootError
+from surefoot.runs.errors import Blocked, NotInRun, StepFailed
+from surefoot.runs.life import WaitFor
+from surefoot.runs.live import LiveRun, LiveStep, _parent
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.decode
+
+
+def live_run(what: str) -> LiveRun:
+    """Return the run whose code is calling.
+
+    Raises:
+        NotInRun: There is none.
+    """
+    frame = current_frame.get()
+    if not isinstance(frame, LiveRun):
+        raise NotInRun(
+            f"{what} was called outside a run", hint="call it in a function with @sf.durable, started by an app"
+        )
+    return frame
+
+
+def step(function: Callable[P, Awaitable[R]] | None = None, /, *, name: str | None = None) -> Any:
+    """Declare an async function whose result is recorded: a decision, a computation, anything without effect outside.
+
+    In a run it is executed until its result is recorded, and never again; after a crash before that it is executed
+    again. Outside a run it is an ordinary function. An exception out of it is recorded too, and raised as `StepFailed`.
+
+    Args:
+        function: The function.
+        name: What the journal calls it; None: the function's name.
+    """
+    if function is None:
+        return functools.partial(_decorate, name=name)
+    return _decorate(function, name=name)
+
+
+def _decorate(function: Callable[..., Awaitable[Any]], *, name: str | None) -> Any:
+    title = name or function.__name__
+    codec = codec_of(_return_type(function), title)
+
+    def caller(key: str | None) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if current_frame.get() is None:
+                return await function(*args, **kwargs)
+            return await take_step(title, key, codec, lambda: function(*args, **kwargs))
+
+        return call
+
+    wrapper = functools.wraps(function)(caller(None))
+    wrapper.keyed = caller  # type: ignore[attr-defined]  # documented extra of the decorated function
+    return wrapper
+
+
+def _return_type(function: Callable[..., Any]) -> Any:
+    try:
+        return typing.get_type_hints(function).get("return", object)
+    except (NameError, TypeError):  # a name only known to type checkers: treat as not annotated
+        return object
+
+
+async def take_step(
+    name: str,
+    key: str | None,
+    codec: ValueCodec,
+    work: Callable[[], Awaitable[Any]],
+    *,
+    request: str = "",
+    head: Callable[[Any], Head] | None = None,
+) -> Any:
+    """Take one recorded step: return what is recorded of it, or do `work` and record that.
+
+    Args:
+        name: The step's name.
+        key: The caller's distinction, or None to count.
+        codec: How its value is written.
+        work: What to do if nothing is recorded.
+        request: Digest of what is asked, for drift; empty for none.
+        head: Builds the record's small facts from the value, or None for none.
+
+    Raises:
+        StepFailed: `work` raised, now or when it was first executed.
+    """
+    run = live_run(f"step {name}")
+    taken = run.open_step(name, key)
+    if taken.ended is not None:
+        _note_drift(run, taken, request)
+        return _replayed(taken, codec)
+    token = _parent.set(taken.key)
+    try:
+        value = await work()
+        body, copy = codec.dump(value)
+    except Blocked:
+        raise
+    except Exception as error:
+        taken.end(_append_error(run, taken, error))
+        raise _step_failed(taken.key, error) from error
+    finally:
+        _parent.reset(token)
+        taken.close()
+    small = Head(request=request) if head is None and request else NO_HEAD if head is None else head(value)
+    record = taken.draft(Kind.DECIDED, head=small, body=body)
+    run.record(record, "decision")
+    taken.end(record)
+    if not run.store.writer.has_room:
+        await run.store.barrier()
+    return copy
+
+
+def _append_error(run: LiveRun, taken: LiveStep, error: Exception) -> Record:
+    record = taken.draft(Kind.RAISED, head=Head(name=taken.name), body=_encode([_type_name(error), str(error)]))
+    run.record(record, "decision")
+    return record
+
+
+def _replayed(taken: LiveStep, codec: ValueCodec) -> Any:
+    record = taken.ended
+    assert record is not None and record.body is not None, "ended steps have a body"
+    if record.kind is Kind.RAISED:
+        kind, text = _decode(record.body)
+        raise StepFailed(taken.key, kind, text)
+    if record.kind is not Kind.DECIDED:
+        taken.raise_divergence(f"a decision {taken.name}", f"a {record.kind.name} of that name")
+    return codec.load(record.body)
+
+
+def _note_drift(run: LiveRun, taken: LiveStep, request: str) -> None:
+    """The same decision with other request content (a date in the prompt): recorded once; the recorded answer is used."""
+    record = taken.ended
+    if record is None or not request or not record.head.request or record.head.request == request:
+        return
+    if taken.key not in run.history.drifts:
+        run.history.drifts.add(taken.key)
+        head = Head(request=request, detail={"recorded": record.head.request})
+        run.record(run.about_run(Kind.DRIFT, step=taken.key, head=head), "drift")
+
+
+def _step_failed(step_key: str, error: Exception) -> StepFailed:
+    if isinstance(error, StepFailed):
+        return StepFailed(step_key, error.error_type, error.error)
+    return StepFailed(step_key, _type_name(error), str(error))
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+@asynccontextmanager
+async def branch(name: str, key: str | None = None) -> typing.AsyncIterator[None]:
+    """Count the steps inside apart: for tasks that run beside each other and take steps of the same names.
+
+    Args:
+        name: The branch's name.
+        key: A distinction between branches of one name opened by different tasks.
+    """
+    run = live_run(f"branch {name}")
+    token = _parent.set(run.enter(name, key))
+    try:
+        yield
+    finally:
+        _parent.reset(token)
+
+
+# -- timers -----------------------------------------------------------------------------------------------------------
+
+
+async def sleep(duration: float | str, *, key: str | None = None) -> None:
+    """Wait durably: a crash doesn't start the time anew, and a long wait holds no memory.
+
+    Args:
+        duration: Seconds, or "15m", "24h", "7d".
+        key: The caller's distinction between timers in parallel tasks.
+    """
+    run = live_run("sleep")
+    await _timer(run, key, run.store.clock.wall_ms() + duration_ms(duration))
+
+
+async def sleep_until(moment: datetime, *, key: str | None = None) -> None:
+    """Wait durably until a moment. A moment without time zone is refused."""
+    if moment.tzinfo is None:
+        raise SurefootError(f"{moment!r} has no time zone", hint="datetime(..., tzinfo=UTC)")
+    await _timer(live_run("sleep_until"), key, int(moment.timestamp() * 1_000))
+
+
+async def _timer(run: LiveRun, key: str | None, wake_at_ms: int) -> None:
+    taken = run.open_step("sleep", key)
+    if taken.ended is not None:
+        return
+    if taken.opened is None:
+        opened = taken.draft(Kind.TIMER_SET, head=Head(wake_at_ms=wake_at_ms))
+        run.record(opened, "timer")
+    else:
+        wake_at_ms = taken.opened.head.wake_at_ms
+    try:
+        await _wait_until(run, taken.key, WaitFor.TIMER, wake_at_ms)
+    finally:
+        taken.close()
+    record = taken.draft(Kind.TIMER_FIRED)
+    run.record(record, "timer")
+    taken.end(record)
+
+
+async def _wait_until(run: LiveRun, step_key: str, wait_for: WaitFor, wake_at_ms: int) -> None:
+    """Wait until the wall clock says so: it may jump, so it is asked again after every wait."""
+    while (left_ms := wake_at_ms - run.store.clock.wall_ms()) > 0:
+        alarm = run.loop.call_later(min(left_ms / 1_000, 60.0), _ring, run, step_key)
+        try:
+            await run.wait(step_key, wait_for, "timer", wake_at_ms)
+        finally:
+            alarm.cancel()
+
+
+def _ring(run: LiveRun, step_key: str) -> None:
+    for waiting in run.waits:
+        if waiting.step == step_key and not waiting.future.done():
+            waiting.future.set_result(None)
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+async def wait_signal(
+    name: str, type: Any = object, *, timeout: float | str | None = None, key: str | None = None
+) -> Any:
+    """Wait for a signal and return its payload.
+
+    Args:
+        name: The signal's name; `run.signal(name, payload)` sends it. Names that start with "$" are ours.
+        type: The payload's type; a payload that doesn't fit is skipped, and its sender was told.
+        timeout: After this, None is returned. None: wait for the run's deadline only.
+        key: The caller's distinction between waits in parallel tasks.
+    """
+    run = live_run("wait_signal")
+    codec = codec_of(type, f"signal {name}")
+    taken = run.open_step(f"signal {name}", key)
+    if taken.ended is not None:
+        return None if taken.ended.body is None else codec.load(taken.ended.body)
+    wake_at_ms = _timeout_at(run, taken, timeout)
+    try:
+        letter = run.take_letter(name)
+        while letter is None and (wake_at_ms is None or run.store.clock.wall_ms() < wake_at_ms):
+            alarm = None
+            if wake_at_ms is not None:
+                left_s = max(0.001, (wake_at_ms - run.store.clock.wall_ms()) / 1_000)
+                alarm = run.loop.call_later(min(left_s, 60.0), _ring, run, taken.key)
+            try:
+                await run.wait(taken.key, WaitFor.SIGNAL, f"signal {name}", wake_at_ms)
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
+            letter = run.take_letter(name)
+    finally:
+        taken.close()
+    head = Head(name=name, signal=letter.id) if letter else Head(name=name, reason="timed out")
+    body = letter.payload if letter else None
+    record = taken.draft(Kind.SIGNAL, head=head, body=body)
+    run.record(record, "signal")
+    taken.end(record)
+    return None if body is None else codec.load(body)
+
+
+def _timeout_at(run: LiveRun, taken: LiveStep, timeout: float | str | None) -> int | None:
+    """Return when the wait gives up; set once, at the first execution."""
+    if timeout is None:
+        return None
+    if taken.opened is not None:
+        return taken.opened.head.wake_at_ms
+    wake_at_ms = run.store.clock.wall_ms() + duration_ms(timeout)
+    run.record(taken.draft(Kind.TIMER_SET, head=Head(wake_at_ms=wake_at_ms)), "timer")
+    return wake_at_ms
+
+
+# -- chance and time --------------------------------------------------------------------------------------------------
+
+_FLOAT, _TEXT = codec_of(float, "random"), codec_of(str, "now")
+
+
+async def random() -> float:
+    """Return a number in [0, 1), the same on every replay."""
+
+    async def draw() -> float:
+        return secrets.randbits(53) / (1 << 53)
+
+    return float(await take_step("random", None, _FLOAT, draw))
+
+
+async def uuid() -> UUID:
+    """Return a random UUID (version 4), the same on every replay."""
+
+    async def draw() -> str:
+        bits = secrets.randbits(128)
+        return str(UUID(int=bits, version=4))
+
+    return UUID(await take_step("uuid", None, _TEXT, draw))
+
+
+async def now() -> datetime:
+    """Return the time in UTC, the same on every replay."""
+    run = live_run("now")
+
+    async def look() -> str:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=run.store.clock.wall_ms())
+        return moment.isoformat()
+
+    return datetime.fromisoformat(await take_step("now", None, _TEXT, look))
+
+
+def digest_of(value: Any) -> str:
+    """Return a short digest of a request, for drift."""
+    import hashlib
+
+    return hashlib.blake2b(canonical_bytes(value), digest_size=8).hexdigest()
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a durable function's signature."""
+    return inspect.signature(function)
+
+
+__all__ = ["branch", "describe", "digest_of", "live_run", "now", "random", "sleep", "sleep_until", "step", "take_step",
+           "uuid", "wait_signal"]  # fmt: skip

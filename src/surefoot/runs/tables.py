@@ -1,0 +1,254 @@
+"""The tables of runs and of what is sent to them, and their SQL.
+
+`runs`: one row per run; `epoch` counts its holders, and every write of a holder names its epoch (`is_held`).
+`inbox`: signals, cancellations and wake-ups, from anybody to a run; consumed by a record of the run that names the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from surefoot.runs.life import RunState, WaitFor
+from surefoot.store import Migration, Tx
+
+MIGRATIONS = (
+    Migration(
+        "runs",
+        1,
+        "runs and inbox",
+        """CREATE TABLE runs (
+            id INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL UNIQUE,
+            kind TEXT NOT NULL,
+            state INTEGER NOT NULL,
+            epoch INTEGER NOT NULL,
+            holder INTEGER,
+            digest BLOB NOT NULL,
+            parent INTEGER,
+            waiting_for TEXT,
+            reason TEXT NOT NULL DEFAULT '',
+            wake_at_ms INTEGER,
+            deadline_ms INTEGER,
+            takeovers INTEGER NOT NULL DEFAULT 0,
+            progress INTEGER NOT NULL DEFAULT 0,
+            created_at_ms INTEGER NOT NULL,
+            ended_at_ms INTEGER,
+            ended INTEGER);
+        CREATE INDEX runs_open ON runs (state, wake_at_ms) WHERE state <= 3;
+        CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL;
+        CREATE TABLE inbox (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            run INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            dedupe TEXT,
+            sent_by TEXT NOT NULL,
+            at_ms INTEGER NOT NULL,
+            payload BLOB);
+        CREATE INDEX inbox_run ON inbox (run);
+        CREATE UNIQUE INDEX inbox_dedupe ON inbox (run, name, dedupe) WHERE dedupe IS NOT NULL""",
+    ),
+)
+
+CANCEL = "$cancel"
+WAKE = "$wake"
+
+_SELECT = (
+    "SELECT id, run_id, kind, state, epoch, holder, digest, parent, waiting_for, reason, wake_at_ms, deadline_ms,"
+    " takeovers, progress, created_at_ms, ended_at_ms, ended FROM runs"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run as the store has it. `ended` is the id of its ENDED record; `progress` the highest record number at its
+    last takeover, `takeovers` how often it was taken over since without a new one."""
+
+    id: int
+    run_id: str
+    kind: str
+    state: RunState
+    epoch: int
+    holder: int | None
+    digest: bytes
+    parent: int | None
+    waiting_for: str | None
+    reason: str
+    wake_at_ms: int | None
+    deadline_ms: int | None
+    takeovers: int
+    progress: int
+    created_at_ms: int
+    ended_at_ms: int | None
+    ended: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One row of the inbox."""
+
+    id: int
+    run: int
+    name: str
+    sent_by: str
+    payload: bytes | None
+
+
+def _row(values: tuple[Any, ...]) -> RunRow:
+    return RunRow(*[*values[:3], RunState(values[3]), *values[4:]])
+
+
+def find_run(connection: apsw.Connection, run_id: str) -> RunRow | None:
+    """Return a run by its business id."""
+    values = next(connection.execute(f"{_SELECT} WHERE run_id = ?", (run_id,)), None)
+    return None if values is None else _row(values)
+
+
+def get_run(connection: apsw.Connection, run: int) -> RunRow:
+    """Return a run by its row."""
+    return _row(next(connection.execute(f"{_SELECT} WHERE id = ?", (run,))))
+
+
+def list_runs(
+    connection: apsw.Connection, *, state: RunState | None = None, kind: str | None = None, limit: int = 100
+) -> list[RunRow]:
+    """Return the newest runs first."""
+    where, bindings = [], []
+    if state is not None:
+        where.append("state = ?")
+        bindings.append(int(state))
+    if kind is not None:
+        where.append("kind = ?")
+        bindings.append(kind)  # type: ignore[arg-type]  # bindings are of mixed types
+    clause = f" WHERE {' AND '.join(where)}" if where else ""
+    rows = connection.execute(f"{_SELECT}{clause} ORDER BY id DESC LIMIT ?", (*bindings, limit))
+    return [_row(values) for values in rows]
+
+
+def is_held(tx: Tx, run: int, epoch: int) -> bool:
+    """Whether this epoch still holds the run, in the transaction that relies on it. Asked once per run and batch."""
+    if (run, epoch) in tx.held:
+        return True
+    if tx.row("SELECT 1 FROM runs WHERE id = ? AND epoch = ? AND state = 2", (run, epoch)) is None:
+        return False
+    tx.held.add((run, epoch))
+    return True
+
+
+def insert_run(
+    tx: Tx, run_id: str, kind: str, digest: bytes, *, holder: int | None, parent: int | None, deadline_ms: int | None
+) -> int:
+    """Write a new run: running in its first epoch if a holder is given, else pending."""
+    state = RunState.PENDING if holder is None else RunState.RUNNING
+    tx.execute(
+        "INSERT INTO runs (run_id, kind, state, epoch, holder, digest, parent, deadline_ms, created_at_ms)"
+        " VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
+        (run_id, kind, int(state), holder, digest, parent, deadline_ms, tx.now_ms),
+    )
+    return tx.connection.last_insert_rowid()
+
+
+def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int) -> list[RunRow]:
+    """Take runs that are pending or due, oldest first. (`state <= 3` lets SQLite use the index of open runs.)"""
+    marks = ",".join("?" * len(kinds))
+    rows = tx.connection.execute(
+        f"{_SELECT} WHERE id IN (SELECT id FROM runs WHERE state = 1 AND state <= 3 UNION ALL"
+        " SELECT id FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ?)"
+        f" AND kind IN ({marks}) ORDER BY id LIMIT ?",
+        (tx.now_ms, *kinds, limit),
+    )
+    return [_hold(tx, _row(values), session) for values in rows.fetchall()]
+
+
+def take_over_runs(tx: Tx, session: int, holder: int, kinds: Sequence[str], limit: int) -> list[RunRow]:
+    """Take runs of a holder that is dead or expired."""
+    marks = ",".join("?" * len(kinds))
+    rows = tx.connection.execute(
+        f"{_SELECT} WHERE state = 2 AND state <= 3 AND holder = ? AND kind IN ({marks}) ORDER BY id LIMIT ?",
+        (holder, *kinds, limit),
+    )
+    return [_hold(tx, _row(values), session) for values in rows.fetchall()]
+
+
+def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
+    """Write the new holder and epoch; count takeovers without progress."""
+    last = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (row.id,))
+    progress = int(last[0] or 0) if last else 0
+    is_taken_over = row.state is RunState.RUNNING
+    takeovers = row.takeovers + 1 if is_taken_over and progress <= row.progress else 0
+    tx.execute(
+        "UPDATE runs SET state = 2, holder = ?, epoch = epoch + 1, takeovers = ?, progress = ?, waiting_for = NULL,"
+        " reason = '', wake_at_ms = NULL WHERE id = ?",
+        (session, takeovers, progress, row.id),
+    )
+    tx.held.clear()
+    return get_run(tx.connection, row.id)
+
+
+def dead_holders(connection: apsw.Connection) -> list[int]:
+    """Return the sessions that hold running runs; whether they are dead is for `leases` to say."""
+    return [
+        int(row[0]) for row in connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3")
+    ]
+
+
+def park_run(tx: Tx, run: int, wait_for: WaitFor, reason: str, wake_at_ms: int | None, last_letter: int) -> RunState:
+    """Suspend a run, unless a letter has arrived that its code hasn't seen: then it is pending at once."""
+    newer = tx.row("SELECT 1 FROM inbox WHERE run = ? AND id > ?", (run, last_letter))
+    state = RunState.WAITING if newer is None else RunState.PENDING
+    tx.execute(
+        "UPDATE runs SET state = ?, holder = NULL, waiting_for = ?, reason = ?, wake_at_ms = ? WHERE id = ?",
+        (int(state), wait_for.value if newer is None else None, reason, wake_at_ms, run),
+    )
+    tx.held.clear()
+    return state
+
+
+def hand_back_run(tx: Tx, run: int) -> None:
+    """Give a run back to whoever claims it next."""
+    tx.execute("UPDATE runs SET state = 1, holder = NULL WHERE id = ?", (run,))
+    tx.held.clear()
+
+
+def end_run(tx: Tx, run: int, state: RunState, record: int, reason: str) -> None:
+    """Write a run's end."""
+    tx.execute(
+        "UPDATE runs SET state = ?, holder = NULL, ended = ?, ended_at_ms = ?, reason = ?, waiting_for = NULL,"
+        " wake_at_ms = NULL WHERE id = ?",
+        (int(state), record, tx.now_ms, reason, run),
+    )
+    tx.held.clear()
+
+
+def post(tx: Tx, run: int, name: str, payload: bytes | None, *, sent_by: str, dedupe: str | None = None) -> int | None:
+    """Put a letter in a run's inbox and wake the run if it waits; None if the same letter is there already."""
+    tx.execute(
+        "INSERT INTO inbox (run, name, dedupe, sent_by, at_ms, payload) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (run, name, dedupe, sent_by, tx.now_ms, payload),
+    )
+    if tx.connection.changes() == 0:
+        return None
+    letter = tx.connection.last_insert_rowid()
+    tx.execute("UPDATE runs SET state = 1, waiting_for = NULL, wake_at_ms = NULL WHERE id = ? AND state = 3", (run,))
+    return letter
+
+
+def letters_since(connection: apsw.Connection, last: int) -> list[Letter]:
+    """Return all letters newer than `last`."""
+    rows = connection.execute("SELECT id, run, name, sent_by, payload FROM inbox WHERE id > ? ORDER BY id", (last,))
+    return [Letter(*values) for values in rows]
+
+
+def letters_of(connection: apsw.Connection, runs: Iterable[int]) -> list[Letter]:
+    """Return all letters of these runs, in order."""
+    marks = ",".join(str(int(run)) for run in runs)
+    rows = connection.execute(f"SELECT id, run, name, sent_by, payload FROM inbox WHERE run IN ({marks}) ORDER BY id")
+    return [Letter(*values) for values in rows]
+
+
+def has_open_effect(tx: Tx, run: int) -> bool:
+    """Whether an effect of the run is left unknown."""
+    return tx.row("SELECT 1 FROM ledger WHERE state = 3 AND run = ? LIMIT 1", (run,)) is not None

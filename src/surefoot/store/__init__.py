@@ -1,0 +1,38 @@
+"""The store: one ordered writer over one database file. See `writer` for the promises, `sqlite` for the engine."""
+
+from surefoot.store.clock import Clock, SystemClock, new_id
+from surefoot.store.errors import (
+    CorruptStore,
+    DiskFull,
+    NewerFormat,
+    StoreBusy,
+    StoreClosed,
+    StoreError,
+    StoreFailed,
+    UnsafeSqlite,
+    UnusablePath,
+)
+from surefoot.store.migrations import Migration
+from surefoot.store.sqlite import Store, open_store, parse_url
+from surefoot.store.writer import Tx, Unit
+
+__all__ = [
+    "Clock",
+    "CorruptStore",
+    "DiskFull",
+    "Migration",
+    "NewerFormat",
+    "Store",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreError",
+    "StoreFailed",
+    "SystemClock",
+    "Tx",
+    "Unit",
+    "UnsafeSqlite",
+    "UnusablePath",
+    "new_id",
+    "open_store",
+    "parse_url",
+]

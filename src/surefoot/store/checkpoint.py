@@ -1,0 +1,68 @@
+"""Moves the write-ahead log into the database, beside the writer, so that no commit waits for it.
+
+A passive checkpoint on a connection of its own runs while commits go on. Under unbroken load it never catches up, and
+the log would grow: above `INLINE_PAGES` the writer finishes the few remaining pages itself, between two batches, after
+which SQLite starts the log from the beginning. (Overlapping checkpoints and commits of two connections are what the
+SQLite versions refused in `sqlite` could lose commits by; the bundled library is free of it.)
+"""
+
+from __future__ import annotations
+
+import threading
+
+import apsw
+
+START_PAGES = 1_000
+"""Log pages (4 KiB each) from which a checkpoint runs beside the writer; SQLite's own default."""
+
+INLINE_PAGES = 8_000
+"""Log pages from which the writer finishes the checkpoint itself: 32 MiB, the bound of the log under load."""
+
+
+class Checkpointer:
+    """A thread that sleeps until the log is long enough."""
+
+    def __init__(self, writer: apsw.Connection, own: apsw.Connection) -> None:
+        self._writer = writer
+        self._own = own
+        self._pages = 0
+        self._is_finishing = False
+        self._wake = threading.Event()
+        self._is_closing = False
+        writer.wal_autocheckpoint(0)
+        writer.set_wal_hook(self._on_commit)
+        self._thread = threading.Thread(target=self._run, name="surefoot-checkpoint", daemon=True)
+        self._thread.start()
+
+    def _on_commit(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+    def after_commit(self) -> None:
+        """Called by the writer between two batches."""
+        if self._pages >= START_PAGES and not self._wake.is_set():
+            if self._pages >= INLINE_PAGES and self._is_finishing:
+                self._is_finishing = False
+                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            else:
+                self._is_finishing = True
+                self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if self._is_closing:
+                return
+            try:
+                self._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error:  # locked by another process's checkpoint, or the disk fails: the writer finds out
+                pass
+            finally:
+                self._wake.clear()
+
+    def close(self) -> None:
+        """Stop the thread and close its connection."""
+        self._is_closing = True
+        self._wake.set()
+        self._thread.join()
+        self._own.close()

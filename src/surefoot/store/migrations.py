@@ -1,0 +1,56 @@
+"""The format of the file: each room brings its steps, each step is applied once, in order, with its record.
+
+A file whose format is newer than this code knows is refused (`NewerFormat`); an older one is brought forward in one
+transaction per room, so that a crash leaves either the old format or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import apsw
+
+from surefoot.store.errors import NewerFormat
+
+_FORMAT_TABLE = """CREATE TABLE IF NOT EXISTS surefoot_format (
+    room TEXT NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL, applied_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (room, version)) WITHOUT ROWID"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of one room's format. Names and versions are data on disk: never changed once released."""
+
+    room: str
+    version: int
+    name: str
+    sql: str
+
+
+def migrate(connection: apsw.Connection, migrations: Sequence[Migration], now_ms: int) -> None:
+    """Bring the file to the newest format known here.
+
+    Raises:
+        NewerFormat: The file has a version of a room that `migrations` doesn't know.
+    """
+    connection.execute(_FORMAT_TABLE)
+    have: dict[str, int] = {
+        str(room): int(version)
+        for room, version in connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room")
+    }
+    newest = {room: max(step.version for step in steps) for room, steps in groupby(migrations, key=lambda m: m.room)}
+    for room, version in have.items():
+        if version > newest.get(room, 0):
+            raise NewerFormat(
+                f"{connection.filename}: the {room} records have format {version}, "
+                f"this Surefoot knows up to {newest.get(room, 0)}",
+                hint="upgrade Surefoot (`pip install -U surefoot`); nothing in the file was changed",
+            )
+    for step in migrations:
+        if step.version > have.get(step.room, 0):
+            connection.execute(step.sql)
+            connection.execute(
+                "INSERT INTO surefoot_format VALUES (?, ?, ?, ?)", (step.room, step.version, step.name, now_ms)
+            )

@@ -1,0 +1,182 @@
+"""Opening a SQLite store so that what it acknowledges is on disk: WAL, synchronous=FULL, no mmap, its own SQLite.
+
+`Store` is all the other rooms see: append, commit, barrier, read, clock. Each room owns its tables and its SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from surefoot.store.checkpoint import Checkpointer
+from surefoot.store.clock import Clock, SystemClock
+from surefoot.store.errors import CorruptStore, StoreBusy, StoreError, StoreFailed, UnsafeSqlite, UnusablePath
+from surefoot.store.migrations import Migration, migrate
+from surefoot.store.turnstile import Turnstile
+from surefoot.store.writer import FLUSH_S, Writer
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x53464F54  # "SFOT": lets `file` and us tell a Surefoot store from another database
+BUSY_TIMEOUT_MS = 10_000  # only foreign programs can make us wait: our own processes queue in the turnstile
+CACHE_KIB = 65_536  # the index of 500,000 effect keys is about 20 MiB: it stays in memory
+
+
+def parse_url(url: str) -> Path:
+    """Return the file a `sqlite:///relative.db` or `sqlite:////absolute.db` URL names.
+
+    Raises:
+        UnusablePath: Another scheme, a host, or no file name.
+    """
+    scheme, separator, rest = url.partition("://")
+    hint = 'use "sqlite:///agents.db" for a file here, "sqlite:////var/lib/agents.db" for an absolute path'
+    if scheme in ("postgres", "postgresql"):
+        raise UnusablePath(f"{url.rsplit('@', maxsplit=1)[-1]!r}: PostgreSQL stores are not supported yet", hint=hint)
+    if scheme != "sqlite" or not separator:
+        raise UnusablePath(f"{url!r} is not a database URL", hint=hint)
+    if not rest.startswith("/") or rest in ("/", "/:memory:"):
+        raise UnusablePath(f"{url!r} names no file (a store in memory could not survive a crash)", hint=hint)
+    return Path(rest[1:])
+
+
+class Store:
+    """One open database: an ordered writer, a reader, a clock."""
+
+    def __init__(self, path: Path, clock: Clock, writer: Writer, checkpointer: Checkpointer, reader: apsw.Connection,
+                 turnstile: Turnstile, connection: apsw.Connection) -> None:  # fmt: skip
+        self.path = path
+        self.clock = clock
+        self.writer = writer
+        self.append = writer.append
+        self.commit = writer.commit
+        self._checkpointer = checkpointer
+        self._reader = reader
+        self._reading = asyncio.Lock()
+        self._turnstile = turnstile
+        self._connection = connection
+
+    async def barrier(self) -> None:
+        """Return once everything appended so far is on disk."""
+        await self.commit(_nothing, label="barrier")
+
+    async def read(self, query: Callable[[apsw.Connection], T]) -> T:
+        """Run a query on a snapshot, off the loop. It sees what is committed, not what is queued."""
+        async with self._reading:
+            return await asyncio.to_thread(query, self._reader)
+
+    def read_now(self, query: Callable[[apsw.Connection], T]) -> T:
+        """Run a query on a snapshot in this thread; for the command line and for bulk loads at start."""
+        return query(self._reader)
+
+    def close(self) -> None:
+        """Write what is queued and give everything back; the last process to close truncates the log."""
+        self.writer.close()
+        self._checkpointer.close()
+        self._reader.close()
+        self._connection.close()
+        self._turnstile.close()
+
+
+def _nothing(_tx: object) -> None:
+    return None
+
+
+def open_store(
+    url: str, migrations: Sequence[Migration], *, clock: Clock | None = None, flush_s: float = FLUSH_S
+) -> Store:
+    """Open or create a store.
+
+    Args:
+        url: `sqlite:///path.db`.
+        migrations: All rooms' formats, in order.
+        clock: None for the host's.
+        flush_s: Seconds a record nobody waits for may stay in memory; 0 < flush_s.
+
+    Raises:
+        UnusablePath, UnsafeSqlite, NewerFormat, CorruptStore, StoreBusy: See each; the file is left as it was.
+    """
+    path = parse_url(url)
+    refuse_unsafe_sqlite(apsw.sqlite_lib_version())
+    _check_place(path)
+    clock = clock or SystemClock()
+    turnstile = Turnstile(path)
+    try:
+        connection = _connect(path)
+        with turnstile:
+            _prepare(connection, migrations, clock)
+        reader = _connect(path)
+        writer_checkpointer = Checkpointer(connection, _connect(path))
+    except apsw.Error as error:
+        turnstile.close()
+        raise _named(error, path) from error
+    writer = Writer(connection, clock, turnstile, writer_checkpointer, flush_s=flush_s)
+    return Store(path, clock, writer, writer_checkpointer, reader, turnstile, connection)
+
+
+def refuse_unsafe_sqlite(version: str) -> None:
+    """Raise `UnsafeSqlite` for a library that can lose commits in WAL mode."""
+    numbers = tuple(int(part) for part in version.split("."))
+    is_fixed = numbers >= (3, 51, 3) or (3, 50, 7) <= numbers < (3, 51) or (3, 44, 6) <= numbers < (3, 45)
+    if not is_fixed:
+        raise UnsafeSqlite(
+            f"SQLite {version} can lose commits in WAL mode (fixed in 3.51.3, 3.50.7 and 3.44.6)",
+            hint="pip install -U apsw  (its wheels carry their own SQLite)",
+        )
+
+
+def _check_place(path: Path) -> None:
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise UnusablePath(f"{path}: there is no directory {folder}", hint=f"mkdir -p {folder}")
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise UnusablePath(f"{path}: is not a file", hint="name a file, for example sqlite:///agents.db")
+    for place in (folder, path) if path.exists() else (folder,):
+        if not os.access(place, os.R_OK | os.W_OK):
+            raise UnusablePath(
+                f"{place}: not writable for this user (a store needs its log beside the file)",
+                hint=f"chown or chmod {place}, or name another path",
+            )
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    for pragma in ("mmap_size=0", f"cache_size=-{CACHE_KIB}", "synchronous=FULL", "foreign_keys=OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _prepare(connection: apsw.Connection, migrations: Sequence[Migration], clock: Clock) -> None:
+    mode = connection.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise StoreFailed(
+            f"{connection.filename}: the file system gives no write-ahead log (journal_mode={mode})",
+            hint="put the store on a local disk, not on a network share",
+        )
+    owner = connection.pragma("application_id")
+    is_new = next(connection.execute("SELECT count(*) FROM sqlite_schema"))[0] == 0
+    if owner != APPLICATION_ID and not (is_new and owner == 0):
+        raise CorruptStore(
+            f"{connection.filename}: is a SQLite database of something else (application_id {owner})",
+            hint="name another file; Surefoot keeps its store to itself",
+        )
+    with connection:
+        connection.pragma("application_id", APPLICATION_ID)
+        migrate(connection, migrations, clock.wall_ms())
+
+
+def _named(error: apsw.Error, path: Path) -> StoreError:
+    if isinstance(error, apsw.NotADBError | apsw.CorruptError):
+        return CorruptStore(
+            f"{path}: the file is damaged or no SQLite database ({error})",
+            hint=f"keep a copy, then try `sqlite3 {path} .recover`; nothing was changed",
+        )
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return StoreBusy(f"{path}: locked by another program ({error})", hint="close it and try again")
+    return StoreFailed(f"{path}: can't be opened ({error})", hint="check the path, its permissions and the disk")
