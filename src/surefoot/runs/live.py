@@ -7,7 +7,8 @@ store's `commit`, guarded by the epoch. When the run is parked or taken away, ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -41,6 +42,25 @@ class Strand:
 _strand: ContextVar[Strand | None] = ContextVar("surefoot_strand", default=None)
 _parent: ContextVar[str] = ContextVar("surefoot_parent", default="")
 _place: ContextVar[Place | None] = ContextVar("surefoot_place", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool call of a model: the decision that asked for it (its step and record), and the call's id in it."""
+
+    key: str
+    seq: int
+    call_id: str
+
+    @property
+    def decision(self) -> int:
+        """See `journal.frame.Place`."""
+        return self.seq
+
+    @property
+    def seen(self) -> frozenset[int]:
+        """See `journal.frame.Place`."""
+        return frozenset()
 
 
 @dataclass(slots=True, eq=False)
@@ -164,6 +184,7 @@ class LiveRun:
         self.is_cancelling = False
         self.cancelled_by = ""
         self.is_overdue = False
+        self.notes: dict[type, object] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
         for letter in letters:
             self.receive(letter)
@@ -193,6 +214,18 @@ class LiveRun:
         self.check()
         parent = _parent.get()
         return step_key(parent, name, key, self._count(parent, name, key, self._strand()))
+
+    @contextmanager
+    def tool_call(self, call: ToolCall) -> Iterator[None]:
+        """Take the steps inside as those of a tool call: under its decision, by its id, whatever the order."""
+        self.check()
+        path = _parent.set(step_key(call.key or _parent.get(), call.call_id, None, 1))
+        place = _place.set(call)
+        try:
+            yield
+        finally:
+            _place.reset(place)
+            _parent.reset(path)
 
     def _strand(self) -> Strand:
         strand, task = _strand.get(), asyncio.current_task()

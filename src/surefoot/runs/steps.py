@@ -92,6 +92,7 @@ async def take_step(
     *,
     request: str = "",
     head: Callable[[Any], Head] | None = None,
+    is_told_step: bool = False,
 ) -> Any:
     """Take one recorded step: return what is recorded of it, or do `work` and record that.
 
@@ -102,6 +103,7 @@ async def take_step(
         work: What to do if nothing is recorded.
         request: Digest of what is asked, for drift; empty for none.
         head: Builds the record's small facts from the value, or None for none.
+        is_told_step: Return the value and the step, for callers that refer to its record.
 
     Raises:
         StepFailed: `work` raised, now or when it was first executed.
@@ -110,7 +112,8 @@ async def take_step(
     taken = run.open_step(name, key)
     if taken.ended is not None:
         _note_drift(run, taken, request)
-        return _replayed(taken, codec)
+        value = _replayed(taken, codec)
+        return (value, taken) if is_told_step else value
     token = _parent.set(taken.key)
     try:
         value = await work()
@@ -129,7 +132,7 @@ async def take_step(
     taken.end(record)
     if not run.store.writer.has_room:
         await run.store.barrier()
-    return copy
+    return (copy, taken) if is_told_step else copy
 
 
 def _append_error(run: LiveRun, taken: LiveStep, error: Exception) -> Record:

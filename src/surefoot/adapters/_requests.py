@@ -1,0 +1,53 @@
+"""Digests of what a model was asked, for drift: cheap at every step, however long the history.
+
+A message is digested once, when it first appears; a request is the chain of its messages' digests. Times, ids and usage
+are left out: they differ on replay though the question is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_SKIPPED = frozenset({"timestamp", "usage", "run_id", "conversation_id", "provider_response_id", "metadata"})
+
+
+class RequestDigests:
+    """The digests of the messages of one run; holds the messages, so that their ids stay theirs."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, bytes, tuple[str, ...]]] = {}
+        self._tools: tuple[Any, bytes] | None = None
+
+    def digest(self, model: object, messages: Sequence[Any], parameters: object) -> str:
+        """Return 16 hexadecimal digits that stand for a request."""
+        chain = hashlib.blake2b(str(model).encode(), digest_size=8)
+        for message in messages:
+            chain.update(self._of(message)[1])
+        chain.update(self._of_tools(parameters))
+        return chain.hexdigest()
+
+    def calls_seen(self, messages: Iterable[Any]) -> frozenset[str]:
+        """Return the ids of the tool calls whose answers are among these messages."""
+        return frozenset(call for message in messages for call in self._of(message)[2])
+
+    def _of(self, message: Any) -> tuple[Any, bytes, tuple[str, ...]]:
+        known = self._known.get(id(message))
+        if known is None:
+            parts = getattr(message, "parts", ())
+            text = repr([_facts(part) for part in parts]) + repr(getattr(message, "instructions", None))
+            answered = tuple(part.tool_call_id for part in parts if getattr(part, "part_kind", "") == "tool-return")
+            known = (message, hashlib.blake2b(text.encode(), digest_size=8).digest(), answered)
+            self._known[id(message)] = known
+        return known
+
+    def _of_tools(self, parameters: object) -> bytes:
+        tools = getattr(parameters, "function_tools", None) or []
+        names = "\0".join(f"{tool.name}\1{tool.description}" for tool in tools)
+        return hashlib.blake2b(names.encode(), digest_size=8).digest()
+
+
+def _facts(part: Any) -> list[tuple[str, Any]]:
+    fields = getattr(type(part), "__dataclass_fields__", {})
+    return [(name, getattr(part, name)) for name in fields if name not in _SKIPPED]

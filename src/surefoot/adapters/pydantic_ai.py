@@ -1,0 +1,382 @@
+"""Pydantic AI agents, durable: model requests are decisions, tool calls are effects or reads, on its public contract.
+
+    Durable        the capability: give it to an `Agent`, and runs of that agent inside a run of ours are journaled
+    DurableAgent   what `app.agent(agent)` returns: starts runs of the agent under business ids
+
+What holds: a model's response is recorded before any effect it causes is claimed; a tool call is identified by the decision
+that asked for it and its `tool_call_id`, so parallel calls stay parallel; a declared effect guards itself, an undeclared tool
+is an effect of the default class (a person resolves its doubts) unless it is declared a read.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+
+from surefoot.adapters._requests import RequestDigests
+from surefoot.effects import SPEC, EffectSpec, NotDone, bound_guard, told_to_model
+from surefoot.effects.outcome import MEANING, Outcome
+from surefoot.effects.perform import perform
+from surefoot.journal import codec_of, current_frame
+from surefoot.journal.records import Head
+from surefoot.problem import SurefootError
+from surefoot.runs import AmbiguousStep, KindSpec, Run, register, start_run, take_step
+from surefoot.runs.live import LiveRun, ToolCall, _parent
+from surefoot.runs.replay import step_key
+
+try:
+    from pydantic_ai import Agent, AgentRunResult, RunContext
+    from pydantic_ai.capabilities import WrapRunHandler
+    from pydantic_ai.durable_exec import (
+        JSON_CODEC,
+        BaseDurabilityCapability,
+        DurabilityEngineSpec,
+        DurableOperationId,
+        EventStreamHandlerId,
+        JournalCallableOperationBackend,
+        ModelRequestId,
+        RoleBasedOperationConfig,
+        ToolsetCallToolId,
+        ToolsetValidateToolArgumentsId,
+    )
+    from pydantic_ai.messages import ModelMessage
+    from pydantic_ai.usage import UsageLimits
+except ImportError as missing:
+    raise SurefootError(
+        f"Pydantic AI 2.36 or newer is needed ({missing})", hint='pip install "surefoot[pydantic-ai]"'
+    ) from missing
+
+if TYPE_CHECKING:
+    from surefoot.app import Surefoot
+
+_PAYLOAD = codec_of(object, "Pydantic AI")
+
+
+class Durable(BaseDurabilityCapability[Any]):
+    """Journals an agent's runs when they happen inside a run of Surefoot; transparent elsewhere.
+
+    Args:
+        reads: Names of tools that change nothing outside, for those not declared with `@sf.read`.
+        name: The agent's durable name; None: `agent.name`. A name is data on disk.
+    """
+
+    engine_spec = DurabilityEngineSpec(
+        engine_name="Surefoot",
+        durable_unit_noun="step",
+        durable_container_noun="run",
+        codec=JSON_CODEC,
+        toolset_lifecycles={"function": "enter-always", "mcp": "enter-in-durable-unit", "dynamic": "enter-never"},
+    )
+
+    def __init__(self, *, reads: Iterable[str] = (), name: str | None = None) -> None:
+        super().__init__(name=name)
+        self._reads = frozenset(reads)
+
+    @property
+    def in_durable_context(self) -> bool:
+        """Whether the agent runs inside a run of Surefoot."""
+        return isinstance(current_frame.get(), LiveRun)
+
+    async def wrap_run(self, ctx: RunContext[Any], *, handler: WrapRunHandler) -> AgentRunResult[Any]:
+        """Count the steps of one run of the agent apart from those of the next."""
+        run = current_frame.get()
+        if not isinstance(run, LiveRun):
+            return await super().wrap_run(ctx, handler=handler)
+        with _conversations(run).enter(run, self.name):
+            return await super().wrap_run(ctx, handler=handler)
+
+    def get_durable_operation_backend(self) -> JournalCallableOperationBackend[None]:
+        """Return what executes Pydantic AI's durable operations."""
+        return _Backend(self.name, self.default_model_id, self._reads)
+
+
+class _Backend(JournalCallableOperationBackend[None]):
+    """Executes each operation as a step of the current run."""
+
+    def __init__(self, agent_name: str, default_model_id: str | None, reads: frozenset[str]) -> None:
+        config = RoleBasedOperationConfig[None](model=None, event=None, capability=None, tool=None)
+        super().__init__(agent_name=agent_name, default_model_id=default_model_id, config=config)
+        self._reads = reads
+
+    async def execute(
+        self,
+        *,
+        operation_id: DurableOperationId,
+        name: str,
+        body: Callable[[], Awaitable[object]],
+        cache_key: tuple[object, ...],
+        config: None,
+    ) -> object:
+        """Run one operation durably; see `CallableOperationBackend.execute`."""
+        run = current_frame.get()
+        if not isinstance(run, LiveRun):
+            return await body()
+        match operation_id:
+            case ModelRequestId():
+                return await _decide(run, body, cache_key)
+            case ToolsetCallToolId():
+                return await self._call_tool(run, body, cache_key)
+            case ToolsetValidateToolArgumentsId() | EventStreamHandlerId():
+                return await body()  # pure, or told live: nothing to remember
+            case _:
+                return await take_step(name, None, _PAYLOAD, body)
+
+    async def _call_tool(
+        self, run: LiveRun, body: Callable[[], Awaitable[object]], cache_key: tuple[object, ...]
+    ) -> object:
+        tool_name, arguments, context, tool = str(cache_key[0]), cache_key[1], cache_key[2], cache_key[3]
+        decision = _conversations(run).current().last
+        call = ToolCall(decision.key, decision.seq, str(getattr(context, "tool_call_id", "") or tool_name))
+        with run.tool_call(call):
+            spec = _declared(tool)
+            if spec is not None:
+                return await _call_declared(run, spec, body)
+            if tool_name in self._reads or _is_read(tool):
+                return await take_step(tool_name, None, _PAYLOAD, body)
+            return await _call_undeclared(tool_name, arguments, body)
+
+
+# -- decisions --------------------------------------------------------------------------------------------------------
+
+
+class _Conversation:
+    """One run of an agent inside a run: its last decision, and how many there were."""
+
+    def __init__(self) -> None:
+        self.decisions = 0
+        self.last = ToolCall("", 0, "")
+
+
+class _Conversations:
+    """The agent runs inside one run, by the path their steps stand under.
+
+    Pydantic AI takes each step of an agent run in a task of its own, so it is the agent run that counts its decisions, not
+    a task. Two runs of one agent that overlap under one parent could not be told apart on replay, and are refused.
+    """
+
+    def __init__(self) -> None:
+        self.digests = RequestDigests()
+        self.by_path: dict[str, _Conversation] = {}
+        self._started: dict[str, int] = {}
+
+    @contextmanager
+    def enter(self, run: LiveRun, name: str) -> Iterator[None]:
+        parent = _parent.get()
+        base = step_key(parent, name, None, 1)
+        if base in self._started and any(step_key(parent, name, None, n) in self.by_path
+                                         for n in range(1, self._started[base] + 1)):  # fmt: skip
+            raise AmbiguousStep(
+                f"run {run.run_id}: two runs of agent {name!r} overlap",
+                hint="put each into `async with sf.branch(...)`, so that a replay can tell them apart",
+            )
+        self._started[base] = self._started.get(base, 0) + 1
+        path = step_key(parent, name, None, self._started[base])
+        self.by_path[path] = _Conversation()
+        token = _parent.set(path)
+        try:
+            yield
+        finally:
+            _parent.reset(token)
+            del self.by_path[path]
+
+    def current(self) -> _Conversation:
+        """Return the agent run whose step is being taken."""
+        return self.by_path.setdefault(_parent.get(), _Conversation())
+
+
+def _conversations(run: LiveRun) -> _Conversations:
+    found = run.notes.get(_Conversations)
+    if found is None:
+        found = run.notes[_Conversations] = _Conversations()
+    assert isinstance(found, _Conversations)
+    return found
+
+
+async def _decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key: tuple[object, ...]) -> object:
+    conversations = _conversations(run)
+    conversation = conversations.current()
+    messages: list[ModelMessage] = cache_key[1]  # type: ignore[assignment]  # the contract of model requests
+    request = conversations.digests.digest(cache_key[0], messages, cache_key[3])
+
+    def head(payload: Any) -> Head:
+        return Head(request=request, cost=_cost(payload))
+
+    conversation.decisions += 1
+    payload, taken = await take_step(
+        "decision", str(conversation.decisions), _PAYLOAD, body, request=request, head=head, is_told_step=True
+    )
+    conversation.last = ToolCall(taken.key, taken.ended.seq, "")
+    return payload
+
+
+def _cost(payload: Any) -> dict[str, float] | None:
+    usage = payload.get("usage") if isinstance(payload, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return None
+    return {key: value for key, value in usage.items() if isinstance(value, int | float) and value}
+
+
+# -- tool calls -------------------------------------------------------------------------------------------------------
+
+
+def _declared(tool: object) -> EffectSpec | None:
+    """Return the spec of a tool whose function carries @sf.effect or @sf.read."""
+    schema = getattr(getattr(tool, "call_func", None), "__self__", None)
+    spec = getattr(getattr(schema, "function", None), SPEC, None)
+    return spec if isinstance(spec, EffectSpec) else None
+
+
+def _is_read(tool: object) -> bool:
+    metadata = getattr(getattr(tool, "tool_def", None), "metadata", None) or {}
+    return metadata.get("surefoot") == "read"
+
+
+async def _call_declared(run: LiveRun, spec: EffectSpec, body: Callable[[], Awaitable[object]]) -> object:
+    """The function guards itself; what is left is to put its outcome into words, and to catch a framework's timeout."""
+    token = told_to_model.set(tell)
+    try:
+        payload = await body()
+    finally:
+        told_to_model.reset(token)
+    if run.stopped is not None:
+        run.check()
+    return payload
+
+
+async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awaitable[object]]) -> object:
+    async def call(arguments: Any) -> Any:
+        payload = await body()
+        refusal = _refusal(payload)
+        if refusal is not None:
+            raise NotDone(refusal)
+        return payload
+
+    spec = EffectSpec(call, name=name)
+    guard = bound_guard.get()
+    assert guard is not None, "a run has a guard"
+    outcome = await perform(guard, spec, inspect.signature(call).bind(arguments), None)
+    if outcome.told == "done":
+        return outcome.value
+    if outcome.told == "repeated":
+        return outcome.value
+    return _returned(tell(outcome))
+
+
+def _refusal(payload: object) -> str | None:
+    """Return why a tool refused the call by its framework's own means, or None."""
+    if not isinstance(payload, Mapping) or payload.get("kind") in ("tool_return", "tool_content_result"):
+        return None
+    return f"{payload.get('kind')}: {payload.get('message') or payload.get('title') or ''}".strip()
+
+
+def _returned(value: object) -> object:
+    """Return a tool's value as Pydantic AI records it."""
+    return {"kind": "tool_return", "result": value}
+
+
+def tell(outcome: Outcome) -> Any:
+    """Put an outcome for a model: the value of what is done; for all else a type, in words it can't mistake."""
+    if outcome.told == "done":
+        return outcome.value
+    told: dict[str, Any] = {"outcome": outcome.told, "meaning": MEANING[outcome.told]}
+    if outcome.told == "repeated":
+        told["first_outcome"] = to_jsonable_python(outcome.value)
+    if outcome.reason:
+        told["reason"] = outcome.reason
+    return told
+
+
+# -- agents as runs -----------------------------------------------------------------------------------------------------
+
+
+class DurableAgent:
+    """An agent whose runs are durable. Made by `app.agent(agent)`."""
+
+    def __init__(self, app: Surefoot, agent: Agent[Any, Any], name: str, reads: Iterable[str]) -> None:
+        self._app = app
+        self._agent = agent
+        self.name = name
+        self._capability = Durable(reads=reads, name=name)
+        self._kind = KindSpec(f"agent {name}", self._function())
+        register(self._kind)
+
+    def _function(self) -> Callable[..., Awaitable[Any]]:
+        agent, capability = self._agent, self._capability
+        deps_type = getattr(agent, "deps_type", type(None))
+        output_type = getattr(agent, "output_type", object)
+
+        async def run_agent(prompt, deps=None, usage_limits=None, message_history=None):  # type: ignore[no-untyped-def]
+            result = await agent.run(
+                prompt,
+                deps=deps,
+                usage_limits=usage_limits,
+                message_history=message_history,
+                capabilities=[capability],
+                run_id=_run_id(),
+            )
+            return result.output
+
+        run_agent.__qualname__ = f"agent.<locals>.{self.name}"
+        run_agent.__annotations__ = {
+            "prompt": str,
+            "deps": object if deps_type is type(None) else deps_type | None,
+            "usage_limits": UsageLimits | None,
+            "message_history": list[ModelMessage] | None,
+            "return": output_type if isinstance(output_type, type) else object,
+        }
+        return run_agent
+
+    async def start(
+        self,
+        prompt: str,
+        *,
+        id: str,
+        deps: Any = None,
+        usage_limits: UsageLimits | None = None,
+        message_history: list[ModelMessage] | None = None,
+        deadline_s: float | None = None,
+    ) -> Run:
+        """Start a run of the agent, or return the run of that id.
+
+        Args:
+            prompt: What is asked of it.
+            id: The business id: the same id with the same input is the same run.
+            deps: Its dependencies, which become part of the run's input: JSON values or what `deps_type` declares.
+            usage_limits: Limits on requests, tool calls and tokens; they hold across replays.
+            message_history: Earlier messages.
+            deadline_s: As for `Surefoot.start`.
+
+        Raises:
+            RunConflict: The id belongs to a run with another input.
+        """
+        body, digest = self._kind.dump_input((prompt, deps, usage_limits, message_history), {})
+        store = self._app.store
+        deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
+        return await start_run(store, self._app.worker, self._kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+
+
+def _run_id() -> str:
+    """Return the agent run's id: the run's own, so that replays and their messages carry the same."""
+    run = current_frame.get()
+    assert run is not None, "called inside a run"
+    return run.run_id
+
+
+def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, reads: Iterable[str] = ()) -> DurableAgent:
+    """Return a durable form of an agent; the agent itself is not changed."""
+    if not isinstance(agent, Agent):
+        raise SurefootError(f"{agent!r} is no Pydantic AI Agent", hint="app.agent(Agent(..., name='support'))")
+    durable_name = name or agent.name
+    if not durable_name:
+        raise SurefootError(
+            "the agent has no name, and a name is what its runs are found by after a restart",
+            hint='Agent(..., name="support"), or app.agent(agent, name="support")',
+        )
+    return DurableAgent(app, agent, durable_name, reads)
+
+
+__all__ = ["Durable", "DurableAgent", "durable_agent", "tell"]
