@@ -10,7 +10,6 @@ is an effect of the default class (a person resolves its doubts) unless it is de
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -258,7 +257,7 @@ async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awai
     spec = EffectSpec(call, name=name)
     guard = bound_guard.get()
     assert guard is not None, "a run has a guard"
-    outcome = await perform(guard, spec, inspect.signature(call).bind(arguments), None)
+    outcome = await perform(guard, spec, spec.bind((arguments,), {}), None)
     if outcome.told == "done":
         return outcome.value
     if outcome.told == "repeated":

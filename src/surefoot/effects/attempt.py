@@ -7,8 +7,10 @@ under the claim's token; what comes too late is evidence, and a contradiction wh
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from surefoot.effects import ledger
 from surefoot.effects.classify import PreconditionFailed, describe, not_done_reason
@@ -18,15 +20,14 @@ from surefoot.effects.guard import Acting, Case, Claim, Guard
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
-from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record
+from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record, take_record_id
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
 from surefoot.leases.tables import token_of
-from surefoot.store import StoreError, Tx
+from surefoot.store import StoreError, Tx, Unit
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What an attempt found out: done with a value, not done with a reason, or unknown with a reason."""
 
     state: State
@@ -50,7 +51,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
             hint="was the process stopped, or the disk stuck? another worker goes on",
         )
     acting = guard.acting[row.id] = Acting()
-    token = _current.set(_describe(guard, case, row))
+    token = _current.set(lambda: _describe(guard, case, row))
     try:
         finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
@@ -175,20 +176,19 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     return Record(None, 0, kind, "", head=head, body=finding.body)
 
 
-def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Any:
+def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[None]:
     def unit(tx: Tx) -> None:
         if finding.state is State.UNKNOWN:
             if ledger.doubt(tx, row.id, row.token):
                 ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
             return
-        now = ledger.get(tx.connection, row.id)
-        if now is None or now.token != row.token or not ledger.is_open(now):
-            _note_late(tx, guard, row, now, finding)
+        record_id = take_record_id(tx)
+        if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
+            _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
             return
         is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
         # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
-        fact = record if is_held else replace(record, run=None, seq=0)
-        ledger.settle(tx, row.id, row.token, finding.state, insert_record(tx, fact))
+        insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
         for gate in reversed(guard.gates):
             gate.release(tx, case.gate_request())
 
@@ -246,7 +246,7 @@ async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
             return Outcome(
                 "unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id
             )
-        token = _current.set(_describe(guard, case, claim.row, tx))
+        token = _current.set(lambda: _describe(guard, case, claim.row, tx))
         try:
             body, copy = case.spec.codec.dump(case.spec.function(*case.bound.args, **case.bound.kwargs))
         finally:

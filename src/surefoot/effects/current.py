@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ class CurrentEffect:
         return list(self.transaction.connection.execute(sql, bindings))
 
 
-_current: ContextVar[CurrentEffect | None] = ContextVar("surefoot_effect", default=None)
+_current: ContextVar[Callable[[], CurrentEffect] | None] = ContextVar("surefoot_effect", default=None)
+"""Builds the description when it is asked for: most effects ask for their key at most once."""
 
 
 def current_effect() -> CurrentEffect:
@@ -57,9 +59,9 @@ def current_effect() -> CurrentEffect:
     Raises:
         SurefootError: Called outside an effect.
     """
-    effect = _current.get()
-    if effect is None:
+    describe = _current.get()
+    if describe is None:
         raise SurefootError(
             "current_effect() was called outside an effect", hint="call it in the body of a function with @sf.effect"
         )
-    return effect
+    return describe()

@@ -77,7 +77,9 @@ def list_effects(
     rows = connection.execute(
         f"SELECT id FROM ledger{' WHERE ' + where if where else ''} ORDER BY id DESC LIMIT ?", (*used.values(), limit)
     ).fetchall()
-    return [view(connection, found) for (effect,) in rows if (found := ledger.get(connection, effect)) is not None]
+    return [
+        view(connection, found) for row in rows if (found := ledger.get(connection, int(_fields(row)[0]))) is not None
+    ]
 
 
 def view(connection: apsw.Connection, row: Row) -> EffectView:
@@ -111,8 +113,13 @@ def evidence(connection: apsw.Connection, effect: int | None = None) -> list[Evi
         () if effect is None else (effect,),
     )
     return [
-        EvidenceView(*row[:5], bool(row[5]), None if row[6] is None else msgspec.json.decode(row[6])) for row in rows
+        EvidenceView(id, effect, at_ms, kind, who, bool(is_open), None if body is None else msgspec.json.decode(body))
+        for id, effect, at_ms, kind, who, is_open, body in map(_fields, rows)
     ]
+
+
+def _fields(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row
 
 
 async def resolve_by_person(

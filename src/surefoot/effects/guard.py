@@ -7,26 +7,29 @@ means one set of matched arguments for as long as its scope lives.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
 import msgspec
+from msgspec.structs import replace
 
 from surefoot.effects import ledger
 from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
 from surefoot.effects.keys import Identity
 from surefoot.effects.ledger import Call, Row
 from surefoot.effects.outcome import Outcome
-from surefoot.effects.spec import EffectSpec
+from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
-from surefoot.journal import Frame, Kind, Record, Step, Unserializable, insert_record, load_record
+from surefoot.journal import Frame, Kind, Record, Step, Unserializable, insert_record, load_record, take_record_id
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Session, Sessions
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx, Unit
+
+
+PASS = Pass()
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class Case:
     """One call of an effect on its way to an outcome."""
 
     spec: EffectSpec
-    bound: inspect.BoundArguments
+    bound: Bound
     request: dict[str, Any]
     arguments: bytes
     identity: Identity
@@ -101,47 +104,58 @@ class Guard:
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
         boot_ms = self.store.clock.boot_ms()
+        run = None if case.frame is None else case.frame.run
 
         def unit(tx: Tx) -> Claim | Outcome | Wait:
             if case.step is not None and not case.step.is_held(tx):
                 raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
-            own = _own_row(tx.connection, case)
-            if own is not None:
-                return _own(tx, case, own, draft)
-            row = ledger.find(tx.connection, case.identity.digest)
-            if row is not None and not ledger.is_free(row):
-                return _taken(tx, case, row, draft)
-            admission = self._admit(tx, case)
-            if isinstance(admission, Wait):
-                return admission
-            if isinstance(admission, Refuse):
-                _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
-                return Outcome("denied", reason=admission.reason)
-            return self._insert(tx, case, draft, 1 if row is None else row.generation + 1, boot_ms)
+            generation, identity = 1, case.identity
+            if case.step is not None and case.step.opened is not None:
+                own = _own_row(tx.connection, case)
+                if own is not None:
+                    return _own(tx, case, own, draft)
+            while True:
+                admission = self._admit(tx, case)
+                if isinstance(admission, Wait):
+                    return admission
+                if isinstance(admission, Refuse):
+                    _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
+                    return Outcome("denied", reason=admission.reason)
+                claim = take_record_id(tx)
+                row = ledger.insert(
+                    tx,
+                    Row(0, identity.digest, generation, State.CLAIMED, 1, self.session.id, run, identity.fingerprint,
+                        claim, claim, boot_ms),
+                )  # fmt: skip
+                if row is not None:
+                    insert_record(tx, replace(draft, body=self._call(case, generation)), claim)
+                    return Claim(row, is_ours=True)
+                self._release(tx, case)
+                there = ledger.find(tx.connection, identity.digest)
+                assert there is not None, "the identity that stood in the way is there"
+                if not ledger.is_free(there):
+                    return _taken(tx, case, there, draft)
+                generation = there.generation + 1
 
         return unit
 
-    def _insert(self, tx: Tx, case: Case, draft: Record, generation: int, boot_ms: int) -> Claim:
-        identity, run = case.identity, None if case.frame is None else case.frame.run
-        call = Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=identity.key, scope=identity.scope,
-                    arguments=msgspec.Raw(case.arguments), generation=generation)  # fmt: skip
-        claim = insert_record(tx, replace(draft, body=ledger.encode_call(call)))
-        effect = ledger.insert(tx, identity, generation, self.session.id, run, claim, boot_ms)
-        row = Row(effect, identity.digest, generation, State.CLAIMED, 1, self.session.id, run, identity.fingerprint,
-                  claim, claim, boot_ms)  # fmt: skip
-        return Claim(row, is_ours=True)
+    def _call(self, case: Case, generation: int) -> bytes:
+        return ledger.encode_call(
+            Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
+                 scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation)
+        )  # fmt: skip
 
     def _admit(self, tx: Tx, case: Case) -> Pass | Wait | Refuse:
-        request = case.gate_request()
-        passed: list[Gate] = []
-        for gate in self.gates:
-            answer = gate.admit(tx, request)
+        for passed, gate in enumerate(self.gates):
+            answer = gate.admit(tx, case.gate_request())
             if not isinstance(answer, Pass):
-                for earlier in reversed(passed):
-                    earlier.release(tx, request)
+                self._release(tx, case, passed)
                 return answer
-            passed.append(gate)
-        return Pass()
+        return PASS
+
+    def _release(self, tx: Tx, case: Case, passed: int | None = None) -> None:
+        for gate in reversed(self.gates[:passed]):
+            gate.release(tx, case.gate_request())
 
     def spawn(self, work: Any) -> None:
         """Keep a task alive until it ends: a sync tool that timed out, a late answer."""
@@ -155,8 +169,7 @@ class Guard:
             await asyncio.wait(set(self._tasks))
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """What the ledger answered: the row, and whether we may act on it."""
 
     row: Row

@@ -10,8 +10,9 @@ import hashlib
 import inspect
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from surefoot.journal.values import canonical, canonical_bytes
 from surefoot.problem import SurefootError
@@ -24,8 +25,7 @@ class BadEffect(SurefootError):
     """The declaration of an effect can't mean anything: an unknown parameter, an empty key, a class that can't work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Which effect this is.
 
     Attributes:
@@ -48,26 +48,25 @@ class Identity:
         return text if generation == 1 else f"{text}-{generation}"
 
 
-def identify(scope: str, name: str, key: str, matched: Mapping[str, Any]) -> Identity:
+def identify(scope: str, name: str, key: str, fingerprint: bytes) -> Identity:
     """Return the identity of a call."""
     if not key or len(key) > KEY_CHARS_MAX:
         raise BadEffect(
             f"effect {name}: its key is {'empty' if not key else f'{len(key)} characters long'}",
             hint=f"a key has 1 to {KEY_CHARS_MAX} characters, for example refund:A-4411",
         )
-    return Identity(scope, name, key, digest(scope, name, key), fingerprint(matched))
+    return Identity(scope, name, key, digest(scope, name, key), fingerprint)
 
 
 def digest(*parts: str) -> bytes:
     """Return 16 bytes that stand for these parts; lengths are hashed too, so parts can't run into each other."""
-    return hashlib.blake2b(
-        b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts)), digest_size=16
-    ).digest()
+    lengths = ",".join([str(len(part)) for part in parts])
+    return hashlib.blake2b(f"{lengths}:{''.join(parts)}".encode(), digest_size=16).digest()
 
 
-def fingerprint(arguments: Mapping[str, Any]) -> bytes:
-    """Return 16 bytes that are equal when the arguments mean the same."""
-    return hashlib.blake2b(canonical_bytes(arguments), digest_size=16).digest()
+def fingerprint(canonical_arguments: bytes) -> bytes:
+    """Return 16 bytes that stand for arguments in their canonical form (`journal.values.canonical_bytes`)."""
+    return hashlib.blake2b(canonical_arguments, digest_size=16).digest()
 
 
 class KeyTemplate:

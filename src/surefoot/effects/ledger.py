@@ -7,13 +7,11 @@ answers, who resolved it and why. A row of evidence with `is_open` is a contradi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import apsw
 import msgspec
 
-from surefoot.effects.keys import Identity
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
 from surefoot.store import Migration, Tx
 
@@ -82,8 +80,7 @@ encode_call = _encode
 decode_call = msgspec.json.Decoder(Call).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One generation of an effect.
 
     Attributes:
@@ -130,14 +127,16 @@ def is_free(row: Row | None) -> bool:
     return row is None or row.state in ENDS_GENERATION
 
 
-def insert(tx: Tx, identity: Identity, generation: int, holder: int, run: int | None, claim: int, boot_ms: int) -> int:
-    """Write the claim of a generation that was free in this transaction; return the row's id."""
+def insert(tx: Tx, row: Row) -> Row | None:
+    """Write the claim of a generation; None if that generation exists already, in which case nothing is written."""
     tx.execute(
         "INSERT INTO ledger (digest, generation, state, token, holder, run, fingerprint, claim, record, sent_boot_ms)"
-        " VALUES (?, ?, 2, 1, ?, ?, ?, ?, ?, ?)",
-        (identity.digest, generation, holder, run, identity.fingerprint, claim, claim, boot_ms),
+        " VALUES (?, ?, 2, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (row.digest, row.generation, row.holder, row.run, row.fingerprint, row.claim, row.claim, row.sent_boot_ms),
     )
-    return tx.connection.last_insert_rowid()
+    if tx.connection.changes() == 0:
+        return None
+    return msgspec.structs.replace(row, id=tx.connection.last_insert_rowid())
 
 
 def settle(tx: Tx, effect: int, token: int, state: State, record: int) -> bool:

@@ -6,8 +6,9 @@ as a failure at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from surefoot.effects.classify import NotDone
 from surefoot.problem import SurefootError
@@ -24,8 +25,7 @@ MEANING: dict[Told, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of one call of an effect.
 
     Attributes:

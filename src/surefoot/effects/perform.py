@@ -10,7 +10,6 @@ in doubt  -> the same key again, a question behind a fence, a person            
 from __future__ import annotations
 
 import asyncio
-import inspect
 
 from surefoot.effects import ledger
 from surefoot.effects.attempt import act, act_in_transaction
@@ -19,7 +18,7 @@ from surefoot.effects.guard import Case, Guard, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.resolve import resolve
-from surefoot.effects.spec import EffectSpec
+from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
 from surefoot.journal import Record, Step, current_frame, load_record
 from surefoot.leases import LeaseLost, Life
@@ -32,7 +31,7 @@ POLL_S = 0.02
 """First pause between two looks at a row that another process holds; doubles up to 0.5 s."""
 
 
-async def perform(guard: Guard, spec: EffectSpec, bound: inspect.BoundArguments, key: str | None) -> Outcome:
+async def perform(guard: Guard, spec: EffectSpec, bound: Bound, key: str | None) -> Outcome:
     """Perform one call and return what became of it.
 
     Args:
@@ -46,7 +45,7 @@ async def perform(guard: Guard, spec: EffectSpec, bound: inspect.BoundArguments,
     arguments = spec.encode(request)
     step = None if frame is None else frame.open_step(spec.name, key)
     run_id = None if frame is None else frame.run_id
-    identity = spec.identity(bound, request, run_id, new_id() if step is None else step.key)
+    identity = spec.identity(bound, request, arguments, run_id, new_id() if step is None else step.key)
     case = Case(spec, bound, request, arguments, identity, frame, step)
     if step is None:
         return await _act_once(guard, case)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from typing import Any
 
 from surefoot.effects.classify import describe
 from surefoot.effects.outcome import Outcome
-from surefoot.effects.spec import EffectSpec
+from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.journal import Kind, Step, current_frame
 from surefoot.journal.records import Head
 
 
-async def perform_read(spec: EffectSpec, bound: inspect.BoundArguments, key: str | None) -> Outcome:
+async def perform_read(spec: EffectSpec, bound: Bound, key: str | None) -> Outcome:
     """Run a read, or return what was recorded of it; in a run, an error is recorded like an answer."""
     frame = current_frame.get()
     if frame is None:
@@ -37,7 +36,7 @@ async def perform_read(spec: EffectSpec, bound: inspect.BoundArguments, key: str
     return Outcome("done", value=copy)
 
 
-async def _call(spec: EffectSpec, bound: inspect.BoundArguments) -> Any:
+async def _call(spec: EffectSpec, bound: Bound) -> Any:
     async with asyncio.timeout(spec.timeout_s):
         return await spec.call(bound)
 

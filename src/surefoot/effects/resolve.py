@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from surefoot.effects import ledger
 from surefoot.effects.attempt import Finding, _describe, _row, act, settle
@@ -180,7 +181,7 @@ async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
 
 
 async def _answer_of(guard: Guard, case: Case, row: Row, in_doubt: Probe) -> Answer:
-    token = _current.set(_describe(guard, case, row))
+    token = _current.set(lambda: _describe(guard, case, row))
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
             answer = in_doubt.ask(**case.spec.known(in_doubt.ask, case.bound))

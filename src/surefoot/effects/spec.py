@@ -12,10 +12,18 @@ import msgspec
 from pydantic import ValidationError
 
 from surefoot.effects.doubt import AskPerson, InDoubt, Read, Transactional
-from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, identify
-from surefoot.journal.values import Unserializable, ValueCodec, canonical, canonical_bytes, codec_of
+from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
+from surefoot.journal.values import Unserializable, ValueCodec, canonical, canonical_bytes, codec_of, encode_canonical
 
 _decode = msgspec.json.decode
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """A call's arguments: how to call with them, and by name."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    arguments: dict[str, Any]
 
 
 class EffectSpec:
@@ -59,6 +67,12 @@ class EffectSpec:
         }
         self.template = None if key is None else KeyTemplate(key, self.signature, self.name)
         self._matched = self._matched_parameters(match, free_text)
+        self._is_all_matched = self._matched == self._parameters
+        self._all = tuple(self.signature.parameters)
+        self._is_plain = all(
+            parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            for parameter in self.signature.parameters.values()
+        )
         self._check()
 
     def _matched_parameters(self, match: tuple[str, ...] | None, free_text: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,13 +101,15 @@ class EffectSpec:
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
 
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Return the call's arguments with defaults filled in; raises TypeError as the function itself would."""
+        if not kwargs and self._is_plain and len(args) == len(self._all):
+            return Bound(args, {}, dict(zip(self._all, args, strict=True)))
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return bound
+        return Bound(bound.args, bound.kwargs, bound.arguments)
 
-    def request(self, bound: inspect.BoundArguments) -> dict[str, Any]:
+    def request(self, bound: Bound) -> dict[str, Any]:
         """Return the arguments as canonical JSON data; those that carry a framework's context are left out.
 
         Raises:
@@ -103,16 +119,20 @@ class EffectSpec:
 
     def encode(self, request: Mapping[str, Any]) -> bytes:
         """Return the request's bytes, equal for equal requests."""
-        return canonical_bytes(request)
-
-    def matched(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the part of the request that must agree for one key."""
-        return {name: request[name] for name in self._matched}
+        return encode_canonical(request)
 
     def identity(
-        self, bound: inspect.BoundArguments, request: Mapping[str, Any], run_id: str | None, step: str
+        self, bound: Bound, request: Mapping[str, Any], arguments: bytes, run_id: str | None, step: str
     ) -> Identity:
-        """Return which effect the call means: by its key, or, without one, by its place in the run."""
+        """Return which effect the call means: by its key, or, without one, by its place in the run.
+
+        Args:
+            bound: The call's arguments.
+            request: The same as canonical data.
+            arguments: The same as bytes.
+            run_id: The run, or None.
+            step: The step's identity in the run; outside runs, something unique.
+        """
         if self.template is None:
             scope, key = (f"run {run_id}", step) if run_id is not None else ("app", step)
         else:
@@ -120,7 +140,10 @@ class EffectSpec:
             if self.occurrence is not None:
                 key = f"{key}@{request[self.occurrence]}"
             scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"
-        return identify(scope, self.name, key, self.matched(request))
+        if self._is_all_matched:
+            return identify(scope, self.name, key, fingerprint(arguments))
+        matched = {name: request[name] for name in self._matched}
+        return identify(scope, self.name, key, fingerprint(encode_canonical(matched)))
 
     def rebuild(self, arguments: bytes) -> dict[str, Any]:
         """Return recorded arguments as the function's own types, for a send by somebody else than the caller."""
@@ -133,14 +156,14 @@ class EffectSpec:
                 hint="bring back the parameters, or resolve the effect by hand: surefoot resolve",
             ) from error
 
-    def known(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> dict[str, Any]:
+    def known(self, function: Callable[..., Any], bound: Bound) -> dict[str, Any]:
         """Return those of the call's arguments that a probe or a compensation has parameters for."""
         parameters = inspect.signature(function).parameters
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
             return {name: bound.arguments[name] for name in self._parameters}
         return {name: bound.arguments[name] for name in self._parameters if name in parameters}
 
-    async def call(self, bound: inspect.BoundArguments) -> Any:
+    async def call(self, bound: Bound) -> Any:
         """Run the function; a synchronous one in a thread."""
         if self.is_async:
             return await self.function(*bound.args, **bound.kwargs)

@@ -2,7 +2,7 @@
 
 from surefoot.journal.frame import Frame, Place, Step, current_frame
 from surefoot.journal.records import Kind, Record
-from surefoot.journal.tables import MIGRATIONS, insert_record, load_record, load_records
+from surefoot.journal.tables import MIGRATIONS, insert_record, load_record, load_records, take_record_id
 from surefoot.journal.values import Undecodable, Unserializable, Value, ValueCodec, ValueTooLarge, codec_of
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "insert_record",
     "load_record",
     "load_records",
+    "take_record_id",
 ]

@@ -67,8 +67,13 @@ class Place(Protocol):
         seen: The numbers of the records that decision had in front of it.
     """
 
-    decision: int
-    seen: frozenset[int]
+    @property
+    def decision(self) -> int:
+        """See above."""
+
+    @property
+    def seen(self) -> frozenset[int]:
+        """See above."""
 
 
 class Frame(Protocol):

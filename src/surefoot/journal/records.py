@@ -9,7 +9,6 @@ The kinds and the shape of `head` are data on disk: pinned by golden files, chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -120,8 +119,7 @@ def decode_head(data: bytes | None) -> Head:
     return NO_HEAD if data is None else _decode_head(data)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One record, as written or read.
 
     Attributes:
@@ -132,7 +130,7 @@ class Record:
         after: The number of the record the asking task had seen last; 0 for the start.
         head: Small facts.
         body: The value, or None.
-        id: Its row once written, 0 before.
+        id: Its row once read back, 0 before.
         at_ms: Wall clock of its transaction; 0 before it is written.
     """
 

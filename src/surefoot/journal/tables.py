@@ -39,24 +39,37 @@ MIGRATIONS = (
 )
 
 _INSERT = (
-    "INSERT INTO journal (run, seq, kind, step, after, at_ms, head, body, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO journal (id, run, seq, kind, step, after, at_ms, head, body, blob)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _COLUMNS = "SELECT j.run, seq, kind, step, after, head, coalesce(j.body, b.body), j.id, at_ms FROM journal j"
 _JOIN = " LEFT JOIN blobs b ON b.id = j.blob"
 
 
-def insert_record(tx: Tx, record: Record) -> int:
-    """Write a record and return its row id. The caller has checked, in this transaction, that it may."""
+def take_record_id(tx: Tx) -> int:
+    """Return the id of the record that this transaction inserts next, for rows that refer to it."""
+    return tx.take_id("journal")
+
+
+def insert_record(tx: Tx, record: Record, record_id: int | None = None) -> int:
+    """Write a record and return its row id. The caller has checked, in this transaction, that it may.
+
+    Args:
+        tx: The transaction.
+        record: What to write.
+        record_id: An id from `take_record_id`; None to take one here.
+    """
     body, blob = record.body, None
     if body is not None and len(body) > BLOB_ABOVE:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()
+    row_id = take_record_id(tx) if record_id is None else record_id
     tx.execute(
         _INSERT,
-        (record.run, record.seq, int(record.kind), record.step, record.after, tx.now_ms, encode_head(record.head), body,
-         blob),
+        (row_id, record.run, record.seq, int(record.kind), record.step, record.after, tx.now_ms,
+         encode_head(record.head), body, blob),
     )  # fmt: skip
-    return tx.connection.last_insert_rowid()
+    return row_id
 
 
 def load_record(connection: apsw.Connection, record_id: int) -> Record:

@@ -132,6 +132,11 @@ def canonical_bytes(value: Any) -> bytes:
     return _canonical_encode(_canonical(value))
 
 
+def encode_canonical(value: Any) -> bytes:
+    """Return the bytes of a value that is canonical already."""
+    return _canonical_encode(value)
+
+
 _canonical_encode = msgspec.json.Encoder(order="deterministic").encode
 
 

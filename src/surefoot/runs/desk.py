@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apsw
 import msgspec
 
-from surefoot.journal import Kind, Record, load_records
+from surefoot.journal import Kind, Record, load_record, load_records
 from surefoot.runs import tables
 from surefoot.runs.errors import RunNotFound
 from surefoot.runs.life import ENDED
@@ -61,6 +61,18 @@ def show(connection: apsw.Connection, run_id: str) -> RunView:
         result=next((_value(record) for record in records if record.kind is Kind.ENDED), None),
         steps=[_step(record) for record in records],
     )
+
+
+def records_after(connection: apsw.Connection, run: int, seq: int = 0) -> list[Record]:
+    """Return a run's records above a number, in order, each with its value, in whichever record that was born."""
+    rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq)).fetchall()
+    return [_with_value(connection, load_record(connection, record)) for (record,) in rows]
+
+
+def _with_value(connection: apsw.Connection, record: Record) -> Record:
+    if record.body is not None or not record.head.record:
+        return record
+    return replace(record, body=load_record(connection, record.head.record).body)
 
 
 def _step(record: Record) -> StepView:

@@ -26,7 +26,8 @@ class Checkpointer:
         self._writer = writer
         self._own = own
         self._pages = 0
-        self._is_finishing = False
+        self._is_running = False
+        self._has_run = False
         self._wake = threading.Event()
         self._is_closing = False
         writer.wal_autocheckpoint(0)
@@ -40,17 +41,19 @@ class Checkpointer:
 
     def after_commit(self) -> None:
         """Called by the writer between two batches."""
-        if self._pages >= START_PAGES and not self._wake.is_set():
-            if self._pages >= INLINE_PAGES and self._is_finishing:
-                self._is_finishing = False
-                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            else:
-                self._is_finishing = True
-                self._wake.set()
+        if self._pages < START_PAGES or self._is_running:
+            return
+        if self._pages >= INLINE_PAGES and self._has_run:
+            self._has_run = False
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        else:
+            self._has_run = self._is_running = True
+            self._wake.set()
 
     def _run(self) -> None:
-        while True:
+        while not self._is_closing:
             self._wake.wait()
+            self._wake.clear()
             if self._is_closing:
                 return
             try:
@@ -58,7 +61,7 @@ class Checkpointer:
             except apsw.Error:  # locked by another process's checkpoint, or the disk fails: the writer finds out
                 pass
             finally:
-                self._wake.clear()
+                self._is_running = False
 
     def close(self) -> None:
         """Stop the thread and close its connection."""

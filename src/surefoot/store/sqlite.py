@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -57,7 +58,7 @@ class Store:
         self.commit = writer.commit
         self._checkpointer = checkpointer
         self._reader = reader
-        self._reading = asyncio.Lock()
+        self._reading = threading.Lock()
         self._turnstile = turnstile
         self._connection = connection
 
@@ -67,18 +68,19 @@ class Store:
 
     async def read(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query on a snapshot, off the loop. It sees what is committed, not what is queued."""
-        async with self._reading:
-            return await asyncio.to_thread(query, self._reader)
+        return await asyncio.to_thread(self.read_now, query)
 
     def read_now(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query on a snapshot in this thread; for the command line and for bulk loads at start."""
-        return query(self._reader)
+        with self._reading:
+            return query(self._reader)
 
     def close(self) -> None:
         """Write what is queued and give everything back; the last process to close truncates the log."""
         self.writer.close()
         self._checkpointer.close()
-        self._reader.close()
+        with self._reading:
+            self._reader.close()
         self._connection.close()
         self._turnstile.close()
 

@@ -62,21 +62,46 @@ class Tx:
 
     Attributes:
         now_ms: Wall clock at the start of the transaction.
-        held: Guards that were already checked in this transaction (see `runs` and `leases`); whoever changes what
-            they check must clear it.
+        held: Guards that were already checked (see `runs`); whoever changes what they check must clear it.
+        next_ids: The next row ids of append-only tables; see `take_id`.
     """
 
-    __slots__ = ("connection", "execute", "held", "now_ms")
+    __slots__ = ("_version", "connection", "execute", "held", "next_ids", "now_ms")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
         self.execute = connection.cursor().execute
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
+        self.next_ids: dict[str, int] = {}
+        self._version = -1
+
+    def begin(self, now_ms: int) -> None:
+        """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since
+        (SQLite's data_version says so), because whoever changes it in this process clears it."""
+        self.now_ms = now_ms
+        version = int(next(self.execute("PRAGMA data_version"))[0])
+        if version != self._version:
+            self._version = version
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what was learned of the file: after a rollback, or when another process has written."""
+        self.held.clear()
+        self.next_ids.clear()
+
+    def take_id(self, table: str) -> int:
+        """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
+        found = self.next_ids.get(table)
+        if found is None:
+            found = int(next(self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}"))[0])
+        self.next_ids[table] = found + 1
+        return found
 
     def row(self, sql: str, bindings: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query, or None."""
-        return next(self.connection.execute(sql, bindings), None)
+        rows = self.execute(sql, bindings).fetchall()
+        return rows[0] if rows else None
 
 
 Unit = Callable[[Tx], T]
@@ -245,6 +270,7 @@ class Writer:
             except Exception as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                self._tx.forget()
                 if isinstance(error, FATAL):
                     raise
                 if len(batch) == 1:
@@ -259,8 +285,7 @@ class Writer:
 
     def _write(self, batch: list[Ticket[Any]]) -> None:
         tx = self._tx
-        tx.now_ms = self._clock.wall_ms()
-        tx.held.clear()
+        tx.begin(self._clock.wall_ms())
         for ticket in batch:
             ticket.result = ticket.unit(tx)
 

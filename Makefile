@@ -1,0 +1,53 @@
+# `make` prints this help. Every target sets up what it needs: a virtual environment in .venv and the package in it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+PYTHON ?= $(shell command -v python3.13 2>/dev/null || command -v python3.12 2>/dev/null || command -v python3.11 2>/dev/null || echo python3)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= auto
+
+.PHONY: help
+help: ## print this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/setup.sh
+	@touch $(STAMP)
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv and install everything in it
+
+.PHONY: demo
+demo: $(STAMP) ## watch workers being killed, and count the effects in the shop's own books
+	@$(BIN)/surefoot model pull
+	@$(BIN)/surefoot demo
+
+.PHONY: test
+test: $(STAMP) ## the fast lane of the tests
+	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(STAMP) ## the slow lane: whole kill sweeps, thousands of schedules, planted bugs
+	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m slow
+
+.PHONY: check
+check: $(STAMP) ## format, lint, types, layers, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+.PHONY: format
+format: $(STAMP) ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(STAMP) ## speed beside DBOS and LangGraph in one run (about 10 minutes)
+	@$(BIN)/python bench/run.py
+
+.PHONY: clean
+clean: ## remove .venv and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.envs

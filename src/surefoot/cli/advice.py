@@ -1,0 +1,92 @@
+"""What to do next: for each state of a run and of an effect, the words and the command, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from surefoot.cli.shapes import Advice, EffectShape, RunShape
+from surefoot.cli.words import one_line
+
+Command = Callable[..., str]
+"""Builds a command to type from its words; see `place.command`."""
+
+BY_PERSON = ("--by", "YOU", "--reason", '"HOW YOU KNOW"')
+
+FINDS_OUT = {
+    "resend": "sends it again under the same key",
+    "overwrite": "sends it again with its precondition",
+    "probe": "asks the service, once no earlier request can still land",
+    "read": "asks again",
+}
+"""What a worker does by itself about an effect in doubt, by its class."""
+
+
+def for_effect(effect: EffectShape, command: Command) -> list[Advice]:
+    """Return what ends the doubt about an effect; nothing for one that has its outcome."""
+    if effect.state not in ("claimed", "unknown"):
+        return []
+    if effect.state == "claimed" and effect.holder.life == "alive":
+        return [Advice(f"{effect.holder.name} acts on it right now", None)]
+    steps = []
+    if effect.in_doubt in FINDS_OUT:
+        steps.append(Advice(f"a worker {FINDS_OUT[effect.in_doubt]}", command("worker", "MODULE")))
+    if effect.holder.life == "expired":
+        steps.append(
+            Advice(f"its holder is stopped and may still send: end process {effect.holder.pid} before you say no", None)
+        )
+    resolve = command("resolve", str(effect.id), "--done|--not-done", *BY_PERSON)
+    return [*steps, Advice("look at the service whether it happened, then say so", resolve)]
+
+
+def for_contradiction(effect: EffectShape, command: Command) -> list[Advice]:
+    """Return what closes a contradiction: the outcome stands, and somebody has seen to the rest."""
+    which = "--not-done" if effect.state == "not_done" else "--done"
+    resolve = command("resolve", str(effect.id), which, *BY_PERSON)
+    return [Advice("put it right at the service; the recorded outcome stands. Then close it", resolve)]
+
+
+def for_run(run: RunShape, effects: Sequence[EffectShape], command: Command) -> list[Advice]:
+    """Return what lets a run go on.
+
+    Args:
+        run: The run.
+        effects: The effects it claimed.
+        command: How to write a command.
+    """
+    if run.state == "pending":
+        return [Advice("it goes on as soon as a worker that knows it has room", command("worker", "MODULE"))]
+    if run.state == "failed":
+        return [Advice("its end stands; to do the work again, start it under another id", None)]
+    if run.state != "waiting":
+        return []
+    by_itself = [Advice(f"it goes on by itself at {run.wake_at}", None)] if run.wake_at else []
+    return [*_for_wait(run, effects, command), *by_itself]
+
+
+def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -> list[Advice]:
+    wake = command("signal", run.id, "wake")
+    match run.waiting_for:
+        case "signal":
+            name = run.reason.removeprefix("signal ")
+            return [Advice("send what it waits for", command("signal", run.id, name, "[JSON]"))]
+        case "child":
+            return [Advice("see what its child does", command("show", run.reason.removeprefix("child ")))]
+        case "doubt":
+            open_ones = [effect for effect in effects if effect.state in ("claimed", "unknown")]
+            if open_ones:
+                return [advice for effect in open_ones for advice in for_effect(effect, command)]
+            return [
+                Advice("it waits for an effect that another run claimed: end that doubt", command("unknowns")),
+                Advice("then let it look again", wake),
+            ]
+        case "blocked":
+            return [Advice("mend the code or bring back the one it began with, restart its worker, then wake it", wake)]
+        case "timer":
+            return []
+        case _:
+            return [Advice("when that has changed, let it look again", wake)]
+
+
+def waits_words(run: RunShape) -> str:
+    """Return what a run waits for, in one line."""
+    return f"waiting for {run.waiting_for}: {one_line(run.reason)}" if run.waiting_for else run.state

@@ -1,0 +1,136 @@
+"""The commands about effects: `effects`, `unknowns`, `resolve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from surefoot.cli import look, show
+from surefoot.cli.exits import WrongUsage
+from surefoot.cli.inputs import read_json
+from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
+from surefoot.cli.runs import FullOption, LimitOption
+from surefoot.cli.screen import emit, say
+from surefoot.cli.shapes import EffectsDocument, EffectShape, ResolveDocument
+from surefoot.cli.words import state_words
+from surefoot.effects.desk import resolve_by_person
+from surefoot.effects.states import State
+from surefoot.runs.desk import wake
+
+STATES = tuple(state.name.lower() for state in State)
+
+
+def _a_state(value: str | None) -> str | None:
+    if value is not None and value not in STATES:
+        raise typer.BadParameter(f"{value!r} is no state of an effect; there are {', '.join(STATES)}")
+    return value
+
+
+def effects(
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those this run claimed.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", callback=_a_state, help=f"Only those that are {', '.join(STATES)}.")
+    ] = None,
+    effect: Annotated[
+        int | None, typer.Option("--id", metavar="EFFECT", help="One effect, with all that was learned of it.")
+    ] = None,
+    limit: LimitOption = 50,
+    is_full: FullOption = False,
+    store: StoreOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """List effects, newest first, or show one with its evidence."""
+    if effect is not None and (run is not None or state is not None):
+        raise WrongUsage("--id names one effect; --run and --state choose among many", hint="give one or the other")
+
+    async def work(desk: Desk) -> None:
+        sessions = desk.app.worker.sessions
+        if effect is not None:
+            document = await desk.read(
+                lambda connection: look.show_effect(connection, sessions, effect, desk.command)
+            )
+            return emit(document) if is_json else show.show_effect(document, desk.now_ms, is_full=is_full)
+        wanted = None if state is None else State[state.upper()]
+        found = await desk.read(
+            lambda connection: look.list_effects(connection, sessions, run=run, state=wanted, limit=limit)
+        )
+        if is_json:
+            return emit(EffectsDocument(found))
+        if not found:
+            return say("no effect" + (f" is {state_words(state)}" if state else "") + (f" in run {run}" if run else ""))
+        return show.show_effects(found, desk.now_ms)
+
+    at_desk(store, work)
+
+
+def unknowns(store: StoreOption = None, is_json: JsonOption = False) -> None:
+    """List all that waits for a person: unknown effects, open contradictions, runs in doubt or blocked.
+
+    An effect whose worker is gone without leaving an outcome counts as unknown.
+    """
+
+    async def work(desk: Desk) -> None:
+        sessions, now_ms = desk.app.worker.sessions, desk.now_ms
+        document = await desk.read(lambda connection: look.unknowns(connection, sessions, now_ms, desk.command))
+        return emit(document) if is_json else show.show_unknowns(document)
+
+    at_desk(store, work)
+
+
+def resolve(
+    effect: Annotated[int, typer.Argument(metavar="EFFECT", help="The effect's number, from `surefoot unknowns`.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="How you know; kept for ever.")],
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who says so; kept for ever.")],
+    is_done: Annotated[bool, typer.Option("--done", help="It happened.")] = False,
+    is_not_done: Annotated[bool, typer.Option("--not-done", help="It did not happen; the key may act again.")] = False,
+    value: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="With --done: what the effect would have returned; null without it. It can't be changed afterwards. "
+            "- reads standard input, @FILE a file.",
+        ),
+    ] = None,
+    is_fence_passed: Annotated[
+        bool, typer.Option("--fence-passed", help="You vouch that no earlier request of it can still land.")
+    ] = False,
+    store: StoreOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """End a doubt by your word, and let the run that waits for it go on.
+
+    Look at the service first. An outcome is written once: for an effect that has one, this closes its contradictions and
+    changes nothing else. "Not done" is refused while whoever claimed it may still be alive and sending.
+    """
+    if is_done == is_not_done:
+        raise WrongUsage("say either --done or --not-done", hint="look at the service: did it happen?")
+    if value is not None and not is_done:
+        raise WrongUsage("--value goes with --done: what did not happen returned nothing", hint="leave it out")
+    returned = None if value is None else read_json(value, "--value")
+
+    async def work(desk: Desk) -> None:
+        sessions = desk.app.worker.sessions
+
+        async def look_again() -> EffectShape:
+            return await desk.read(lambda connection: look.get_effect(connection, sessions, effect))
+
+        await look_again()  # says that there is none as what it is
+        await resolve_by_person(
+            desk.app.store,
+            sessions,
+            effect,
+            is_done=is_done,
+            who=by,
+            reason=reason,
+            value=returned,
+            is_fence_passed=is_fence_passed,
+            wake=wake,
+        )
+        after = await look_again()
+        if is_json:
+            return emit(ResolveDocument(after))
+        goes_on = "" if after.run is None else f". Run {after.run} goes on with the next free worker"
+        return say(f"effect {effect} ({after.key}) is {state_words(after.state)}{goes_on}")
+
+    at_desk(store, work)

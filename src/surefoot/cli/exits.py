@@ -1,0 +1,95 @@
+"""Exit codes, as a table, and the errors that only a command line can make.
+
+What holds: every way a command can end has one number; an error of Surefoot is printed as what happened and what to do
+next, and its class alone decides the number.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from surefoot.effects import Denied, KeyConflict
+from surefoot.effects.desk import CannotResolve
+from surefoot.journal import Unserializable, ValueTooLarge
+from surefoot.leases import LeaseLost
+from surefoot.problem import SurefootError
+from surefoot.runs import RunConflict, RunNotFound, UnknownKind
+from surefoot.store import StoreError
+
+
+class ExitCode(IntEnum):
+    """How a command ended. The numbers are what scripts rely on: never reused, never renumbered."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    STORE = 5
+    WAITING = 6
+    BUG = 70
+    INTERRUPTED = 130
+    READER_LEFT = 141
+
+
+MEANING: dict[ExitCode, str] = {
+    ExitCode.OK: "done as asked",
+    ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off",
+    ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read",
+    ExitCode.NOT_FOUND: "there is no such run or effect",
+    ExitCode.REFUSED: "refused, nothing changed: an id with another input, an effect that is not in doubt, a run that has ended",
+    ExitCode.STORE: "trouble with the store: none there, not writable, damaged, full",
+    ExitCode.WAITING: "the run has not ended: it waits for a person, or longer than --timeout",
+    ExitCode.BUG: "an error that Surefoot did not expect, with its traceback: please report it",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM; nothing recorded is lost, and what goes on was said",
+    ExitCode.READER_LEFT: "the reader of the output has left, as in `surefoot runs | head -1`",
+}
+"""What each number says, for the help."""
+
+
+class WrongUsage(SurefootError):
+    """What was typed can't be carried out: a module, a function, an argument."""
+
+
+class EffectNotFound(SurefootError):
+    """There is no effect of this number."""
+
+
+class Refused(SurefootError):
+    """It makes no sense any more, or not yet. Nothing was changed."""
+
+
+class NoStoreThere(StoreError):
+    """No store was named, or there is none at the place that was named. None was made."""
+
+
+class ReaderLeft(Exception):
+    """Whoever read our output has closed it."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C in a command that has nothing to hand back."""
+
+
+BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (WrongUsage, ExitCode.USAGE),
+    (UnknownKind, ExitCode.USAGE),
+    (Unserializable, ExitCode.USAGE),
+    (ValueTooLarge, ExitCode.USAGE),
+    (RunNotFound, ExitCode.NOT_FOUND),
+    (EffectNotFound, ExitCode.NOT_FOUND),
+    (RunConflict, ExitCode.REFUSED),
+    (CannotResolve, ExitCode.REFUSED),
+    (KeyConflict, ExitCode.REFUSED),
+    (Denied, ExitCode.REFUSED),
+    (Refused, ExitCode.REFUSED),
+    (StoreError, ExitCode.STORE),
+    (LeaseLost, ExitCode.STORE),
+    (SurefootError, ExitCode.FAILED),
+)
+"""Which number an error ends with; the first that fits."""
+
+
+def exit_code_of(error: Exception) -> ExitCode:
+    """Return the number a command ends with when this error comes out of it."""
+    return next((code for kind, code in BY_ERROR if isinstance(error, kind)), ExitCode.BUG)

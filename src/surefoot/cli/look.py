@@ -1,0 +1,217 @@
+"""From the store to the shapes: the queries behind what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from surefoot.cli import advice
+from surefoot.cli.exits import EffectNotFound
+from surefoot.cli.shapes import (
+    ContradictionShape,
+    EffectDocument,
+    EffectShape,
+    EvidenceShape,
+    HolderShape,
+    RunShape,
+    ShowDocument,
+    StuckShape,
+    UnknownsDocument,
+    UnknownShape,
+)
+from surefoot.cli.timeline import EffectFact, end_words, steps_of
+from surefoot.cli.words import moment, one_line
+from surefoot.effects import desk as effects_desk
+from surefoot.effects import ledger
+from surefoot.effects.desk import EffectView, EvidenceView
+from surefoot.effects.states import State
+from surefoot.leases import Sessions
+from surefoot.runs import RunNotFound, RunState
+from surefoot.runs import desk as runs_desk
+from surefoot.runs.tables import RunRow, find_run, get_run, list_runs
+
+ALL = -1
+"""SQLite's "no limit"."""
+
+STUCK = ("doubt", "blocked")
+"""What a run waits for that only a person can end."""
+
+
+def run_shape(connection: apsw.Connection, row: RunRow) -> RunShape:
+    """Return a run."""
+    return RunShape(
+        id=row.run_id,
+        kind=row.kind,
+        state=row.state.name.lower(),
+        waiting_for=row.waiting_for,
+        reason=row.reason,
+        parent=None if row.parent is None else get_run(connection, row.parent).run_id,
+        created_at=moment(row.created_at_ms) or "",
+        ended_at=moment(row.ended_at_ms),
+        wake_at=moment(row.wake_at_ms),
+        deadline_at=moment(row.deadline_ms),
+    )
+
+
+def find(connection: apsw.Connection, run_id: str) -> RunRow:
+    """Return a run by its business id.
+
+    Raises:
+        RunNotFound: There is none.
+    """
+    row = find_run(connection, run_id)
+    if row is None:
+        raise RunNotFound(f"there is no run {run_id!r} in {connection.filename}", hint="surefoot runs")
+    return row
+
+
+def holder_shape(connection: apsw.Connection, sessions: Sessions, session: int) -> HolderShape:
+    """Return who a session is, and whether it lives."""
+    holder = sessions.holder(connection, session)
+    return HolderShape(holder.name, holder.pid, holder.life.value)
+
+
+def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectView) -> EffectShape:
+    """Return an effect."""
+    row = ledger.get(connection, view.id)
+    assert row is not None, "a view is made from its row"
+    return EffectShape(
+        id=view.id,
+        name=view.name,
+        key=view.key,
+        scope=view.scope,
+        generation=view.generation,
+        state=view.state,
+        in_doubt=view.doubt,
+        run=None if view.run is None else get_run(connection, view.run).run_id,
+        token=view.token,
+        holder=holder_shape(connection, sessions, row.holder),
+        arguments=view.arguments,
+        value=view.value,
+        reason=view.reason,
+        claimed_at=moment(view.claimed_at_ms) or "",
+        settled_at=moment(view.settled_at_ms),
+    )
+
+
+def get_effect(connection: apsw.Connection, sessions: Sessions, effect: int) -> EffectShape:
+    """Return an effect by its number.
+
+    Raises:
+        EffectNotFound: There is none.
+    """
+    row = ledger.get(connection, effect)
+    if row is None:
+        raise EffectNotFound(f"there is no effect {effect} in {connection.filename}", hint="surefoot effects")
+    return effect_shape(connection, sessions, effects_desk.view(connection, row))
+
+
+def list_effects(
+    connection: apsw.Connection, sessions: Sessions, *, run: str | None, state: State | None, limit: int
+) -> list[EffectShape]:
+    """Return effects, newest first."""
+    row = None if run is None else find(connection, run).id
+    views = effects_desk.list_effects(connection, run=row, state=state, limit=limit)
+    return [effect_shape(connection, sessions, view) for view in views]
+
+
+def evidence_shape(view: EvidenceView) -> EvidenceShape:
+    """Return one thing learned of an effect."""
+    return EvidenceShape(
+        view.id, view.effect, moment(view.at_ms) or "", view.kind, view.who, bool(view.is_open), view.body
+    )
+
+
+def show_effect(
+    connection: apsw.Connection, sessions: Sessions, effect: int, command: Callable[..., str]
+) -> EffectDocument:
+    """Return an effect with all that was learned of it."""
+    shape = get_effect(connection, sessions, effect)
+    views = effects_desk.evidence(connection, effect)
+    contradicted = advice.for_contradiction(shape, command) if any(view.is_open for view in views) else []
+    return EffectDocument(
+        shape, [evidence_shape(view) for view in views], [*advice.for_effect(shape, command), *contradicted]
+    )
+
+
+def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, command: Callable[..., str]) -> ShowDocument:
+    """Return a run with its steps and effects.
+
+    Raises:
+        RunNotFound: There is none.
+    """
+    row = find(connection, run_id)
+    view = runs_desk.show(connection, run_id)
+    views = effects_desk.list_effects(connection, run=row.id, limit=ALL)[::-1]
+    facts = {(v.name, v.key, v.scope, v.generation): EffectFact(v.id, v.state) for v in views}
+    run = run_shape(connection, row)
+    effects = [effect_shape(connection, sessions, v) for v in views]
+    result, error = end_of(run, view.result)
+    return ShowDocument(
+        run=run,
+        holder=None if row.holder is None else holder_shape(connection, sessions, row.holder),
+        input=view.input,
+        result=result,
+        error=error,
+        steps=steps_of(runs_desk.records_after(connection, row.id), facts),
+        effects=effects,
+        next=advice.for_run(run, effects, command),
+    )
+
+
+def end_of(run: RunShape, body: Any) -> tuple[Any, str | None]:
+    """Return a run's result, and how it failed or who cancelled it, from what its last record holds."""
+    if run.state == "completed":
+        return body, None
+    return None, end_words(run.state, body) if run.state in ("failed", "cancelled") else None
+
+
+def unknowns(
+    connection: apsw.Connection, sessions: Sessions, now_ms: int, command: Callable[..., str]
+) -> UnknownsDocument:
+    """Return all that waits for a person, oldest first.
+
+    An effect that is claimed by a process that is dead or stopped counts: nobody knows what became of it.
+    """
+    left = [
+        (view, effect_shape(connection, sessions, view))
+        for state in (State.UNKNOWN, State.CLAIMED)
+        for view in effects_desk.list_effects(connection, state=state, limit=ALL)
+    ]
+    effects = [
+        UnknownShape(shape, _why(connection, shape), _age_s(now_ms, view.claimed_at_ms), advice.for_effect(shape, command))
+        for view, shape in sorted(left, key=lambda pair: pair[0].claimed_at_ms)
+        if shape.state == "unknown" or shape.holder.life != "alive"
+    ]
+    contradictions = []
+    for view in effects_desk.evidence(connection):
+        shape = get_effect(connection, sessions, view.effect)
+        closes = advice.for_contradiction(shape, command)
+        contradictions.append(ContradictionShape(shape, evidence_shape(view), _age_s(now_ms, view.at_ms), closes))
+    waiting = [row for row in list_runs(connection, state=RunState.WAITING, limit=ALL) if row.waiting_for in STUCK]
+    stuck = [_stuck(connection, sessions, row, now_ms, command) for row in reversed(waiting)]
+    return UnknownsDocument(effects, contradictions, stuck)
+
+
+def _stuck(
+    connection: apsw.Connection, sessions: Sessions, row: RunRow, now_ms: int, command: Callable[..., str]
+) -> StuckShape:
+    run = run_shape(connection, row)
+    effects = list_effects(connection, sessions, run=row.run_id, state=None, limit=ALL)
+    last = next(connection.execute("SELECT max(at_ms) FROM journal WHERE run = ?", (row.id,)))[0]
+    return StuckShape(run, _age_s(now_ms, last or row.created_at_ms), advice.for_run(run, effects, command))
+
+
+def _age_s(now_ms: int, then_ms: int) -> float:
+    return max(0, now_ms - then_ms) / 1_000
+
+
+def _why(connection: apsw.Connection, effect: EffectShape) -> str:
+    """Return what was learned last of an effect in doubt."""
+    if effect.state == "claimed":
+        fate = "is gone" if effect.holder.life == "dead" else "is stopped"
+        return f"{effect.holder.name} (pid {effect.holder.pid}) {fate}; it had claimed it and left no outcome"
+    texts = [view.body for view in effects_desk.evidence(connection, effect.id) if isinstance(view.body, str)]
+    return one_line(texts[-1]) if texts else "no outcome was recorded"

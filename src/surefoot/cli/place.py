@@ -1,0 +1,110 @@
+"""Which store a command works on, and having it open.
+
+What holds: a command that only looks or tells never makes a store; the commands that are suggested next name the store
+again when it is not the one that would be found anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import apsw
+import typer
+
+from surefoot.app import Surefoot
+from surefoot.cli.exits import NoStoreThere
+from surefoot.store import parse_url
+
+T = TypeVar("T")
+
+DEFAULT_URL = "sqlite:///agents.db"
+ENVIRONMENT = "SUREFOOT_URL"
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar=ENVIRONMENT,
+        metavar="URL",
+        help=f"The store, for example sqlite:///agents.db. Without it: {DEFAULT_URL} if that file is there.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead of text; its shape is below.")
+]
+
+
+def find_url(given: str | None, *, is_made: bool = False) -> str:
+    """Return the URL of the store to work on.
+
+    Args:
+        given: What `--store` or the environment says.
+        is_made: Whether the command may make a store that was named and is not there.
+
+    Raises:
+        NoStoreThere: None was named and the default is not there; or the one named is not there and may not be made.
+    """
+    if given is None:
+        if not parse_url(DEFAULT_URL).exists():
+            raise NoStoreThere(
+                f"no store was named, and there is no {parse_url(DEFAULT_URL)} here",
+                hint=f"--store sqlite:///PATH, or set {ENVIRONMENT}; `surefoot run` and `surefoot worker` make a store "
+                "where --store says",
+            )
+        return DEFAULT_URL
+    path = parse_url(given)
+    if not is_made and not path.exists():
+        raise NoStoreThere(
+            f"there is no store at {path}", hint="name another with --store; the one that your worker was started with"
+        )
+    return given
+
+
+class Desk:
+    """One open store, as the commands see it."""
+
+    def __init__(self, app: Surefoot) -> None:
+        self.app = app
+
+    @property
+    def now_ms(self) -> int:
+        """Wall clock."""
+        return self.app.store.clock.wall_ms()
+
+    async def read(self, query: Callable[[apsw.Connection], T]) -> T:
+        """Run a query, all of it on one snapshot."""
+
+        def at_once(connection: apsw.Connection) -> T:
+            with connection:
+                return query(connection)
+
+        return await self.app.store.read(at_once)
+
+    def command(self, *words: str) -> str:
+        """Return a command to type, quoted for a shell, that works on this store."""
+        return command(self.app.url, *words)
+
+
+def command(url: str, *words: str) -> str:
+    """Return a command to type, quoted for a shell; it names the store if it would not be found without."""
+    store = () if url == os.environ.get(ENVIRONMENT, DEFAULT_URL) else ("--store", url)
+    return " ".join(["surefoot", *(word if word in _PLACEHOLDERS else shlex.quote(word) for word in (*words, *store))])
+
+
+_PLACEHOLDERS = frozenset({"--done|--not-done", "[JSON]", "YOU", '"HOW YOU KNOW"'})
+"""Words of a suggested command that the person replaces; they are not quoted."""
+
+
+def at_desk(given: str | None, work: Callable[[Desk], Awaitable[T]]) -> T:
+    """Open the store that is there, work, and close it."""
+    url = find_url(given)
+
+    async def whole() -> T:
+        async with Surefoot(url, is_worker=False) as app:
+            return await work(Desk(app))
+
+    return asyncio.run(whole())

@@ -1,0 +1,265 @@
+"""The shapes of what `--json` prints, field by field: what scripts rely on, and what the reference page is made from.
+
+What holds: a command prints one document of one shape; a field is never missing (null where it does not apply); fields
+may be added, never renamed or given another meaning. Times are ISO 8601 in UTC with milliseconds and sort as text.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+class Advice(Struct, frozen=True):
+    """What to do next."""
+
+    words: Annotated[str, Meta(description="what, and why")]
+    command: Annotated[str | None, Meta(description="what to type, quoted for a shell; capitals stand for your words")]
+
+
+class RunShape(Struct, frozen=True):
+    """A run."""
+
+    id: Annotated[str, Meta(description="its business id")]
+    kind: Annotated[str, Meta(description="the durable function it executes")]
+    state: Annotated[str, Meta(description="pending, running, waiting, completed, failed or cancelled")]
+    waiting_for: Annotated[
+        str | None, Meta(description="timer, signal, child, approval, doubt, budget, model or blocked")
+    ]
+    reason: Annotated[str, Meta(description="why it waits or how it ended, in words")]
+    parent: Annotated[str | None, Meta(description="the run that started it")]
+    created_at: Annotated[str, Meta(description="when it was started")]
+    ended_at: Annotated[str | None, Meta(description="when it ended")]
+    wake_at: Annotated[str | None, Meta(description="when it goes on by itself")]
+    deadline_at: Annotated[str | None, Meta(description="its deadline")]
+
+
+class HolderShape(Struct, frozen=True):
+    """The process that holds a run or a claim."""
+
+    name: Annotated[str, Meta(description="host and process id, or the name it was given")]
+    pid: Annotated[int, Meta(description="its process id")]
+    life: Annotated[str, Meta(description="alive; expired: stopped, and may wake up; dead: proven gone")]
+
+
+class StepShape(Struct, frozen=True):
+    """One step of a run, in the order in which the steps began."""
+
+    number: Annotated[int, Meta(description="the number of its first record")]
+    step: Annotated[str, Meta(description="its identity in the run; empty for what concerns the run itself")]
+    what: Annotated[
+        str, Meta(description="start, decision, read, effect, timer, signal, child, drift, deadline, verdict or end")
+    ]
+    outcome: Annotated[
+        str | None,
+        Meta(
+            description="done, not_done, unknown, repeated, conflict, denied, raised, fired, received, timed_out, or the "
+            "state a run ended in; null while it is open"
+        ),
+    ]
+    words: Annotated[str, Meta(description="the outcome in words")]
+    began_at: Annotated[str, Meta(description="when its first record was written")]
+    ended_at: Annotated[str | None, Meta(description="when its outcome was written")]
+    value: Annotated[Any, Meta(description="the outcome's value; for the start the input, for an open effect its call")]
+    effect: Annotated[int | None, Meta(description="the effect's number, for `surefoot effects --id`")]
+    cost: Annotated[dict[str, float] | None, Meta(description="what a decision used, as the provider reported it")]
+
+
+class EffectShape(Struct, frozen=True):
+    """An effect: one generation of one key in the ledger."""
+
+    id: Annotated[int, Meta(description="its number")]
+    name: Annotated[str, Meta(description="the function")]
+    key: Annotated[str, Meta(description="its business key, or its place in the run")]
+    scope: Annotated[str, Meta(description="where the key is unique: app, or one run")]
+    generation: Annotated[int, Meta(description="counts how often the key was free to act again")]
+    state: Annotated[str, Meta(description="claimed, unknown, done, not_done or compensated")]
+    in_doubt: Annotated[str, Meta(description="what may be done in doubt, as declared: ask a person, resend, probe, ...")]
+    run: Annotated[str | None, Meta(description="the run that claimed it; null outside runs")]
+    token: Annotated[int, Meta(description="counts its claims; a writer with an older one is refused")]
+    holder: Annotated[HolderShape, Meta(description="who may act on it, or did last")]
+    arguments: Annotated[Any, Meta(description="the call's arguments")]
+    value: Annotated[Any, Meta(description="what it returned; null while it has no outcome")]
+    reason: Annotated[str, Meta(description="why it was not done, or who resolved it and how they knew")]
+    claimed_at: Annotated[str, Meta(description="when it was claimed first")]
+    settled_at: Annotated[str | None, Meta(description="when its outcome was recorded")]
+
+
+class EvidenceShape(Struct, frozen=True):
+    """One thing learned of an effect beside its first outcome."""
+
+    id: Annotated[int, Meta(description="its number")]
+    effect: Annotated[int, Meta(description="the effect's number")]
+    at: Annotated[str, Meta(description="when it was noted")]
+    kind: Annotated[str, Meta(description="what it is: unknown, resend, probe, late answer, resolved as done, ...")]
+    who: Annotated[str, Meta(description="the process or person it comes from")]
+    is_open: Annotated[bool, Meta(description="whether it contradicts the outcome and nobody has closed that yet")]
+    body: Annotated[Any, Meta(description="the details")]
+
+
+class UnknownShape(Struct, frozen=True):
+    """An effect nobody knows the outcome of."""
+
+    effect: Annotated[EffectShape, Meta(description="the effect")]
+    why: Annotated[str, Meta(description="what was learned last, in words")]
+    age_s: Annotated[float, Meta(description="seconds since it was claimed")]
+    next: Annotated[list[Advice], Meta(description="what ends the doubt")]
+
+
+class ContradictionShape(Struct, frozen=True):
+    """Late evidence that disagrees with a recorded outcome."""
+
+    effect: Annotated[EffectShape, Meta(description="the effect, with the outcome that stands")]
+    evidence: Annotated[EvidenceShape, Meta(description="what came later")]
+    age_s: Annotated[float, Meta(description="seconds since it came")]
+    next: Annotated[list[Advice], Meta(description="what closes it")]
+
+
+class StuckShape(Struct, frozen=True):
+    """A run that waits for a person."""
+
+    run: Annotated[RunShape, Meta(description="the run")]
+    age_s: Annotated[float, Meta(description="seconds since its last record")]
+    next: Annotated[list[Advice], Meta(description="what lets it go on")]
+
+
+# -- one per command --------------------------------------------------------------------------------------------------
+
+
+class RunsDocument(Struct, frozen=True):
+    """`surefoot runs`."""
+
+    runs: Annotated[list[RunShape], Meta(description="newest first")]
+
+
+class ShowDocument(Struct, frozen=True):
+    """`surefoot show`."""
+
+    run: Annotated[RunShape, Meta(description="the run")]
+    holder: Annotated[HolderShape | None, Meta(description="who executes it; null unless it is running")]
+    input: Annotated[Any, Meta(description="its arguments by name")]
+    result: Annotated[Any, Meta(description="what it returned, once it is completed")]
+    error: Annotated[str | None, Meta(description="how it failed or who cancelled it")]
+    steps: Annotated[list[StepShape], Meta(description="its timeline")]
+    effects: Annotated[list[EffectShape], Meta(description="the effects it claimed, oldest first")]
+    next: Annotated[list[Advice], Meta(description="what lets it go on; empty when it has ended well")]
+
+
+class EffectsDocument(Struct, frozen=True):
+    """`surefoot effects`."""
+
+    effects: Annotated[list[EffectShape], Meta(description="newest first")]
+
+
+class EffectDocument(Struct, frozen=True):
+    """`surefoot effects --id`."""
+
+    effect: Annotated[EffectShape, Meta(description="the effect")]
+    evidence: Annotated[list[EvidenceShape], Meta(description="all that was learned of it, oldest first")]
+    next: Annotated[list[Advice], Meta(description="what ends the doubt, if it is in doubt")]
+
+
+class UnknownsDocument(Struct, frozen=True):
+    """`surefoot unknowns`."""
+
+    effects: Annotated[list[UnknownShape], Meta(description="effects nobody knows the outcome of, oldest first")]
+    contradictions: Annotated[list[ContradictionShape], Meta(description="outcomes that late evidence disagrees with")]
+    runs: Annotated[list[StuckShape], Meta(description="runs that wait for the end of a doubt, or are blocked")]
+
+
+class ResolveDocument(Struct, frozen=True):
+    """`surefoot resolve`."""
+
+    effect: Annotated[EffectShape, Meta(description="the effect as it stands now")]
+
+
+class SignalDocument(Struct, frozen=True):
+    """`surefoot signal`."""
+
+    run: Annotated[RunShape, Meta(description="the run as it was when the signal had been sent")]
+    signal: Annotated[str, Meta(description="its name")]
+    is_new: Annotated[bool, Meta(description="false if the same --dedupe had been sent before")]
+
+
+class CancelDocument(Struct, frozen=True):
+    """`surefoot cancel`."""
+
+    run: Annotated[RunShape, Meta(description="the run as it was when it had been asked to stop")]
+
+
+class OutcomeDocument(Struct, frozen=True):
+    """`surefoot run`."""
+
+    run: Annotated[RunShape, Meta(description="the run as it was in the end")]
+    result: Annotated[Any, Meta(description="what it returned, once it is completed")]
+    error: Annotated[str | None, Meta(description="how it failed or who cancelled it")]
+    next: Annotated[list[Advice], Meta(description="what lets it go on, if it has not ended")]
+
+
+class WorkerDocument(Struct, frozen=True):
+    """`surefoot worker`, when it ends."""
+
+    name: Annotated[str, Meta(description="its name in the ledger")]
+    store: Annotated[str, Meta(description="the store's URL")]
+    kinds: Annotated[list[str], Meta(description="the durable functions it could execute")]
+    stopped_by: Annotated[str, Meta(description="SIGINT, SIGTERM, or what went wrong")]
+    handed_back: Annotated[list[str], Meta(description="runs it was executing, free for the next worker")]
+
+
+class ModelDocument(Struct, frozen=True):
+    """`surefoot model pull`."""
+
+    path: Annotated[str, Meta(description="the file with the weights")]
+
+
+SHARED: tuple[type[Struct], ...] = (
+    RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape, Advice,
+)  # fmt: skip
+"""The shapes that documents are made of."""
+
+DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
+    "run": (OutcomeDocument,),
+    "worker": (WorkerDocument,),
+    "runs": (RunsDocument,),
+    "show": (ShowDocument,),
+    "signal": (SignalDocument,),
+    "cancel": (CancelDocument,),
+    "effects": (EffectsDocument, EffectDocument),
+    "unknowns": (UnknownsDocument,),
+    "resolve": (ResolveDocument,),
+    "model pull": (ModelDocument,),
+}
+"""What each command prints with `--json`."""
+
+
+def to_json(document: Struct) -> str:
+    """Return the document as JSON of ASCII characters only, so that it is safe on any terminal and in any encoding."""
+    return json.dumps(msgspec.to_builtins(document), indent=2)
+
+
+def fields_of(shape: type[Struct]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, type and meaning of a shape's fields, for people."""
+    for name, hint in typing.get_type_hints(shape, include_extras=True).items():
+        declared, meta = typing.get_args(hint)
+        yield name, _type_words(declared), meta.description
+
+
+def _type_words(declared: Any) -> str:
+    if declared is Any:
+        return "any JSON"
+    if declared is type(None):
+        return "null"
+    if typing.get_origin(declared) is list:
+        return f"list of {_type_words(typing.get_args(declared)[0])}"
+    if typing.get_origin(declared) is dict:
+        return "object of numbers"
+    parts = typing.get_args(declared)
+    if parts:
+        return " or ".join(_type_words(part) for part in parts)
+    names = {str: "text", int: "integer", float: "number", bool: "true or false"}
+    return names.get(declared, declared.__name__)

@@ -1,0 +1,147 @@
+"""The commands that execute: `run` and `worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from surefoot.app import Surefoot
+from surefoot.cli import look
+from surefoot.cli.code import find_app, find_kind, load_module, require_executing
+from surefoot.cli.exits import ExitCode, WrongUsage
+from surefoot.cli.inputs import arguments_of
+from surefoot.cli.place import JsonOption, StoreOption, command
+from surefoot.cli.screen import emit, say
+from surefoot.cli.shapes import WorkerDocument
+from surefoot.cli.stopping import Stopping
+from surefoot.cli.watch import Watch
+from surefoot.cli.words import count_words
+from surefoot.runs import known_kinds
+
+LOOK_S = 0.2
+"""How often the worker's own health is looked at."""
+
+
+def run(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A durable function, or an app's agent.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARGUMENT]...", help="Its arguments in order: JSON where the type takes it, else text."),
+    ] = None,
+    id: Annotated[str, typer.Option("--id", help="The run's business id: the same id, the same run.")] = ...,  # type: ignore[assignment]  # required
+    given: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="JSON",
+            help="Its arguments: an object by name, or an array in order; - reads standard input, @FILE a file.",
+        ),
+    ] = None,
+    deadline_s: Annotated[
+        float | None, typer.Option("--deadline", metavar="SECONDS", help="After this its next step raises DeadlinePassed.")
+    ] = None,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="Leave after this; the run goes on with a worker.")
+    ] = None,
+    is_quiet: Annotated[bool, typer.Option("--quiet", help="Don't tell the steps on stderr.")] = False,
+    store: StoreOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Start a run, execute it here, and print its result.
+
+    A run of that id and the same input is gone on with, wherever it stands. Meanwhile this process is a worker like any
+    other, and takes other runs of the same module too. It leaves when the run has ended, or when only a person can let it
+    go on.
+    """
+    with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+        module, kind = find_kind(target)
+        args, kwargs = arguments_of(kind.function, kind.signature, typed=arguments or [], given=given)
+        app = find_app(module, None, store)
+
+        async def work() -> Watch:
+            with Stopping("acts in progress get their answer, the run is handed back") as stopping:
+                async with app:
+                    require_executing(app)
+                    handle = await app.start(kind.name, *args, id=id, deadline_s=deadline_s, **kwargs)
+                    watch = Watch(app, handle, stopping, is_quiet=is_quiet)
+                    await watch.follow(timeout_s)
+                    await _stop(app)
+                    await watch.look()
+                    return watch
+
+        watch = _execute(work())
+    watch.tell(is_json=is_json)
+    raise typer.Exit(watch.exit_code)
+
+
+def worker(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE[:APP]", help="The module with the durable functions; an app in it.")
+    ],
+    store: StoreOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Execute runs until Ctrl-C or SIGTERM.
+
+    The module is imported, so that its durable functions are known. If it has an app, that one is used, with its store
+    and its gates. Stopping lets acts in progress get their answer and hands the rest back; a second Ctrl-C leaves at
+    once. Nothing recorded is lost either way.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        name, _, app_name = target.partition(":")
+        module = load_module(name)
+        if not known_kinds():
+            raise WrongUsage(f"{name} has no durable function, so there is nothing to execute", hint="@sf.durable")
+        app = find_app(module, app_name or None, store)
+        document = _execute(_serve(app))
+    if is_json:
+        emit(document)
+    back = ", ".join(document.handed_back)
+    say(f"stopped by {document.stopped_by}; " + (f"handed back: {back}" if back else "nothing was in progress"))
+
+
+async def _serve(app: Surefoot) -> WorkerDocument:
+    with Stopping(f"acts in progress get their answer ({_GRACE}), runs are handed back") as stopping:
+        async with app:
+            require_executing(app)
+            kinds = known_kinds()
+            session = app.worker.session.name
+            say(f"worker {session} on {app.url}, for {count_words(len(kinds), 'kind')}: {', '.join(kinds)}")
+            say("Ctrl-C to stop; what waits for a person: " + command(app.url, "unknowns"))
+            while not await stopping.wait(LOOK_S):
+                if app.worker.failure is not None:
+                    raise app.worker.failure
+            held = {row: live.run_id for row, live in app.worker.live.items()}
+            await _stop(app)
+            back = await _handed_back(app, held)
+            stopped_by = stopping.by.name if stopping.by is not None else ""
+            return WorkerDocument(session, app.url, kinds, stopped_by, back)
+
+
+_GRACE = "up to 10 s"
+
+
+async def _stop(app: Surefoot) -> None:
+    """Hand runs back while the store is still open, so that what became of them can be told."""
+    await app.worker.stop()
+
+
+async def _handed_back(app: Surefoot, held: dict[int, str]) -> list[str]:
+    def query(connection: Any) -> list[str]:
+        states = {row: look.get_run(connection, row).state.name for row in held}
+        return [run_id for row, run_id in held.items() if states[row] in ("PENDING", "RUNNING")]
+
+    return await app.store.read(query)
+
+
+def _execute(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+_ = (os, ExitCode)

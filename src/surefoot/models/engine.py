@@ -1,0 +1,298 @@
+"""The runtime of the weights: one thread, one generation at a time, a few cached prompts.
+
+Owns: the xllamacpp server object, the thread that alone touches it, and which prompt is kept in which cache slot.
+What always holds: work runs first come, first served; work whose caller has gone is skipped, or stopped at the next
+token (while reading a long prompt: at the next batch of `BATCH_TOKENS`), and never holds up the next; the event loop
+is never blocked.
+
+xllamacpp always opens an HTTP port on loopback for its server; a random API key that nobody learns closes it.
+"""
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from surefoot.models.errors import GrammarIgnored, LoadFailed, MissingExtra
+from surefoot.models.grammar import lark_literal
+
+T = TypeVar("T")
+
+CONTEXT_TOKENS = 2048
+"""Prompt and answer of one request together. SmolLM2 was trained on 8192, but more only slows a clerk down."""
+BATCH_TOKENS = 256  # about a second of reading on two cores: how late a cancellation can be noticed
+SLOTS = 4  # cached prompts, 47 MB each; slot 0 is for `lane="aside"`
+_CONTINUES = 0.8  # a prompt that begins with this much of a cached one goes on from it
+
+
+class Cancelled(Exception):
+    """The caller has gone; raised inside the thread only."""
+
+
+class ContextExceeded(Exception):
+    """The prompt is longer than the context.
+
+    Attributes:
+        prompt_tokens: How long it is.
+    """
+
+    def __init__(self, prompt_tokens: int) -> None:
+        super().__init__(f"the prompt has {prompt_tokens} tokens, the context {CONTEXT_TOKENS}")
+        self.prompt_tokens = prompt_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn; `temperature` 0 takes the likeliest."""
+
+    temperature: float = 0.0
+    top_p: float = 0.95
+    top_k: int = 40
+    seed: int = 0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What was generated.
+
+    Attributes:
+        text: The text.
+        prompt_tokens: Tokens of the prompt, cached ones included.
+        cached_tokens: How many of those the prompt cache spared.
+        tokens: Generated tokens.
+        is_cut: Whether the token limit ended it.
+        logprob: Sum of the natural log-probabilities of the tokens, before any grammar; 0 unless asked for.
+        first: The likeliest first tokens with their log-probabilities; empty unless asked for.
+    """
+
+    text: str
+    prompt_tokens: int
+    cached_tokens: int
+    tokens: int
+    is_cut: bool
+    logprob: float = 0.0
+    first: tuple[tuple[str, float], ...] = ()
+
+
+class Session:
+    """What a piece of work may do with the model; valid inside its `Engine.run` only."""
+
+    def __init__(self, server: Any, slots: list[str], order: list[int], gone: threading.Event) -> None:
+        self._server = server
+        self._slots = slots
+        self._order = order
+        self._gone = gone
+
+    def complete(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int,
+        grammar: str | None = None,
+        sampling: Sampling = GREEDY,
+        stop: tuple[str, ...] = (),
+        top: int = 0,
+        lane: str = "steps",
+    ) -> Completion:
+        """Continue a prompt.
+
+        Args:
+            prompt: The text to continue.
+            max_tokens: At most this many tokens.
+            grammar: What the continuation must look like; None for anything.
+            sampling: How tokens are drawn.
+            stop: Texts that end the continuation and are not part of it.
+            top: How many of the likeliest first tokens to report.
+            lane: "steps" for prompts that will be continued, "aside" for one-off questions.
+
+        Raises:
+            Cancelled: The caller has gone.
+            ContextExceeded: The prompt is too long.
+            GrammarIgnored: The runtime refused the grammar.
+        """
+        slot = self._slot_for(prompt, lane)
+        request: dict[str, object] = {
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": 0.05,
+            "seed": sampling.seed,
+            "id_slot": slot,
+            "cache_prompt": True,
+            "stream": True,
+            "return_progress": True,
+        }
+        if grammar is not None:
+            request["grammar"] = grammar
+        if stop:
+            request["stop"] = list(stop)
+        if top:
+            request["n_probs"] = top
+        done = _Collector(self._gone)
+        self._server.handle_completions(request, done)
+        self._slots[slot] = prompt + "".join(done.texts)
+        if self._gone.is_set():
+            raise Cancelled
+        return done.result()
+
+    def logprob(self, prompt: str, text: str) -> float:
+        """Return how likely this text is as the continuation of a prompt: a natural log-probability."""
+        return self.complete(prompt, max_tokens=64, grammar=lark_literal(text), top=1, lane="aside").logprob
+
+    def _slot_for(self, prompt: str, lane: str) -> int:
+        if lane == "aside":
+            return 0
+        best = max(range(1, SLOTS), key=lambda slot: _shared(self._slots[slot], prompt))
+        continues = _shared(self._slots[best], prompt) >= _CONTINUES * max(1, len(self._slots[best]))
+        slot = best if continues and self._slots[best] else self._order[0]
+        self._order.remove(slot)
+        self._order.append(slot)
+        return slot
+
+
+class Engine:
+    """Weights, loaded at first use, with the thread that runs them.
+
+    Args:
+        weights: A GGUF file.
+        threads: Threads for reading prompts; None: up to 4, as many as there are cores. Generating uses one: two
+            that wait for each other are slower as soon as something else runs on one of their cores.
+    """
+
+    def __init__(self, weights: Path, threads: int | None = None) -> None:
+        self.weights = weights
+        self._threads = threads or min(4, os.cpu_count() or 1)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="surefoot-model")
+        self._server: Any = None
+        self._slots = [""] * SLOTS
+        self._order = list(range(1, SLOTS))
+        self.memory: dict[tuple[str, ...], tuple[float, ...]] = {}  # what work remembers between calls
+        self.waiting = 0
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        """Do work on the model's thread, after all work asked for earlier.
+
+        Cancelling the call skips the work, or stops it at the next token.
+
+        Raises:
+            LoadFailed: The runtime refused the weights.
+            MissingExtra: xllamacpp is not installed.
+        """
+        gone = threading.Event()
+        self.waiting += 1
+        try:
+            return await asyncio.wrap_future(self._worker.submit(self._work, work, gone))
+        finally:
+            gone.set()
+            self.waiting -= 1
+
+    async def load(self) -> None:
+        """Load the weights now rather than at the first request."""
+        await self.run(lambda _: None)
+
+    def close(self) -> None:
+        """Give thread and memory back; work that has not begun is dropped."""
+        self._worker.submit(self._unload)
+        self._worker.shutdown(wait=True, cancel_futures=False)
+
+    def _unload(self) -> None:
+        self._server = None
+
+    def _work(self, work: Callable[[Session], T], gone: threading.Event) -> T:
+        if gone.is_set():
+            raise Cancelled
+        if self._server is None:
+            self._server = _load(self.weights, self._threads)
+        return work(Session(self._server, self._slots, self._order, gone))
+
+
+_engines: dict[tuple[Path, int | None], Engine] = {}
+_engines_lock = threading.Lock()
+
+
+def shared_engine(weights: Path, threads: int | None = None) -> Engine:
+    """Return the process's one engine for these weights."""
+    with _engines_lock:
+        return _engines.setdefault((weights.resolve(), threads), Engine(weights.resolve(), threads))
+
+
+def _load(weights: Path, threads: int) -> Any:
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise MissingExtra("xllamacpp") from error
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(weights)
+    settings.n_parallel = SLOTS
+    settings.n_ctx = CONTEXT_TOKENS * SLOTS
+    settings.n_batch = settings.n_ubatch = BATCH_TOKENS
+    settings.cpuparams.n_threads = 1
+    settings.cpuparams_batch.n_threads = threads
+    settings.cache_ram_mib = 0  # the slots are the cache
+    settings.warmup = settings.fit_params = settings.ui = settings.endpoint_slots = False
+    settings.verbosity = 0
+    settings.api_keys = [secrets.token_urlsafe(32)]
+    try:
+        return xllamacpp.Server(settings)
+    except RuntimeError as error:
+        raise LoadFailed(f"xllamacpp could not load {weights}: {error}", hint="surefoot model pull") from error
+
+
+def _shared(one: str, other: str) -> int:
+    """The length of the common beginning."""
+    length = min(len(one), len(other))
+    return next((i for i in range(length) if one[i] != other[i]), length)
+
+
+class _Collector:
+    """Receives the pieces of one completion; returning True stops it. Must not raise: the runtime swallows that."""
+
+    def __init__(self, gone: threading.Event) -> None:
+        self._gone = gone
+        self._last: dict[str, Any] = {}
+        self._logprob = 0.0
+        self._first: tuple[tuple[str, float], ...] = ()
+        self._error: dict[str, Any] | None = None
+        self.texts: list[str] = []
+
+    def __call__(self, piece: dict[str, Any]) -> bool:
+        if "error" in piece:
+            self._error = piece["error"]
+            return True
+        self._last = piece
+        choice = piece["choices"][0]
+        if choice["text"]:
+            self.texts.append(choice["text"])
+        if found := choice.get("logprobs"):
+            for token in found["content"]:
+                if token["token"]:  # the end-of-text token has no text, and is not part of what was asked
+                    self._logprob += token["logprob"]
+                if not self._first:
+                    self._first = tuple((each["token"], each["logprob"]) for each in token["top_logprobs"])
+        return self._gone.is_set()
+
+    def result(self) -> Completion:
+        if self._error is not None:
+            if "n_prompt_tokens" in self._error:
+                raise ContextExceeded(self._error["n_prompt_tokens"])
+            raise GrammarIgnored(f"xllamacpp refused the request: {self._error.get('message')}", hint="report this")
+        usage = self._last.get("usage", {})
+        return Completion(
+            text="".join(self.texts),
+            prompt_tokens=usage.get("prompt_tokens", 0),
+            cached_tokens=usage.get("prompt_tokens_details", {}).get("cached_tokens", 0),
+            tokens=usage.get("completion_tokens", 0),
+            is_cut=self._last.get("choices", [{}])[0].get("finish_reason") == "length",
+            logprob=self._logprob,
+            first=self._first,
+        )

@@ -1,0 +1,245 @@
+"""The local model as a Pydantic AI model: a small, erratic clerk that runs anywhere and needs no account.
+
+Owns: one request, from messages to a response. What always holds: tool calls and structured answers parse, because they
+are generated inside the grammar of their schema (unless `max_tokens` cuts them, which is reported as `length`, as
+providers do); one response holds one call or one answer; the same seed and the same messages give the same response,
+another seed may give another; the event loop is never blocked, and a cancelled request stops at the next token.
+
+The model is SmolLM2-135M-Instruct: it errs often, which is what it is for. Settings it follows: `max_tokens`,
+`temperature`, `top_p`, `top_k`, `seed`, `stop_sequences` (plain chat only), `timeout`, `tool_choice`. Text is cut to
+the limits in `conversation`; what still does not fit the context is `ModelContextWindowExceededError`.
+"""
+
+import asyncio
+import importlib.util
+import json
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_ai import exceptions
+from pydantic_ai.messages import FinishReason, ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models import CompletedStreamedResponse, Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.profiles import ModelProfile
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import RunContext
+from pydantic_ai.usage import RequestUsage
+
+from surefoot.models import weights as cached_weights
+from surefoot.models.choice import drawn, probabilities
+from surefoot.models.engine import (
+    CONTEXT_TOKENS,
+    Completion,
+    ContextExceeded,
+    Engine,
+    Sampling,
+    Session,
+    shared_engine,
+)
+from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
+from surefoot.models.grammar import lark
+from surefoot.models.prompt import Action, Conversation, chat_prompt, choice_prompt, input_prompt, offered, read
+
+MODEL_NAME = "smollm2-135m"
+SYSTEM = "local"
+TEMPERATURE = 0.6
+ARGUMENT_TOKENS = 768  # far above what the bounds of a schema allow
+CHAT_TOKENS = 200
+TIMEOUT_S = 300.0  # of a request with all the waiting for others, unless `timeout` says otherwise
+
+PROFILE = ModelProfile(
+    supports_json_schema_output=True,
+    supports_json_object_output=True,
+    supports_inline_system_prompts=True,
+    supports_image_input=False,
+    supports_document_input=False,
+    supports_audio_file_input=False,
+    supports_video_input=False,
+    default_framing_announcement="never",  # 120 words that this model would take for the task
+    context_window=CONTEXT_TOKENS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One request, ready for the model's thread."""
+
+    conversation: Conversation
+    actions: tuple[Action, ...]
+    sampling: Sampling
+    max_tokens: int | None
+    stop: tuple[str, ...]
+
+
+class ClerkModel(Model[None]):
+    """What the model in this process and the one in another have in common."""
+
+    def __init__(self, *, settings: ModelSettings | None = None) -> None:
+        super().__init__(settings=settings, profile=PROFILE)
+
+    @property
+    def model_name(self) -> str:
+        """The name of the weights."""
+        return MODEL_NAME
+
+    @property
+    def system(self) -> str:
+        """The provider in traces: "local"."""
+        return SYSTEM
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Stream a response in one piece: it is generated in full before the first event."""
+        response = await self.request(messages, model_settings, model_request_parameters)
+        _, parameters = self.prepare_request(model_settings, model_request_parameters)
+        yield CompletedStreamedResponse(response, model_request_parameters=parameters, replay_events=True)
+
+
+class LocalModel(ClerkModel):
+    """SmolLM2-135M in this process.
+
+    Cheap to make: the weights are loaded at the first request, once per process.
+
+    Args:
+        weights: A GGUF file of SmolLM2-Instruct; None: the pulled one.
+        threads: Threads for reading prompts; None: up to 4, as many as there are cores.
+        settings: Defaults for every request.
+
+    Raises:
+        WeightsMissing: Nothing was pulled yet.
+        MissingExtra: xllamacpp is not installed.
+    """
+
+    def __init__(
+        self, weights: Path | None = None, *, threads: int | None = None, settings: ModelSettings | None = None
+    ) -> None:
+        super().__init__(settings=settings)
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise MissingExtra("xllamacpp")
+        found = weights or cached_weights.find()
+        if found is None or not found.is_file():
+            where = weights or cached_weights.cache_dir() / cached_weights.FILE_NAME
+            raise WeightsMissing(f"no weights at {where}", hint="surefoot model pull   (93 MB, once)")
+        self.engine = shared_engine(found, threads)
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Answer: one tool call, or the final answer.
+
+        Raises:
+            ModelContextWindowExceededError: The tools and texts do not fit the context (`ModelAPIError` before
+                Pydantic AI 2.60).
+            ModelTimeoutError: The `timeout` setting passed, waiting for other requests included (likewise).
+        """
+        settings, parameters = self.prepare_request(model_settings, model_request_parameters)
+        wish = _wish(messages, settings or ModelSettings(), parameters)
+        limit_s = _timeout_s(settings)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self.engine.run(lambda session: _answer(session, self.engine, wish))
+        except TimeoutError as error:
+            raise api_error("ModelTimeoutError", f"no answer within {limit_s:g} s") from error
+        except ContextExceeded as error:
+            raise api_error("ModelContextWindowExceededError", f"{error}; offer fewer tools") from error
+
+
+def api_error(kind: str, message: str) -> exceptions.ModelAPIError:
+    """Return one of Pydantic AI's model errors by name; older versions have only their common base."""
+    error: type[exceptions.ModelAPIError] = getattr(exceptions, kind, exceptions.ModelAPIError)
+    return error(MODEL_NAME, f"{MODEL_NAME}: {message}")
+
+
+def _timeout_s(settings: ModelSettings | None) -> float:
+    wanted = (settings or {}).get("timeout")
+    return float(wanted) if isinstance(wanted, int | float) else TIMEOUT_S
+
+
+def _wish(messages: Sequence[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters) -> _Wish:
+    actions = offered(parameters, settings.get("tool_choice"))
+    if not actions:
+        raise exceptions.UserError("the request allows neither a tool call nor an answer")
+    seed = settings.get("seed")
+    sampling = Sampling(
+        temperature=settings.get("temperature", TEMPERATURE),
+        top_p=settings.get("top_p", 0.95),
+        top_k=settings.get("top_k", 40),
+        seed=secrets.randbits(31) if seed is None else seed % 2**31,
+    )
+    stop = tuple(settings.get("stop_sequences") or ())
+    return _Wish(read(messages, parameters), actions, sampling, settings.get("max_tokens"), stop)
+
+
+def _answer(session: Session, engine: Engine, wish: _Wish) -> ModelResponse:
+    """Do one request; runs on the model's thread."""
+    if len(wish.actions) == 1 and wish.actions[0].tool is None and not wish.actions[0].is_json_text:
+        return _chat(session, wish)
+    prompt = choice_prompt(wish.conversation, wish.actions)
+    chances = {wish.actions[0].shown: 1.0}
+    spent = 0
+    if len(wish.actions) > 1:
+        chances, spent = probabilities(session, engine, wish.conversation, wish.actions, wish.sampling.temperature)
+    name = drawn(chances, wish.sampling.seed, prompt)
+    action = next(action for action in wish.actions if action.shown == name)
+    done = session.complete(
+        input_prompt(prompt, action),
+        max_tokens=wish.max_tokens or ARGUMENT_TOKENS,
+        grammar=lark(action.schema, before=" "),
+        sampling=wish.sampling,
+    )
+    text = done.text.strip()
+    if not done.is_cut and not _parses(text):
+        raise GrammarIgnored(f"the input of {name} is not JSON: {text[:200]!r}", hint="report its JSON schema")
+    part = _part(action, text, is_cut=done.is_cut)
+    details = {"seed": wish.sampling.seed, "choice": {each: round(chance, 3) for each, chance in chances.items()}}
+    return _response(part, done, spent, details)
+
+
+def _part(action: Action, text: str, *, is_cut: bool) -> TextPart | ToolCallPart:
+    if action.tool is not None:
+        return ToolCallPart(action.tool, text)
+    if action.is_json_text:
+        return TextPart(text)
+    if is_cut:
+        return TextPart(text.removeprefix('{"text": "'))
+    return TextPart(str(json.loads(text)["text"]).strip())
+
+
+def _chat(session: Session, wish: _Wish) -> ModelResponse:
+    limit = wish.max_tokens or CHAT_TOKENS
+    prompt = chat_prompt(wish.conversation)
+    done = session.complete(prompt, max_tokens=limit, sampling=wish.sampling, stop=("<|im_end|>", *wish.stop))
+    return _response(TextPart(done.text.strip()), done, 0, {"seed": wish.sampling.seed})
+
+
+def _response(part: TextPart | ToolCallPart, done: Completion, spent: int, details: dict[str, Any]) -> ModelResponse:
+    reason: FinishReason = "length" if done.is_cut else "tool_call" if isinstance(part, ToolCallPart) else "stop"
+    usage = RequestUsage(input_tokens=done.prompt_tokens, output_tokens=done.tokens + spent)
+    return ModelResponse(
+        parts=[part],
+        usage=usage,
+        model_name=MODEL_NAME,
+        provider_name=SYSTEM,
+        provider_details=details,
+        finish_reason=reason,
+    )
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,169 @@
+"""What the small model reads: a short work log that it goes on writing.
+
+Owns: the wording, and what can be done next. A 135M model does not follow tool-calling conventions, but it continues a
+pattern: numbered steps, each naming a tool and its input, with the result below. What always holds: the same
+conversation gives the same text, and a longer one gives a text that starts with the shorter one's (until old steps are
+dropped), so that the runtime's prompt cache applies.
+
+Pure: no model, no I/O. The wordings are the best of those measured on the demo's tickets and an office-booking set.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic_ai.models import ModelRequestParameters
+
+from surefoot.models.conversation import FINISH, Conversation, Step, clean, clipped
+from surefoot.models.grammar import Schema
+
+DESCRIPTION_CHARS = 80
+LOG_CHARS = 3200
+"""All tasks, steps and notes together; beyond it the oldest are left out and `...` stands for them."""
+
+_HINT = "You work step by step: first look, then act, then tell."
+_FINISH_NAMES = (FINISH, "answer", "end_task", "give_the_final_answer")
+_TEXT_SCHEMA: Schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing the model can do next.
+
+    Attributes:
+        shown: Its name in the log.
+        description: One short sentence.
+        schema: JSON schema of its input.
+        tool: The tool's real name; None for answering in text.
+        is_json_text: Whether the answer is the input itself, as JSON text (native structured output).
+        is_final: Whether it ends the task.
+    """
+
+    shown: str
+    description: str
+    schema: Schema
+    tool: str | None = None
+    is_json_text: bool = False
+    is_final: bool = False
+
+    @property
+    def line(self) -> str:
+        """The action as the list of tools shows it."""
+        properties = self.schema.get("properties")
+        names = ", ".join(properties) if isinstance(properties, Mapping) else ""
+        return f"- {self.shown}({names}): {self.description}".rstrip(": ")
+
+    @property
+    def promise(self) -> str:
+        """The description as the end of the sentence "Ok, I will ..."."""
+        words = self.description.rstrip(".") or self.shown.replace("_", " ")
+        return words[0].lower() + words[1:]
+
+
+def offered(parameters: ModelRequestParameters, tool_choice: object = None) -> tuple[Action, ...]:
+    """Return what the model may do next, tools first, ways to finish last.
+
+    Args:
+        parameters: The request's tools and output settings.
+        tool_choice: The setting of that name: None or "auto", "none", "required", a list of names, or a `ToolOrOutput`.
+    """
+    tools = getattr(parameters, "declared_function_tools", parameters.function_tools)
+    outputs = parameters.output_tools
+    may_finish = True
+    if isinstance(tool_choice, list):
+        tools = [tool for tool in tools if tool.name in tool_choice]
+        outputs = [tool for tool in outputs if tool.name in tool_choice]
+        may_finish = False
+    elif tool_choice == "required":
+        outputs, may_finish = [], False
+    elif tool_choice == "none":
+        tools = []
+    elif (named := getattr(tool_choice, "function_tools", None)) is not None:
+        tools = [tool for tool in tools if tool.name in named]
+    actions = [Action(t.name, _short(t.description), t.parameters_json_schema, t.name) for t in tools]
+    taken = {tool.name for tool in (*tools, *outputs)}
+    finish = next((name for name in _FINISH_NAMES if name not in taken), _FINISH_NAMES[-1])
+    says_text = may_finish and parameters.allow_text_output
+    for tool in outputs:
+        is_only_end = len(outputs) == 1 and not says_text
+        shown = finish if is_only_end else tool.name
+        told = "End the task with the result." if is_only_end else _short(tool.description)
+        actions.append(Action(shown, told, tool.parameters_json_schema, tool.name, is_final=True))
+    if says_text and parameters.output_object is not None:
+        schema = parameters.output_object.json_schema
+        actions.append(Action(finish, "End the task with the result.", schema, is_json_text=True, is_final=True))
+    elif says_text:
+        actions.append(Action(finish, "End the task with an answer.", _TEXT_SCHEMA, is_final=True))
+    return tuple(actions)
+
+
+def _short(description: str | None) -> str:
+    """The first sentence of a description, on one line."""
+    line = clean(description or "").split(". ")[0].rstrip(".")
+    return f"{clipped(line, DESCRIPTION_CHARS)}." if line else ""
+
+
+def choice_prompt(conversation: Conversation, actions: Sequence[Action]) -> str:
+    """Return the log up to the name of the next tool, quote included."""
+    head = f"{conversation.instructions} {_HINT}\n\nTools:\n" + "".join(f"{action.line}\n" for action in actions)
+    return f'{head}\n{_log(conversation)}Step {len(conversation.current.steps) + 1}. Tool: "'
+
+
+def input_prompt(choice: str, action: Action) -> str:
+    """Return the log up to the input of the chosen tool."""
+    return f'{choice}{action.shown}"\nInput:'
+
+
+def _log(conversation: Conversation) -> str:
+    """The tasks with their steps; when it gets too long, without the oldest."""
+    lines: list[str] = []
+    for task in conversation.tasks:
+        lines.append(f"Task: {task.text}\n")
+        number = 0
+        for entry in task.entries:
+            if isinstance(entry, str):
+                lines.append(f"Note: {entry}\n")
+            else:
+                number += 1
+                result = "pending" if entry.result is None else entry.result
+                lines.append(f'Step {number}. Tool: "{entry.action}"\nInput: {entry.arguments}\nResult: {result}\n')
+    kept = _last_that_fit(lines, LOG_CHARS)
+    if len(kept) == len(lines):
+        return "".join(lines)
+    asked = f"Task: {conversation.current.text}\n"
+    return "".join([asked, "...\n", *(line for line in kept if line != asked)])
+
+
+def _last_that_fit(lines: Sequence[str], limit: int) -> list[str]:
+    room = limit
+    kept: list[str] = []
+    for line in reversed(lines):
+        room -= len(line)
+        if room < 0:
+            break
+        kept.append(line)
+    return kept[::-1]
+
+
+def fit_prompt(task: str) -> str:
+    """Return the chat in which an action's promise is the likelier the better it fits the task."""
+    return f"<|im_start|>user\n{task}<|im_end|>\n<|im_start|>assistant\nOk, I will"
+
+
+def chat_prompt(conversation: Conversation) -> str:
+    """Return the plain chat of an agent that has no tools and answers in text."""
+    turns = [("system", conversation.instructions)]
+    for task in conversation.tasks:
+        turns.append(("user", task.text))
+        for entry in task.entries:
+            if isinstance(entry, Step):
+                turns.append(("assistant", _said(entry)))
+            else:
+                turns.append(("user", entry))
+    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"
+
+
+def _said(step: Step) -> str:
+    if step.action != FINISH:
+        return f"{step.action} {step.arguments} -> {step.result or 'pending'}"
+    return str(json.loads(step.arguments)["text"])
