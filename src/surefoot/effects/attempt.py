@@ -177,9 +177,11 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
 
 
 def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[None]:
+    ended_boot_ms = guard.store.clock.boot_ms()
+
     def unit(tx: Tx) -> None:
         if finding.state is State.UNKNOWN:
-            if ledger.doubt(tx, row.id, row.token):
+            if ledger.doubt(tx, row, guard.session.id, ended_boot_ms):
                 ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
             return
         record_id = take_record_id(tx)

@@ -179,8 +179,7 @@ class Facts:
     Attributes:
         first_sent_ms: Wall clock of the first claim.
         first_sent_boot_ms: Boot time of the first claim, None when the machine has booted since.
-        last_sent_boot_ms: Boot time of the last possible send, None when the machine has booted since.
-        doubted_ms: For how long this process has known of the doubt.
+        last_sent_boot_ms: Boot time of the last possible send.
         now_ms: Wall clock.
         now_boot_ms: Boot time.
         sends: Sends by this process.
@@ -190,8 +189,7 @@ class Facts:
 
     first_sent_ms: int
     first_sent_boot_ms: int | None
-    last_sent_boot_ms: int | None
-    doubted_ms: int
+    last_sent_boot_ms: int
     now_ms: int
     now_boot_ms: int
     sends: int
@@ -251,13 +249,8 @@ def next_move(in_doubt: InDoubt, facts: Facts) -> Move:
 
 
 def fence_left_ms(in_doubt: Probe, facts: Facts) -> int:
-    """Return how long an earlier request may still land.
-
-    Counted by the boot clock since the last send; after a reboot that is unknown, and the wait starts afresh from when
-    the doubt was seen.
-    """
-    since = facts.doubted_ms if facts.last_sent_boot_ms is None else facts.now_boot_ms - facts.last_sent_boot_ms
-    return max(0, in_doubt.longest_life_ms - max(0, since))
+    """Return how long an earlier request may still land."""
+    return max(0, in_doubt.longest_life_ms - max(0, facts.now_boot_ms - facts.last_sent_boot_ms))
 
 
 def _resend(in_doubt: Resend, facts: Facts) -> Move:

@@ -47,9 +47,7 @@ class Case:
     is_resent: bool = False
     sends: int = 0
     asks: int = 0
-    doubted_boot_ms: int | None = None
     is_precondition_failed: bool = False
-    is_same_boot: bool = True
 
     @property
     def run_id(self) -> str | None:
@@ -128,7 +126,7 @@ class Guard:
                         claim, claim, boot_ms),
                 )  # fmt: skip
                 if row is not None:
-                    insert_record(tx, replace(draft, body=self._call(case, generation)), claim)
+                    insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
                     return Claim(row, is_ours=True)
                 self._release(tx, case)
                 there = ledger.find(tx.connection, identity.digest)
@@ -139,10 +137,11 @@ class Guard:
 
         return unit
 
-    def _call(self, case: Case, generation: int) -> bytes:
+    def _call(self, case: Case, generation: int, boot_ms: int) -> bytes:
         return ledger.encode_call(
             Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
-                 scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation)
+                 scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation,
+                 session=self.session.id, boot_ms=boot_ms)
         )  # fmt: skip
 
     def _admit(self, tx: Tx, case: Case) -> Pass | Wait | Refuse:

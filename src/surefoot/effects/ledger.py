@@ -66,6 +66,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         scope: Where the key is unique.
         arguments: The arguments, as JSON.
         generation: Which generation of the key.
+        session: The session that claimed it first.
+        boot_ms: Boot time of that claim.
     """
 
     effect: str
@@ -74,6 +76,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     scope: str
     arguments: msgspec.Raw
     generation: int = 1
+    session: int = 0
+    boot_ms: int = 0
 
 
 encode_call = _encode
@@ -88,7 +92,7 @@ class Row(msgspec.Struct, frozen=True):
         holder: The session that may act.
         claim: The id of the record of its first claim.
         record: The id of its newest record: the claim, then the outcome.
-        sent_boot_ms: Boot time of the last possible send.
+        sent_boot_ms: Boot time of the last possible send: the claim, or the moment its doubt was noted.
     """
 
     id: int
@@ -169,15 +173,20 @@ def add_evidence(tx: Tx, effect: int, kind: str, who: str, body: Any = None, *, 
     )
 
 
-def hold_in_doubt(tx: Tx, row: Row) -> bool:
-    """Note that an open effect is left unknown, whoever claimed it, unless it has moved since `row` was read."""
-    tx.execute("UPDATE ledger SET state = 3 WHERE id = ? AND token = ? AND state = 2", (row.id, row.token))
-    return tx.connection.changes() == 1
+def doubt(tx: Tx, row: Row, holder: int, boot_ms: int) -> bool:
+    """Note that the outcome of a claim is unknown; whoever holds this token may still settle it.
 
-
-def doubt(tx: Tx, effect: int, token: int) -> bool:
-    """Note that the outcome of a claim is unknown; the claim's holder may still settle it."""
-    tx.execute("UPDATE ledger SET state = 3 WHERE id = ? AND token = ? AND state IN (2, 3)", (effect, token))
+    Args:
+        tx: The transaction.
+        row: The row as it was read; it must not have moved since.
+        holder: Our session.
+        boot_ms: The last moment at which it may have been sent: for our own act its end, for somebody else's claim the
+            moment we saw that its holder is gone. A fence counts from here.
+    """
+    tx.execute(
+        "UPDATE ledger SET state = 3, holder = ?, sent_boot_ms = ? WHERE id = ? AND token = ? AND state IN (2, 3)",
+        (holder, boot_ms, row.id, row.token),
+    )
     return tx.connection.changes() == 1
 
 

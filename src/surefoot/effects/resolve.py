@@ -11,6 +11,7 @@ import asyncio
 import inspect
 from typing import Any
 
+import apsw
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
@@ -32,7 +33,7 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Case, Guard, told
+from surefoot.effects.guard import Case, Guard, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
@@ -53,8 +54,9 @@ async def resolve(guard: Guard, case: Case) -> Outcome:
     acting = guard.acting.get(_row(case).id)
     if acting is not None and acting.is_in_thread:
         return await _leave(guard, case, Park("it still runs in a thread"))
-    if case.doubted_boot_ms is None:
-        case.doubted_boot_ms = guard.store.clock.boot_ms()
+    settled = await _note_doubt(guard, case)
+    if settled is not None:
+        return settled
     while True:
         move = next_move(case.spec.in_doubt, await _facts(guard, case))
         match move:
@@ -70,29 +72,58 @@ async def resolve(guard: Guard, case: Case) -> Outcome:
             return outcome
 
 
+async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
+    """Make the doubt a durable state of the row, and with it the moment from which a fence counts.
+
+    A claim left behind may have been sent until its holder was seen to be gone: now, not when it was claimed. A doubt
+    noted in an earlier boot of the machine has lost its moment, and is noted afresh.
+    """
+    row, boot_ms = _row(case), guard.store.clock.boot_ms()
+
+    def unit(tx: Tx) -> Row | None:
+        if case.step is not None and not case.step.is_held(tx):
+            raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
+        now = ledger.get(tx.connection, row.id)
+        if now is None or not ledger.is_open(now):
+            return None
+        if now.state is State.UNKNOWN and _boot_of(tx.connection, now.holder) == guard.store.clock.boot_id():
+            return now
+        ledger.doubt(tx, now, guard.session.id, boot_ms)
+        ledger.add_evidence(tx, now.id, "in doubt", guard.session.name, {"token": now.token})
+        return replace(now, state=State.UNKNOWN, holder=guard.session.id, sent_boot_ms=boot_ms)
+
+    doubted = await guard.store.commit(unit, label="doubt")
+    if doubted is None:
+        return await _reload(guard, case)
+    case.row = doubted
+    return None
+
+
 async def _facts(guard: Guard, case: Case) -> Facts:
     row, clock = _row(case), guard.store.clock
-    first_ms, is_same_boot = await guard.store.read(lambda connection: _history(connection, row, clock.boot_id()))
-    case.is_same_boot = is_same_boot
-    now_boot_ms = clock.boot_ms()
+    first_ms, first_boot_ms = await guard.store.read(lambda connection: _first_sent(connection, row, clock.boot_id()))
     return Facts(
         first_sent_ms=first_ms,
-        first_sent_boot_ms=None,
-        last_sent_boot_ms=row.sent_boot_ms if is_same_boot else None,
-        doubted_ms=now_boot_ms - (now_boot_ms if case.doubted_boot_ms is None else case.doubted_boot_ms),
+        first_sent_boot_ms=first_boot_ms,
+        last_sent_boot_ms=row.sent_boot_ms,
         now_ms=clock.wall_ms(),
-        now_boot_ms=now_boot_ms,
+        now_boot_ms=clock.boot_ms(),
         sends=case.sends,
         asks=case.asks,
         is_precondition_failed=case.is_precondition_failed,
     )
 
 
-def _history(connection: Any, row: Row, boot_id: str) -> tuple[int, bool]:
-    """Return when the effect was first claimed, and whether its last holder lived in this boot of the machine."""
-    first_ms = load_record(connection, row.claim).at_ms
-    session = next(connection.execute("SELECT boot_id FROM sessions WHERE id = ?", (row.holder,)), None)
-    return first_ms, session is not None and session[0] == boot_id
+def _first_sent(connection: apsw.Connection, row: Row, boot_id: str) -> tuple[int, int | None]:
+    """Return when the effect was first claimed, by the wall clock and, within this boot, by the boot clock."""
+    call = call_of(connection, row)
+    is_this_boot = _boot_of(connection, call.session) == boot_id
+    return load_record(connection, row.claim).at_ms, call.boot_ms if is_this_boot else None
+
+
+def _boot_of(connection: apsw.Connection, session: int) -> str:
+    row = next(connection.execute("SELECT boot_id FROM sessions WHERE id = ?", (session,)), None)
+    return "" if row is None else str(row[0])
 
 
 async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
@@ -107,9 +138,7 @@ async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
 async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> Outcome | None:
     """Make the claim ours under a new token, durably. An outcome means that somebody has settled it meanwhile."""
     row = _row(case)
-    # After a reboot the time of the last send is unknown: the fence starts afresh from here.
-    is_sent_known = case.is_same_boot and not is_sending
-    boot_ms = row.sent_boot_ms if is_sent_known else guard.store.clock.boot_ms()
+    boot_ms = guard.store.clock.boot_ms() if is_sending else row.sent_boot_ms
 
     def unit(tx: Tx) -> Row | None:
         if case.step is not None and not case.step.is_held(tx):
@@ -242,8 +271,7 @@ async def _leave(guard: Guard, case: Case, park: Park) -> Outcome:
     )
 
     def unit(tx: Tx) -> None:
-        acting = guard.acting.get(row.id)
-        if acting is None and ledger.hold_in_doubt(tx, row):
+        if row.id not in guard.acting and ledger.doubt(tx, row, guard.session.id, row.sent_boot_ms):
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, park.reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)

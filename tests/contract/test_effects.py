@@ -1,0 +1,366 @@
+"""Effects keep their promises, with no run around them and inside runs: one test, one promise."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import surefoot as sf
+from surefoot.effects import desk
+from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
+from surefoot.leases import Sessions
+from surefoot.runs.desk import wake
+from tests.contract.test_runs import wait_state
+
+Acts = list[Any]
+
+
+async def resolve(app: sf.Surefoot, effect: int, *, is_done: bool, value: Any = None) -> desk.EffectView:
+    """Resolve as a person."""
+    return await desk.resolve_by_person(
+        app.store, Sessions(app.store), effect, is_done=is_done, who="ann", reason="saw it", value=value, wake=wake
+    )
+
+
+def unknowns(app: sf.Surefoot) -> list[desk.EffectView]:
+    """Return the effects in doubt."""
+    return app.store.read_now(lambda connection: desk.list_effects(connection, state=State.UNKNOWN))
+
+
+async def test_without_a_store_nothing_is_done() -> None:
+    """Catches an unguarded act."""
+    acts: Acts = []
+
+    @sf.effect
+    async def act() -> None:
+        acts.append(1)
+
+    with pytest.raises(sf.NoStore, match="nothing was done"):
+        await act()
+    assert acts == []
+
+
+async def test_a_key_acts_once_and_gives_the_first_outcome(app: sf.Surefoot) -> None:
+    """Catches a second act for the same key, and a second answer shown instead of the first."""
+    acts: Acts = []
+
+    @sf.effect(key="refund:{order}", free_text=("why",))
+    async def refund(order: str, amount: Decimal, why: str) -> dict[str, str]:
+        acts.append(order)
+        return {"receipt": f"r{len(acts)}"}
+
+    assert await refund("A", Decimal("12.50"), "broken") == {"receipt": "r1"}
+    assert await refund("A", Decimal("12.5"), "in other words") == {"receipt": "r1"}
+    assert (await refund.outcome("A", Decimal("12.5"), "again")).told == "repeated"  # type: ignore[attr-defined]
+    with pytest.raises(sf.KeyConflict, match=r"amount='13' \(recorded '12.5'\)"):
+        await refund("A", Decimal("13"), "more")
+    assert await refund("B", Decimal("13"), "other order") == {"receipt": "r2"}
+    assert acts == ["A", "B"]
+
+
+async def test_two_callers_of_one_key_one_acts_the_other_waits(app: sf.Surefoot) -> None:
+    """Catches two acts at once."""
+    acts: Acts = []
+
+    @sf.effect(key="k:{x}")
+    async def slow(x: int) -> int:
+        acts.append(x)
+        await asyncio.sleep(0.05)
+        return len(acts)
+
+    assert await asyncio.gather(*(slow(1) for _ in range(5))) == [1] * 5
+    assert acts == [1]
+
+
+async def test_not_done_ends_a_generation_and_the_next_has_its_own_key(app: sf.Surefoot) -> None:
+    """Catches a refusal that blocks the key for ever, and a service's stored refusal met again."""
+    keys: Acts = []
+
+    @sf.effect(key="k:{x}", refused_on=(PermissionError,))
+    async def refused(x: int) -> str:
+        keys.append(sf.current_effect().idempotency_key)
+        if len(keys) == 1:
+            raise PermissionError("limit reached")
+        return "ok"
+
+    with pytest.raises(sf.NotDone, match="limit reached"):
+        await refused(1)
+    assert await refused(1) == "ok"
+    assert keys[1] == f"{keys[0]}-2"
+
+
+async def test_any_other_exception_is_unknown_and_keeps_the_key(app: sf.Surefoot) -> None:
+    """Catches a blind retry, and a failure told where nobody knows."""
+    acts: Acts = []
+
+    @sf.effect(key="k:{x}")
+    async def breaks(x: int) -> str:
+        acts.append(x)
+        raise RuntimeError("connection reset")
+
+    for _ in range(2):
+        with pytest.raises(sf.OutcomeUnknown):
+            await breaks(1)
+    assert acts == [1]
+    (doubt,) = unknowns(app)
+    await resolve(app, doubt.id, is_done=True, value="seen")
+    assert await breaks(1) == "seen"
+    with pytest.raises(desk.CannotResolve, match="not in doubt"):
+        await resolve(app, doubt.id, is_done=False)
+
+
+@pytest.mark.parametrize(("error", "told"), [
+    (ConnectionRefusedError("no"), "not_done"), (ConnectionResetError("cut"), "unknown"), (TimeoutError(), "unknown"),
+    (sf.NotDone("closed"), "not_done"), (ValueError("?"), "unknown"),
+])  # fmt: skip
+async def test_what_an_exception_says_about_the_world(app: sf.Surefoot, error: Exception, told: str) -> None:
+    """Catches exceptions read as "not done" that may come after the act."""
+
+    @sf.effect
+    async def raises() -> None:
+        raise error
+
+    assert (await raises.outcome()).told == told  # type: ignore[attr-defined]
+
+
+async def test_resend_uses_the_same_key_and_the_same_arguments(app: sf.Surefoot) -> None:
+    """Catches a key per attempt."""
+    sent: Acts = []
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="1h"))
+    async def send(x: int) -> str:
+        effect = sf.current_effect()
+        sent.append((effect.idempotency_key, x, effect.token))
+        if len(sent) < 3:
+            raise TimeoutError
+        return "ok"
+
+    assert await send(7) == "ok"
+    assert len({(key, x) for key, x, _ in sent}) == 1
+    assert [token for *_, token in sent] == sorted({token for *_, token in sent}), "tokens must grow"
+
+
+async def test_an_expired_key_is_not_sent_again(app: sf.Surefoot) -> None:
+    """Catches a resend after the service has forgotten the key."""
+    sent: Acts = []
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="20ms"))
+    async def send() -> str:
+        sent.append(1)
+        await asyncio.sleep(0.03)
+        raise TimeoutError
+
+    assert (await send.outcome()).told == "unknown"  # type: ignore[attr-defined]
+    assert sent == [1]
+
+
+async def test_a_probe_is_asked_behind_the_fence_and_then_decides(app: sf.Surefoot) -> None:
+    """Catches a probe before stragglers have landed, a send without a probe, a probe's answer thrown away."""
+    world: dict[str, str] = {}
+    asked: Acts = []
+
+    async def ask(x: int) -> sf.Landed | sf.NotLanded:
+        asked.append(time.monotonic())
+        key = sf.current_effect().idempotency_key
+        return sf.Landed(world[key]) if key in world else sf.NotLanded()
+
+    sent: Acts = []
+
+    @sf.effect(in_doubt=sf.Probe(ask, longest_life="150ms"))
+    async def mail(x: int) -> str:
+        sent.append(time.monotonic())
+        key = sf.current_effect().idempotency_key
+        asyncio.get_running_loop().call_later(0.1, world.__setitem__, key, "m1")  # the straggler
+        raise TimeoutError
+
+    assert await mail(1) == "m1"
+    assert len(sent) == 1
+    assert asked[0] - sent[0] >= 0.15
+
+
+async def test_a_probe_that_finds_nothing_leads_to_one_more_send(app: sf.Surefoot) -> None:
+    """Catches giving up, or sending more than once per probe."""
+    sent: Acts = []
+
+    @sf.effect(in_doubt=sf.Probe(lambda: sf.NotLanded(), longest_life="20ms"))
+    async def mail() -> str:
+        sent.append(1)
+        if len(sent) == 1:
+            raise TimeoutError
+        return "ok"
+
+    assert await mail() == "ok"
+    assert sent == [1, 1]
+
+
+async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot) -> None:
+    """Catches our own first write being taken for another writer's."""
+    world = {"address": "old", "etag": 1}
+    tries: Acts = []
+
+    @sf.effect(in_doubt=sf.Overwrite(read_back=lambda address: world["address"] == address))
+    async def move(address: str, etag: int) -> str | None:
+        tries.append(1)
+        if etag != world["etag"]:
+            raise sf.PreconditionFailed("412")
+        world.update(address=address, etag=etag + 1)
+        if len(tries) == 1:
+            raise TimeoutError
+        return "moved"
+
+    assert (await move.outcome("new", 1)).told == "done"  # type: ignore[attr-defined]
+    assert (await move.outcome("newer", 1)).told == "not_done"  # type: ignore[attr-defined]
+    world["address"] = "somebody else's"
+    assert len(tries) == 3
+
+
+async def test_a_transactional_effect_commits_with_its_claim(app: sf.Surefoot) -> None:
+    """Catches an act without its record, and a rollback that leaves a claim."""
+    app.store.writer.commit_blocking(lambda tx: tx.execute("CREATE TABLE mine (x INTEGER)"), label="test")
+
+    @sf.effect(key="book:{x}", in_doubt=sf.Transactional())
+    def book(x: int) -> int:
+        sf.current_effect().execute("INSERT INTO mine VALUES (?)", (x,))
+        if x < 0:
+            raise ValueError("negative")
+        return x
+
+    assert await sf.in_thread(book, 1) == 1
+    assert await sf.in_thread(book, 1) == 1
+    with pytest.raises(sf.NotDone, match="rolled back"):
+        await sf.in_thread(book, -1)
+    rows = app.store.read_now(lambda connection: connection.execute("SELECT x FROM mine").fetchall())
+    assert rows == [(1,)]
+    assert app.store.read_now(lambda connection: len(desk.list_effects(connection))) == 1
+
+
+async def test_a_sync_tool_that_times_out_still_runs_and_its_answer_counts(app: sf.Surefoot) -> None:
+    """Catches a key freed, or a second act, while the thread of the first still runs."""
+    acts: Acts = []
+
+    @sf.effect(key="k:{x}", timeout_s=0.05, in_doubt=sf.Resend())
+    def slow(x: int) -> str:
+        acts.append(x)
+        time.sleep(0.3)
+        return "late"
+
+    with pytest.raises(sf.OutcomeUnknown, match="thread"):
+        await sf.in_thread(slow, 1)
+    assert await sf.in_thread(slow, 1) == "late"
+    assert acts == [1]
+
+
+async def test_an_effect_whose_value_cannot_be_kept_is_still_done(app: sf.Surefoot) -> None:
+    """Catches a done effect that is forgotten, and so repeated, because of what it returned."""
+    acts: Acts = []
+
+    @sf.effect(key="k:{x}")
+    async def odd(x: int) -> Any:
+        acts.append(x)
+        return object()
+
+    for _ in range(2):
+        with pytest.raises(sf.Unserializable):
+            await odd(1)
+    assert acts == [1]
+    assert app.store.read_now(lambda connection: desk.list_effects(connection))[0].state == "done"
+
+
+async def test_an_unknown_effect_parks_its_run_until_a_person_speaks(app: sf.Surefoot) -> None:
+    """Catches a run that ends, or hangs without a word, over an unknown effect."""
+    acts: Acts = []
+
+    @sf.effect
+    async def parcel() -> str:
+        acts.append(1)
+        raise TimeoutError
+
+    @sf.durable
+    async def sends() -> str:
+        return str(await parcel())
+
+    run = await app.start(sends, id="p")
+    status = await wait_state(run, "waiting", "doubt")
+    assert "parcel" in status.reason
+    (doubt,) = unknowns(app)
+    await resolve(app, doubt.id, is_done=True, value="by hand")
+    assert await run.result(timeout_s=5) == "by hand"
+    assert acts == [1]
+
+
+async def test_no_run_completes_while_it_owns_an_unknown(app: sf.Surefoot) -> None:
+    """Catches a completed run with an open effect that nobody looks at any more."""
+
+    @sf.effect(when_unknown="tell_model")
+    async def parcel() -> str:
+        raise TimeoutError
+
+    @sf.durable
+    async def careless() -> str:
+        try:
+            await parcel()
+        except sf.OutcomeUnknown:
+            return "went on"
+        return "done"
+
+    run = await app.start(careless, id="c")
+    await wait_state(run, "waiting", "doubt")
+    (doubt,) = unknowns(app)
+    await resolve(app, doubt.id, is_done=True, value="x")
+    assert await run.result(timeout_s=5) == "went on"
+
+
+async def test_a_second_run_under_the_same_key_gets_the_first_outcome(app: sf.Surefoot) -> None:
+    """Catches a key that is only unique within a run."""
+    acts: Acts = []
+
+    @sf.effect(key="refund:{order}")
+    async def refund_once(order: str) -> int:
+        acts.append(order)
+        return len(acts)
+
+    @sf.durable
+    async def refunds(ticket: int) -> int:
+        return int(await refund_once("A"))
+
+    results = [await (await app.start(refunds, i, id=f"t{i}")).result(timeout_s=5) for i in range(3)]
+    assert results == [1, 1, 1]
+    assert acts == ["A"]
+
+
+@pytest.mark.parametrize("wrong", [
+    {"key": "k:{nope}"}, {"match": ("nope",)}, {"occurrence": "nope"}, {"when_unknown": "shrug"}, {"once_for": "ever"},
+    {"timeout_s": 0}, {"key": "k:{x.y}"}, {"in_doubt": sf.Transactional()},
+])  # fmt: skip
+def test_a_declaration_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    """Catches typing errors that would silently guard nothing."""
+
+    async def act(x: int) -> None: ...
+
+    with pytest.raises(sf.BadEffect) as caught:
+        sf.effect(**wrong)(act)
+    assert caught.value.hint
+
+
+async def test_an_empty_key_part_is_refused(app: sf.Surefoot) -> None:
+    """Catches one key for all orders without a number."""
+
+    @sf.effect(key="refund:{order}")
+    async def refund_some(order: str | None) -> None: ...
+
+    with pytest.raises(sf.BadEffect, match="is empty"):
+        await refund_some(None)
+
+
+def test_an_outcome_is_written_once_by_the_table() -> None:
+    """Catches a way back from an outcome."""
+    for state in State:
+        for event in Event:
+            after = next_state(state, event)
+            if state not in OPEN and after is not None:
+                assert (state, after) == (State.DONE, State.COMPENSATED)
+    assert set(TABLE) == set(State)

@@ -1,0 +1,451 @@
+"""Durable runs keep their promises: one test, one promise, each says what it would catch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import surefoot as sf
+from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
+
+Calls = list[Any]
+
+
+async def reopened(url: str, body: Any) -> Any:
+    """Run `body(app)` in a fresh app on the same store, as a restarted process would."""
+    async with sf.Surefoot(url) as app:
+        return await body(app)
+
+
+async def wait_state(run: sf.Run, state: str, waiting_for: str | None = None) -> sf.RunStatus:
+    """Wait until a run is in a state."""
+    async with asyncio.timeout(10):
+        while True:
+            status = await run.status()
+            if status.state == state and (waiting_for is None or status.waiting_for == waiting_for):
+                return status
+            await asyncio.sleep(0.01)
+
+
+async def test_same_id_is_the_same_run(app: sf.Surefoot) -> None:
+    """Catches a second execution for a second start."""
+    calls: Calls = []
+
+    @sf.durable
+    async def once(x: int) -> int:
+        calls.append(x)
+        return x + 1
+
+    first = await app.start(once, 1, id="a")
+    second = await app.start(once, 1, id="a")
+    assert [await first.result(), await second.result()] == [2, 2]
+    assert calls == [1]
+
+
+async def test_same_id_with_another_input_is_a_conflict_that_shows_both(app: sf.Surefoot) -> None:
+    """Catches serving one caller the result of another's input."""
+
+    @sf.durable
+    async def twin(x: int) -> int:
+        return x
+
+    await app.start(twin, 1, id="a")
+    with pytest.raises(sf.RunConflict, match=r'"x":1.*"x":2'):
+        await app.start(twin, 2, id="a")
+
+
+async def test_steps_are_not_executed_again_after_a_restart(url: str) -> None:
+    """Catches a replay that asks the live function."""
+    calls: Calls = []
+    is_blocking = True
+
+    @sf.step
+    async def decide(i: int) -> str:
+        calls.append(i)
+        return os.urandom(4).hex()
+
+    @sf.durable
+    async def replayed() -> list[str]:
+        made = [await decide(i) for i in range(3)]
+        if is_blocking:
+            await asyncio.Event().wait()
+        return made
+
+    async with sf.Surefoot(url) as app:
+        run = await app.start(replayed, id="r")
+        while len(calls) < 3:
+            await asyncio.sleep(0.01)
+        await app.store.barrier()
+    is_blocking = False
+    result = await reopened(url, lambda app: _result(app, "r"))
+    assert len(result) == 3
+    assert calls == [0, 1, 2]
+    assert run.id == "r"
+
+
+async def _result(app: sf.Surefoot, run_id: str) -> Any:
+    run = await app.run(run_id)
+    return await run.result(timeout_s=10)
+
+
+async def test_a_failing_run_says_what_failed(app: sf.Surefoot) -> None:
+    """Catches errors that are lost or come back as something else."""
+
+    @sf.durable
+    async def failing() -> None:
+        raise ValueError("no such order")
+
+    run = await app.start(failing, id="f")
+    with pytest.raises(sf.RunFailed, match="ValueError: no such order") as caught:
+        await run.result(timeout_s=5)
+    assert caught.value.error_type == "ValueError"
+
+
+async def test_a_step_that_raises_raises_the_same_on_replay(url: str) -> None:
+    """Catches code that takes another way on replay because an error came back as another class."""
+    calls: Calls = []
+    is_blocking = True
+
+    @sf.step
+    async def fails() -> None:
+        calls.append(1)
+        raise KeyError("x")
+
+    @sf.durable
+    async def catches() -> str:
+        try:
+            await fails()
+        except sf.StepFailed as error:
+            if is_blocking:
+                await asyncio.Event().wait()
+            return error.error_type
+        return "none"
+
+    async with sf.Surefoot(url) as app:
+        await app.start(catches, id="c")
+        while not calls:
+            await asyncio.sleep(0.01)
+        await app.store.barrier()
+    is_blocking = False
+    assert await reopened(url, lambda app: _result(app, "c")) == "KeyError"
+    assert calls == [1]
+
+
+async def test_parallel_steps_of_one_name_need_a_key(app: sf.Surefoot) -> None:
+    """Catches identities by order of encounter, which parallel tasks would swap."""
+
+    @sf.step
+    async def look(x: int) -> int:
+        return x
+
+    @sf.durable
+    async def clash() -> None:
+        await asyncio.gather(look(1), look(2))
+
+    @sf.durable
+    async def keyed() -> list[int]:
+        return list(await asyncio.gather(look.keyed("a")(1), look.keyed("b")(2)))
+
+    with pytest.raises(sf.RunFailed, match="AmbiguousStep"):
+        await (await app.start(clash, id="clash")).result(timeout_s=5)
+    assert await (await app.start(keyed, id="keyed")).result(timeout_s=5) == [1, 2]
+
+
+async def test_branches_tell_tasks_apart(app: sf.Surefoot) -> None:
+    """Catches branches that share one count."""
+
+    @sf.step
+    async def look(x: int) -> int:
+        return x
+
+    async def side(name: str, x: int) -> int:
+        async with sf.branch(name):
+            return int(await look(x)) + int(await look(x))
+
+    @sf.durable
+    async def branches() -> list[int]:
+        return list(await asyncio.gather(side("left", 1), side("right", 2)))
+
+    assert await (await app.start(branches, id="b")).result(timeout_s=5) == [2, 4]
+
+
+async def test_changed_code_is_blocked_and_goes_on_after_a_rollback(url: str) -> None:
+    """Catches a new step that is slipped into an old journal, and a blocked run that can't be saved."""
+    is_changed, is_blocking = False, True
+
+    @sf.step
+    async def one() -> int:
+        return 1
+
+    @sf.step
+    async def other() -> int:
+        return 2
+
+    @sf.durable
+    async def changing() -> int:
+        value = await (other() if is_changed else one())
+        if is_blocking:
+            await asyncio.Event().wait()
+        return int(value)
+
+    async with sf.Surefoot(url) as app:
+        await app.start(changing, id="d")
+        await asyncio.sleep(0.05)
+        await app.store.barrier()
+    is_changed, is_blocking = True, False
+    async with sf.Surefoot(url) as app:
+        run = await app.run("d")
+        status = await wait_state(run, "waiting", "blocked")
+        assert "step other" in status.reason
+        assert "step one" in status.reason
+        is_changed = False
+        await run.wake()
+        assert await run.result(timeout_s=5) == 1
+
+
+async def test_code_that_stops_short_of_its_journal_is_blocked(url: str) -> None:
+    """Catches a completion that forgets recorded steps."""
+    is_short, is_blocking = False, True
+
+    @sf.step
+    async def one() -> int:
+        return 1
+
+    @sf.durable
+    async def shortened() -> int:
+        if not is_short:
+            await one()
+        if is_blocking:
+            await asyncio.Event().wait()
+        return 0
+
+    async with sf.Surefoot(url) as app:
+        await app.start(shortened, id="s")
+        await asyncio.sleep(0.05)
+        await app.store.barrier()
+    is_short, is_blocking = True, False
+    async with sf.Surefoot(url) as app:
+        status = await wait_state(await app.run("s"), "waiting", "blocked")
+    assert "never asked for" in status.reason
+
+
+async def test_other_arguments_of_a_recorded_effect_are_a_divergence(url: str) -> None:
+    """Catches an effect that is served to other arguments, or sent again with them."""
+    amount, acts, is_blocking = 1, [], True
+
+    @sf.effect
+    async def pay(amount: int) -> int:
+        acts.append(amount)
+        if is_blocking:
+            await asyncio.Event().wait()
+        return amount
+
+    @sf.durable
+    async def paying() -> int:
+        return int(await pay(amount))
+
+    async with sf.Surefoot(url) as app:
+        await app.start(paying, id="p")
+        while not acts:
+            await asyncio.sleep(0.01)
+        for live in app.worker.live.values():  # the process "dies" in the act: nothing of it is settled
+            live.stop(sf.Suspend("killed"))
+            assert live.task is not None
+            live.task.cancel()
+    amount, is_blocking = 2, False
+    async with sf.Surefoot(url) as app:
+        status = await wait_state(await app.run("p"), "waiting", "blocked")
+    assert 'pay({"amount":2})' in status.reason
+    assert 'pay({"amount":1})' in status.reason
+    assert acts == [1]
+
+
+async def test_timers_survive_a_restart_and_do_not_start_anew(url: str) -> None:
+    """Catches a timer that is lost, or counted from the restart."""
+    times: Calls = []
+
+    @sf.durable
+    async def sleeper() -> str:
+        await sf.sleep(0.3)
+        times.append(1)
+        return "awake"
+
+    async with sf.Surefoot(url) as app:
+        await app.start(sleeper, id="t")
+        await app.store.barrier()
+    await asyncio.sleep(0.35)
+
+    async def body(app: sf.Surefoot) -> Any:
+        run = await app.run("t")
+        async with asyncio.timeout(0.25):
+            return await run.result()
+
+    assert await reopened(url, body) == "awake"
+    assert times == [1]
+
+
+async def test_a_long_wait_leaves_memory_and_wakes(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches waits that hold memory, and evicted runs that nobody wakes."""
+    starts: Calls = []
+    monkeypatch.setattr("surefoot.runs.live.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}, raising=False)
+
+    @sf.durable
+    async def waits() -> str:
+        starts.append(1)
+        payload = await sf.wait_signal("go", str)
+        return str(payload)
+
+    run = await app.start(waits, id="w")
+    await wait_state(run, "waiting", "signal")
+    assert not app.worker.live
+    await run.signal("go", "now")
+    assert await run.result(timeout_s=5) == "now"
+    assert len(starts) == 2
+
+
+async def test_a_signal_that_comes_first_is_kept(app: sf.Surefoot) -> None:
+    """Catches signals lost because nobody waited yet, and the same signal read twice."""
+
+    @sf.durable
+    async def reads() -> list[Any]:
+        await sf.sleep(0.05)
+        return [await sf.wait_signal("n", int), await sf.wait_signal("n", int), await sf.wait_signal("n", timeout=0.05)]
+
+    run = await app.start(reads, id="s")
+    assert await run.signal("n", 1, dedupe="1")
+    assert not await run.signal("n", 1, dedupe="1")
+    await run.signal("n", 2)
+    assert await run.result(timeout_s=5) == [1, 2, None]
+
+
+async def test_child_runs_return_their_results_and_failures(app: sf.Surefoot) -> None:
+    """Catches a parent that waits for ever, or takes a failure for a result."""
+
+    @sf.durable
+    async def small(x: int) -> int:
+        if x < 0:
+            raise ValueError("negative")
+        return x * 2
+
+    @sf.durable
+    async def parent() -> list[Any]:
+        results = await asyncio.gather(*(sf.child(small, i, key=str(i)) for i in range(3)))
+        try:
+            await sf.child(small, -1)
+        except sf.StepFailed as error:
+            return [*results, error.error_type]
+        return results
+
+    assert await (await app.start(parent, id="p")).result(timeout_s=10) == [0, 2, 4, "failed"]
+    assert (await (await app.run("p/small[1]")).status()).state == "completed"
+
+
+async def test_cancel_stops_the_code_and_is_final(app: sf.Surefoot) -> None:
+    """Catches a cancelled run that goes on."""
+    ended: Calls = []
+
+    @sf.durable
+    async def long() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    run = await app.start(long, id="c")
+    await run.cancel("not needed", by="test")
+    with pytest.raises(sf.RunCancelled, match="not needed"):
+        await run.result(timeout_s=5)
+    assert ended == [1]
+
+
+async def test_a_deadline_is_raised_once_and_can_be_finished_in_order(url: str) -> None:
+    """Catches deadlines that never come, come at every step, or come elsewhere on replay."""
+
+    @sf.step
+    async def clean_up() -> str:
+        return "cleaned"
+
+    @sf.durable
+    async def late() -> str:
+        try:
+            await sf.wait_signal("never")
+        except sf.DeadlinePassed:
+            return str(await clean_up())
+        return "no deadline"
+
+    async with sf.Surefoot(url) as app:
+        run = await app.start(late, id="l", deadline_s=0.2)
+        assert await run.result(timeout_s=5) == "cleaned"
+
+
+async def test_chance_and_time_are_the_same_on_replay(url: str) -> None:
+    """Catches live randomness in a replay."""
+    seen: Calls = []
+    is_blocking = True
+
+    @sf.durable
+    async def chancy() -> list[str]:
+        drawn = [str(await sf.random()), str(await sf.uuid()), str(await sf.now())]
+        seen.append(drawn)
+        if is_blocking:
+            await asyncio.Event().wait()
+        return drawn
+
+    async with sf.Surefoot(url) as app:
+        await app.start(chancy, id="x")
+        while not seen:
+            await asyncio.sleep(0.01)
+        await app.store.barrier()
+    is_blocking = False
+    assert await reopened(url, lambda app: _result(app, "x")) == seen[0]
+
+
+async def test_an_unserializable_result_ends_the_step_with_the_path(app: sf.Surefoot) -> None:
+    """Catches hangs and silent changes of values."""
+
+    @sf.step
+    async def bad() -> Any:
+        return {"when": [timedelta(1)]}
+
+    @sf.durable
+    async def keeps() -> Any:
+        return await bad()
+
+    with pytest.raises(sf.RunFailed, match=r"\$\.when\[0\] \(timedelta\)"):
+        await (await app.start(keeps, id="u")).result(timeout_s=5)
+
+
+async def test_suspension_is_not_swallowed_by_except_exception(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches user code that catches our control flow and goes on acting."""
+    monkeypatch.setattr("surefoot.runs.live.WAIT_IN_PLACE_S", 0.01)
+    acts: Calls = []
+
+    @sf.step
+    async def act() -> None:
+        acts.append(1)
+
+    @sf.durable
+    async def stubborn() -> str:
+        try:
+            await sf.wait_signal("go")
+        except Exception:  # what a careless tool does
+            await act()
+        return "ok"
+
+    run = await app.start(stubborn, id="s")
+    await asyncio.sleep(0.1)
+    await run.signal("go")
+    assert await run.result(timeout_s=5) == "ok"
+    assert acts == []
+
+
+def test_the_life_table_leads_out_of_every_state_but_the_ends() -> None:
+    """Catches a state that nothing leaves, or an end that something leaves."""
+    for state in RunState:
+        ways = [next_state(state, event) for event in RunEvent if next_state(state, event)]
+        assert bool(ways) == (state < RunState.COMPLETED)
+        assert set(TABLE[state]) <= set(RunEvent)
