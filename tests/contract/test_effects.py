@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import desk
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
-from tests.contract.test_runs import wait_state
 
 Acts = list[Any]
 
@@ -55,7 +55,7 @@ async def test_a_key_acts_once_and_gives_the_first_outcome(app: sf.Surefoot) -> 
 
     assert await refund("A", Decimal("12.50"), "broken") == {"receipt": "r1"}
     assert await refund("A", Decimal("12.5"), "in other words") == {"receipt": "r1"}
-    assert (await refund.outcome("A", Decimal("12.5"), "again")).told == "repeated"  # type: ignore[attr-defined]
+    assert (await refund.outcome("A", Decimal("12.5"), "again")).told == "repeated"
     with pytest.raises(sf.KeyConflict, match=r"amount='13' \(recorded '12.5'\)"):
         await refund("A", Decimal("13"), "more")
     assert await refund("B", Decimal("13"), "other order") == {"receipt": "r2"}
@@ -124,7 +124,7 @@ async def test_what_an_exception_says_about_the_world(app: sf.Surefoot, error: E
     async def raises() -> None:
         raise error
 
-    assert (await raises.outcome()).told == told  # type: ignore[attr-defined]
+    assert (await raises.outcome()).told == told
 
 
 async def test_resend_uses_the_same_key_and_the_same_arguments(app: sf.Surefoot) -> None:
@@ -154,7 +154,7 @@ async def test_an_expired_key_is_not_sent_again(app: sf.Surefoot) -> None:
         await asyncio.sleep(0.03)
         raise TimeoutError
 
-    assert (await send.outcome()).told == "unknown"  # type: ignore[attr-defined]
+    assert (await send.outcome()).told == "unknown"
     assert sent == [1]
 
 
@@ -186,7 +186,7 @@ async def test_a_probe_that_finds_nothing_leads_to_one_more_send(app: sf.Surefoo
     """Catches giving up, or sending more than once per probe."""
     sent: Acts = []
 
-    @sf.effect(in_doubt=sf.Probe(lambda: sf.NotLanded(), longest_life="20ms"))
+    @sf.effect(in_doubt=sf.Probe(sf.NotLanded, longest_life="20ms"))
     async def mail() -> str:
         sent.append(1)
         if len(sent) == 1:
@@ -212,8 +212,8 @@ async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot
             raise TimeoutError
         return "moved"
 
-    assert (await move.outcome("new", 1)).told == "done"  # type: ignore[attr-defined]
-    assert (await move.outcome("newer", 1)).told == "not_done"  # type: ignore[attr-defined]
+    assert (await move.outcome("new", 1)).told == "done"
+    assert (await move.outcome("newer", 1)).told == "not_done"
     world["address"] = "somebody else's"
     assert len(tries) == 3
 
@@ -267,7 +267,7 @@ async def test_an_effect_whose_value_cannot_be_kept_is_still_done(app: sf.Surefo
         with pytest.raises(sf.Unserializable):
             await odd(1)
     assert acts == [1]
-    assert app.store.read_now(lambda connection: desk.list_effects(connection))[0].state == "done"
+    assert app.store.read_now(desk.list_effects)[0].state == "done"
 
 
 async def test_an_unknown_effect_parks_its_run_until_a_person_speaks(app: sf.Surefoot) -> None:
@@ -364,3 +364,34 @@ def test_an_outcome_is_written_once_by_the_table() -> None:
             if state not in OPEN and after is not None:
                 assert (state, after) == (State.DONE, State.COMPENSATED)
     assert set(TABLE) == set(State)
+
+
+async def test_undo_compensates_in_reverse_and_only_once(app: sf.Surefoot) -> None:
+    """Catches compensation in the wrong order, twice, or of what never happened."""
+    log: Acts = []
+
+    @sf.effect(in_doubt=sf.Resend())
+    async def unbook(what: str, outcome: str) -> None:
+        log.append(f"-{what}:{outcome}")
+
+    @sf.effect(key="book:{what}", compensate=unbook)
+    async def book_it(what: str) -> str:
+        log.append(f"+{what}")
+        if what == "hotel":
+            raise sf.NotDone("full")
+        return f"ref-{what}"
+
+    @sf.durable
+    async def trip() -> None:
+        for what in ("train", "flight", "hotel"):
+            await book_it(what)
+
+    run = await app.start(trip, id="t")
+    with pytest.raises(sf.RunFailed, match="full"):
+        await run.result(timeout_s=5)
+    undone = await (await run.undo("hotel full")).result(timeout_s=5)
+    assert undone == ["book:flight", "book:train"]
+    await (await run.undo("again", id="t/undo2")).result(timeout_s=5)
+    assert log == ["+train", "+flight", "+hotel", "-flight:ref-flight", "-train:ref-train"]
+    assert await book_it("train") == "ref-train"  # compensated: the key acts again
+    assert log[-1] == "+train"

@@ -3,9 +3,9 @@
     Durable        the capability: give it to an `Agent`, and runs of that agent inside a run of ours are journaled
     DurableAgent   what `app.agent(agent)` returns: starts runs of the agent under business ids
 
-What holds: a model's response is recorded before any effect it causes is claimed; a tool call is identified by the decision
-that asked for it and its `tool_call_id`, so parallel calls stay parallel; a declared effect guards itself, an undeclared tool
-is an effect of the default class (a person resolves its doubts) unless it is declared a read.
+What holds: a model's response is recorded before any effect it causes is claimed; a tool call is identified by the
+decision that asked for it and its `tool_call_id`, so parallel calls stay parallel; a declared effect guards itself, an
+undeclared tool is an effect of the default class (a person resolves its doubts) unless it is declared a read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_jsonable_python
 
 from surefoot.adapters._requests import RequestDigests
 from surefoot.effects import SPEC, EffectSpec, NotDone, bound_guard, told_to_model
@@ -22,6 +22,7 @@ from surefoot.effects.outcome import MEANING, Outcome
 from surefoot.effects.perform import perform
 from surefoot.journal import codec_of, current_frame
 from surefoot.journal.records import Head
+from surefoot.journal.values import canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs import AmbiguousStep, KindSpec, Run, register, start_run, take_step
 from surefoot.runs.live import LiveRun, ToolCall, _parent
@@ -128,9 +129,8 @@ class _Backend(JournalCallableOperationBackend[None]):
         self, run: LiveRun, body: Callable[[], Awaitable[object]], cache_key: tuple[object, ...]
     ) -> object:
         tool_name, arguments, context, tool = str(cache_key[0]), cache_key[1], cache_key[2], cache_key[3]
-        decision = _conversations(run).current().last
-        call = ToolCall(decision.key, decision.seq, str(getattr(context, "tool_call_id", "") or tool_name))
-        with run.tool_call(call):
+        call_id = str(getattr(context, "tool_call_id", "") or tool_name)
+        with run.tool_call(_conversations(run).current().call(call_id)):
             spec = _declared(tool)
             if spec is not None:
                 return await _call_declared(run, spec, body)
@@ -143,11 +143,50 @@ class _Backend(JournalCallableOperationBackend[None]):
 
 
 class _Conversation:
-    """One run of an agent inside a run: its last decision, and how many there were."""
+    """One run of an agent inside a run: its decisions, and the tool calls they asked for."""
 
     def __init__(self) -> None:
         self.decisions = 0
-        self.last = ToolCall("", 0, "")
+        self._decision = ""
+        self._calls: dict[str, ToolCall] = {}
+        self._made: dict[tuple[str, bytes], list[ToolCall]] = {}
+
+    def call(self, call_id: str) -> ToolCall:
+        """Return a tool call of the last decision."""
+        return self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
+
+    def note(self, decision: str, payload: Any, seen: Callable[[], frozenset[str]]) -> None:
+        """Note a decision and, for each call it asks for, which identical calls came before.
+
+        Args:
+            decision: The decision's step.
+            payload: The model's response, as recorded: the same on every replay.
+            seen: Gives the ids of the calls whose answers the model had in front of it.
+        """
+        self._decision, self._calls = decision, {}
+        for part in payload.get("parts", ()) if isinstance(payload, Mapping) else ():
+            if part.get("part_kind") == "tool-call":
+                self._note_call(decision, part, seen)
+
+    def _note_call(self, decision: str, part: Mapping[str, Any], seen: Callable[[], frozenset[str]]) -> None:
+        call_id = str(part.get("tool_call_id") or part.get("tool_name"))
+        made = self._made.setdefault((str(part.get("tool_name")), _arguments(part.get("args"))), [])
+        call = ToolCall(decision, call_id)
+        if made:
+            answered = seen()
+            twin = next((one.path for one in made if one.decision == decision or one.call_id not in answered), None)
+            call = ToolCall(decision, call_id, twin, made[-1].path, len(made))
+        made.append(call)
+        self._calls[call_id] = call
+
+
+def _arguments(arguments: object) -> bytes:
+    if isinstance(arguments, str):
+        try:
+            return canonical_bytes(from_json(arguments))
+        except ValueError:
+            return arguments.encode()
+    return canonical_bytes(arguments)
 
 
 class _Conversations:
@@ -208,7 +247,7 @@ async def _decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key
     payload, taken = await take_step(
         "decision", str(conversation.decisions), _PAYLOAD, body, request=request, head=head, is_told_step=True
     )
-    conversation.last = ToolCall(taken.key, taken.ended.seq, "")
+    conversation.note(taken.key, payload, lambda: conversations.digests.calls_seen(messages))
     return payload
 
 

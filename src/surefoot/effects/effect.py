@@ -7,19 +7,21 @@ import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, copy_context
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from surefoot.effects.binding import guard_for
 from surefoot.effects.doubt import InDoubt, Read
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.perform import perform
 from surefoot.effects.read import perform_read
+from surefoot.effects.registry import register
 from surefoot.effects.spec import EffectSpec
 from surefoot.journal import current_frame
 from surefoot.problem import SurefootError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 told_to_model: ContextVar[Callable[[Outcome], Any] | None] = ContextVar("surefoot_told", default=None)
 """How an outcome is put for whoever asked: an adapter sets it around a tool call, so that the model reads a type in words
@@ -29,8 +31,21 @@ SPEC = "__surefoot_effect__"
 """The attribute by which adapters find the spec of a decorated function."""
 
 
+class EffectFunction(Protocol[P, R_co]):
+    """A function made an effect or a read: called as before, and with two more ways to call it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Perform it; return its value, or raise what it came to instead."""
+
+    async def outcome(self, *args: P.args, **kwargs: P.kwargs) -> Outcome:
+        """Perform it; return what it came to."""
+
+    def keyed(self, key: str) -> Callable[P, R_co]:
+        """Return it as a step of this key, to tell calls of parallel tasks apart."""
+
+
 @overload
-def effect(function: Callable[P, R], /) -> Callable[P, R]: ...
+def effect(function: Callable[P, R], /) -> EffectFunction[P, R]: ...
 @overload
 def effect(
     *,
@@ -45,7 +60,7 @@ def effect(
     when_unknown: str = "park",
     compensate: Callable[..., Any] | None = None,
     name: str | None = None,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> Callable[[Callable[P, R]], EffectFunction[P, R]]: ...
 
 
 def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
@@ -81,9 +96,11 @@ def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
 
 
 @overload
-def read(function: Callable[P, R], /) -> Callable[P, R]: ...
+def read(function: Callable[P, R], /) -> EffectFunction[P, R]: ...
 @overload
-def read(*, timeout_s: float | None = None, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def read(
+    *, timeout_s: float | None = None, name: str | None = None
+) -> Callable[[Callable[P, R]], EffectFunction[P, R]]: ...
 
 
 def read(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
@@ -100,6 +117,8 @@ def read(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
 
 
 def _decorate(function: Callable[..., Any], spec: EffectSpec) -> Any:
+    register(spec)
+
     async def outcome(*args: Any, **kwargs: Any) -> Outcome:
         return await _perform(spec, None, args, kwargs)
 

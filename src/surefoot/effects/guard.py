@@ -28,7 +28,6 @@ from surefoot.leases import LeaseLost, Session, Sessions
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx, Unit
 
-
 PASS = Pass()
 
 

@@ -190,6 +190,11 @@ def doubt(tx: Tx, row: Row, holder: int, boot_ms: int) -> bool:
     return tx.connection.changes() == 1
 
 
+def compensated(tx: Tx, effect: int) -> None:
+    """Note that a done effect was undone: its key may act again, as the next generation."""
+    tx.execute("UPDATE ledger SET state = 6 WHERE id = ? AND state = 4", (effect,))
+
+
 def is_open(row: Row) -> bool:
     """Whether the effect still waits for an outcome."""
     return row.state in OPEN

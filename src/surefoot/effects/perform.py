@@ -20,12 +20,17 @@ from surefoot.effects.outcome import Outcome
 from surefoot.effects.resolve import resolve
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
-from surefoot.journal import Record, Step, current_frame, load_record
+from surefoot.journal import Frame, Kind, Record, Step, current_frame, load_record
+from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
 from surefoot.store import StoreError, new_id
 
 WAIT_S = 60.0
 """How long a caller waits for another that acts under the same key; then it is told that the outcome is unknown."""
+
+SAME_CALL_MAX = 5
+"""How often a model may ask for an identical call without a key, each time with the outcomes of the earlier ones in front
+of it, before it is refused as a loop."""
 
 POLL_S = 0.02
 """First pause between two looks at a row that another process holds; doubles up to 0.5 s."""
@@ -44,20 +49,45 @@ async def perform(guard: Guard, spec: EffectSpec, bound: Bound, key: str | None)
     request = spec.request(bound)
     arguments = spec.encode(request)
     step = None if frame is None else frame.open_step(spec.name, key)
-    run_id = None if frame is None else frame.run_id
-    identity = spec.identity(bound, request, arguments, run_id, new_id() if step is None else step.key)
+    if frame is None or step is None:
+        identity = spec.identity(bound, request, arguments, None, new_id())
+        return await _act_once(guard, Case(spec, bound, request, arguments, identity, None, None))
+    identity = spec.identity(bound, request, arguments, frame.run_id, _same_call(frame, spec, step))
     case = Case(spec, bound, request, arguments, identity, frame, step)
-    if step is None:
-        return await _act_once(guard, case)
     try:
         _check_recorded(case, step)
         if step.ended is not None:
             return await _replay(guard, case, step.ended)
+        if spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
+            return await _refuse_loop(guard, case, step)
         return await _act_once(guard, case)
     except (LeaseLost, StoreError) as error:
         raise step.stop(error) from error
     finally:
         step.close()
+
+
+def _same_call(frame: Frame, spec: EffectSpec, step: Step) -> str:
+    """Return the step whose identity a call without a key has: its own, or that of an identical call it repeats.
+
+    A model that asks again without the first outcome in front of it (two identical calls in one answer, a shortened
+    history) means the same effect; so does one that was told it is unknown. With the outcome before it, it means another.
+    """
+    place = frame.place
+    if place is None:
+        return step.key
+    if place.twin is not None:
+        return f"{place.twin}/{spec.name}"
+    earlier = f"{place.previous}/{spec.name}"
+    return earlier if earlier in frame.unknown_steps else step.key
+
+
+async def _refuse_loop(guard: Guard, case: Case, step: Step) -> Outcome:
+    reason = f"the model has asked for this identical call {SAME_CALL_MAX} times and has seen each outcome"
+    record = step.draft(Kind.DENIED, head=Head(name=case.spec.name, reason=reason))
+    await guard.store.commit(lambda tx: step.write(tx, record), label="denied")
+    step.end(record)
+    return Outcome("denied", reason=reason)
 
 
 async def _act_once(guard: Guard, case: Case) -> Outcome:
@@ -78,6 +108,8 @@ def _check_recorded(case: Case, step: Step) -> None:
 
 
 async def _replay(guard: Guard, case: Case, ended: Record) -> Outcome:
+    if ended.kind is Kind.UNKNOWN and case.frame is not None:
+        case.frame.unknown_steps.add(case.identity.key)
     if ended.head.record and ended.body is None:
         pointed = await guard.store.read(lambda connection: load_record(connection, ended.head.record))
         return told(case, ended.kind, pointed, ended.head)

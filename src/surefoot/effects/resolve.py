@@ -239,7 +239,8 @@ async def _send_after_probe(guard: Guard, case: Case, reason: str) -> Outcome | 
 
 async def _read_back(guard: Guard, case: Case) -> Outcome | None:
     in_doubt = case.spec.in_doubt
-    assert isinstance(in_doubt, Overwrite) and in_doubt.read_back is not None
+    assert isinstance(in_doubt, Overwrite)
+    assert in_doubt.read_back is not None
     settled = await _take_over(guard, case, "read back", is_sending=False)
     if settled is not None:
         return settled
@@ -278,7 +279,8 @@ async def _leave(guard: Guard, case: Case, park: Park) -> Outcome:
 
     await guard.store.commit(unit, label="doubt")
     if case.step is None or draft is not None:
-        if case.step is not None and draft is not None:
+        if case.step is not None and draft is not None and case.frame is not None:
+            case.frame.unknown_steps.add(case.identity.key)
             case.step.end(draft)
         return Outcome("unknown", reason=park.reason, effect=row.id)
     wake_at_ms = None if park.retry_after_ms is None else guard.store.clock.wall_ms() + park.retry_after_ms

@@ -60,20 +60,19 @@ class Step(Protocol):
 
 
 class Place(Protocol):
-    """Where a step is asked for by a decision of a model.
-
-    Attributes:
-        decision: The number of the record of the decision that asked.
-        seen: The numbers of the records that decision had in front of it.
-    """
+    """A tool call of a model: where a step is asked for by a decision."""
 
     @property
-    def decision(self) -> int:
-        """See above."""
+    def twin(self) -> str | None:
+        """The path of an earlier identical call whose outcome the deciding model had not in front of it."""
 
     @property
-    def seen(self) -> frozenset[int]:
-        """See above."""
+    def previous(self) -> str | None:
+        """The path of the latest earlier identical call, seen or not."""
+
+    @property
+    def times(self) -> int:
+        """How many identical calls came before this one."""
 
 
 class Frame(Protocol):
@@ -82,10 +81,12 @@ class Frame(Protocol):
     Attributes:
         run: The run's row.
         run_id: Its business id.
+        unknown_steps: The steps whose callers were told that the outcome is unknown.
     """
 
     run: int
     run_id: str
+    unknown_steps: set[str]
 
     @property
     def place(self) -> Place | None:

@@ -20,12 +20,14 @@ from surefoot.runs.handle import Run, RunStatus, find, start_run
 from surefoot.runs.life import RunState, WaitFor
 from surefoot.runs.steps import branch, now, random, sleep, sleep_until, step, take_step, uuid, wait_signal
 from surefoot.runs.tables import MIGRATIONS
+from surefoot.runs.undo import CannotUndo
 from surefoot.runs.worker import Worker
 
 __all__ = [
     "MIGRATIONS",
     "AmbiguousStep",
     "Blocked",
+    "CannotUndo",
     "DeadlinePassed",
     "Divergence",
     "KindSpec",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from surefoot.journal import Kind
+import apsw
+
+from surefoot.journal import Kind, Record, load_record
 from surefoot.journal.records import Head
-from surefoot.journal.tables import load_record
 from surefoot.runs import tables
 from surefoot.runs.durable import kind_of
 from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed
@@ -61,12 +62,16 @@ async def _run_child(run: LiveRun, taken: LiveStep, name: str, given: tuple[byte
 
 async def _await_end(run: LiveRun, taken: LiveStep, handle: Run) -> tuple[Head, bytes | None]:
     while True:
-        row = await run.store.read(lambda connection: tables.get_run(connection, handle._row))
-        if row.state in ENDED:
-            record = await run.store.read(lambda connection: load_record(connection, row.ended or 0))
+        record = await run.store.read(lambda connection: _end_of(connection, handle))
+        if record is not None:
             try:
                 read_end(handle.id, handle.kind, record)
             except (RunFailed, RunCancelled) as error:
                 return Head(name=handle.kind, run=handle.id, state=record.head.state, reason=error.message), None
             return Head(name=handle.kind, run=handle.id, state="completed"), record.body
         await run.wait(taken.key, WaitFor.CHILD, f"child {handle.id}", None)
+
+
+def _end_of(connection: apsw.Connection, handle: Run) -> Record | None:
+    row = tables.get_run(connection, handle.row)
+    return load_record(connection, row.ended or 0) if row.state in ENDED else None

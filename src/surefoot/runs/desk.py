@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -65,14 +65,15 @@ def show(connection: apsw.Connection, run_id: str) -> RunView:
 
 def records_after(connection: apsw.Connection, run: int, seq: int = 0) -> list[Record]:
     """Return a run's records above a number, in order, each with its value, in whichever record that was born."""
-    rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq)).fetchall()
-    return [_with_value(connection, load_record(connection, record)) for (record,) in rows]
+    rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
+    found = [int(row[0]) for row in rows]
+    return [_with_value(connection, load_record(connection, record)) for record in found]
 
 
 def _with_value(connection: apsw.Connection, record: Record) -> Record:
     if record.body is not None or not record.head.record:
         return record
-    return replace(record, body=load_record(connection, record.head.record).body)
+    return msgspec.structs.replace(record, body=load_record(connection, record.head.record).body)
 
 
 def _step(record: Record) -> StepView:

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -99,6 +99,12 @@ class KindSpec:
 
 
 _registered: dict[str, KindSpec] = {}
+
+
+@overload
+def durable(function: Callable[P, Awaitable[R]], /) -> Callable[P, Awaitable[R]]: ...
+@overload
+def durable(*, name: str | None = None) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]: ...
 
 
 def durable(function: Callable[P, Awaitable[R]] | None = None, /, *, name: str | None = None) -> Any:

@@ -48,7 +48,7 @@ class Run:
     def __init__(self, store: Store, worker: Worker, row: int, run_id: str, kind: str) -> None:
         self._store = store
         self._worker = worker
-        self._row = row
+        self.row = row
         self.id = run_id
         self.kind = kind
 
@@ -76,7 +76,7 @@ class Run:
                 while row.state not in ENDED:
                     if self._worker.failure is not None:
                         raise self._worker.failure
-                    await self._worker.wait_change(self._row)
+                    await self._worker.wait_change(self.row)
                     row = await self._look()
         except TimeoutError:
             waits = f"waiting for {row.waiting_for}: {row.reason}" if row.waiting_for else row.state.name.lower()
@@ -111,16 +111,38 @@ class Run:
         """Let a waiting run look again: after a blocked run's code was mended, say."""
         await self._post(WAKE, None, by, None)
 
+    async def undo(self, reason: str, *, id: str | None = None) -> Run:
+        """Compensate what the run has done, its last effect first; the undo is a run of its own.
+
+        Args:
+            reason: Why; kept with the undo.
+            id: The undo's business id; None: this run's id and "/undo".
+
+        Raises:
+            SurefootError: The run still goes on: cancel it first.
+        """
+        row = await self._look()
+        if row.state not in ENDED:
+            raise SurefootError(
+                f"run {self.id} is {row.state.name.lower()}; only a run that has ended is undone",
+                hint=f"surefoot cancel {self.id} --reason ...",
+            )
+        kind = kind_of("surefoot undo")
+        body, digest = kind.dump_input((self.id, reason), {})
+        return await start_run(
+            self._store, self._worker, kind, body, digest, run_id=id or f"{self.id}/undo", deadline_ms=None
+        )
+
     async def _post(self, name: str, payload: bytes | None, by: str, dedupe: str | None) -> bool:
         def unit(tx: Tx) -> int | None:
-            return tables.post(tx, self._row, name, payload, sent_by=by, dedupe=dedupe)
+            return tables.post(tx, self.row, name, payload, sent_by=by, dedupe=dedupe)
 
         letter = await self._store.commit(unit, label="post")
         self._worker.nudge()
         return letter is not None
 
     async def _look(self) -> RunRow:
-        return await self._store.read(lambda connection: tables.get_run(connection, self._row))
+        return await self._store.read(lambda connection: tables.get_run(connection, self.row))
 
 
 def read_end(run_id: str, kind: str, record: Record) -> Any:

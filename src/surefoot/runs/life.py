@@ -1,7 +1,7 @@
 r"""The life of a run, as a table. Pure: no clock, no store.
 
     pending --claimed--> running --parked---> waiting(timer | signal | child | approval | doubt | budget | model | blocked)
-       ^                    |  \---handed back---> pending          |
+       ^                    |  \---handed back, taken over---> pending
        |                    |                                       |
        +--------------------|------------------woken----------------+
                             +--> completed, failed, cancelled
@@ -42,7 +42,7 @@ class RunEvent(Enum):
 TABLE: dict[RunState, dict[RunEvent, RunState]] = {
     RunState.PENDING: {RunEvent.CLAIMED: RunState.RUNNING, RunEvent.PARKED: RunState.WAITING},
     RunState.RUNNING: {
-        RunEvent.TAKEN_OVER: RunState.RUNNING,
+        RunEvent.TAKEN_OVER: RunState.PENDING,
         RunEvent.PARKED: RunState.WAITING,
         RunEvent.HANDED_BACK: RunState.PENDING,
         RunEvent.COMPLETED: RunState.COMPLETED,
@@ -71,8 +71,12 @@ class WaitFor(Enum):
     TIMER = "timer"
 
 
-TAKEOVERS_MAX = 5
-"""Takeovers of a run without a new record after which it is blocked: it kills its workers, or its workers die of it."""
+SUSPECT_AFTER = 3
+"""Takeovers of a run without a new record after which it is on probation: executed only when no other suspect is, so that
+a run that kills its worker is counted for it, and the runs that die beside it are not."""
+
+TAKEOVERS_MAX = 8
+"""Takeovers without a new record after which a run is blocked: it kills its workers."""
 
 
 def next_state(state: RunState, event: RunEvent) -> RunState | None:

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import msgspec
+
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import Value
@@ -44,23 +46,24 @@ _parent: ContextVar[str] = ContextVar("surefoot_parent", default="")
 _place: ContextVar[Place | None] = ContextVar("surefoot_place", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool call of a model: the decision that asked for it (its step and record), and the call's id in it."""
+class ToolCall(msgspec.Struct, frozen=True):
+    """A tool call of a model. See `journal.frame.Place`.
 
-    key: str
-    seq: int
+    Attributes:
+        decision: The step of the decision that asked for it.
+        call_id: The call's id in that decision.
+    """
+
+    decision: str
     call_id: str
+    twin: str | None = None
+    previous: str | None = None
+    times: int = 0
 
     @property
-    def decision(self) -> int:
-        """See `journal.frame.Place`."""
-        return self.seq
-
-    @property
-    def seen(self) -> frozenset[int]:
-        """See `journal.frame.Place`."""
-        return frozenset()
+    def path(self) -> str:
+        """Return the path its steps stand under: the same on every replay, whatever the order of parallel calls."""
+        return step_key(self.decision, self.call_id, None, 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -185,6 +188,7 @@ class LiveRun:
         self.cancelled_by = ""
         self.is_overdue = False
         self.notes: dict[type, object] = {}
+        self.unknown_steps: set[str] = set()
         self._names: dict[tuple[str, str, str | None], _Names] = {}
         for letter in letters:
             self.receive(letter)
@@ -219,7 +223,7 @@ class LiveRun:
     def tool_call(self, call: ToolCall) -> Iterator[None]:
         """Take the steps inside as those of a tool call: under its decision, by its id, whatever the order."""
         self.check()
-        path = _parent.set(step_key(call.key or _parent.get(), call.call_id, None, 1))
+        path = _parent.set(call.path)
         place = _place.set(call)
         try:
             yield

@@ -6,10 +6,10 @@ import functools
 import inspect
 import secrets
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -26,6 +26,7 @@ from surefoot.runs.live import LiveRun, LiveStep, _parent
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -43,6 +44,22 @@ def live_run(what: str) -> LiveRun:
             f"{what} was called outside a run", hint="call it in a function with @sf.durable, started by an app"
         )
     return frame
+
+
+class StepFunction(Protocol[P, R_co]):
+    """A function whose result is recorded."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Take the step: execute it, or return what is recorded of it."""
+
+    def keyed(self, key: str) -> Callable[P, Coroutine[Any, Any, R_co]]:
+        """Return it as a step of this key, to tell calls of parallel tasks apart."""
+
+
+@overload
+def step(function: Callable[P, Awaitable[R]], /) -> StepFunction[P, R]: ...
+@overload
+def step(*, name: str | None = None) -> Callable[[Callable[P, Awaitable[R]]], StepFunction[P, R]]: ...
 
 
 def step(function: Callable[P, Awaitable[R]] | None = None, /, *, name: str | None = None) -> Any:

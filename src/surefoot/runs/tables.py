@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.life import SUSPECT_AFTER, RunState, WaitFor
 from surefoot.store import Migration, Tx
 
 MIGRATIONS = (
@@ -151,38 +151,79 @@ def insert_run(
     return tx.connection.last_insert_rowid()
 
 
-def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int) -> list[RunRow]:
-    """Take runs that are pending or due, oldest first. (`state <= 3` lets SQLite use the index of open runs.)"""
+def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int, *, may_try_suspect: bool) -> list[RunRow]:
+    """Take runs that are pending or due, oldest first, and of suspects at most one.
+
+    (`state <= 3` lets SQLite use the index of open runs.)
+    """
     marks = ",".join("?" * len(kinds))
-    rows = tx.connection.execute(
-        f"{_SELECT} WHERE id IN (SELECT id FROM runs WHERE state = 1 AND state <= 3 UNION ALL"
+    due = (
+        "id IN (SELECT id FROM runs WHERE state = 1 AND state <= 3 UNION ALL"
         " SELECT id FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ?)"
-        f" AND kind IN ({marks}) ORDER BY id LIMIT ?",
-        (tx.now_ms, *kinds, limit),
     )
-    return [_hold(tx, _row(values), session) for values in rows.fetchall()]
+    sql = f"{_SELECT} WHERE {due} AND kind IN ({marks}) AND takeovers {{}} ? ORDER BY id LIMIT ?"
+    rows = tx.execute(sql.format("<"), (tx.now_ms, *kinds, SUSPECT_AFTER, limit)).fetchall()
+    if may_try_suspect:
+        rows += tx.execute(sql.format(">="), (tx.now_ms, *kinds, SUSPECT_AFTER, 1)).fetchall()
+    return [_hold(tx, _row(values), session) for values in rows]
 
 
-def take_over_runs(tx: Tx, session: int, holder: int, kinds: Sequence[str], limit: int) -> list[RunRow]:
-    """Take runs of a holder that is dead or expired."""
+def take_over_runs(tx: Tx, holder: int) -> None:
+    """Free the runs of a holder that is dead or expired: its epoch can write no more, and anybody may claim them.
+
+    A run that was taken over without a new record since the last time is one step nearer to being suspect.
+    """
+    rows = tx.execute(f"{_SELECT} WHERE state = 2 AND state <= 3 AND holder = ?", (holder,)).fetchall()
+    for row in map(_row, rows):
+        newest = _newest_seq(tx, row.id)
+        tx.execute(
+            "UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1, takeovers = ?, progress = ? WHERE id = ?",
+            (row.takeovers + 1 if newest <= row.progress else 0, newest, row.id),
+        )
+    tx.held.clear()
+
+
+def has_due(connection: apsw.Connection, kinds: Sequence[str], now_ms: int) -> bool:
+    """Whether `claim_runs` would find anything."""
     marks = ",".join("?" * len(kinds))
-    rows = tx.connection.execute(
-        f"{_SELECT} WHERE state = 2 AND state <= 3 AND holder = ? AND kind IN ({marks}) ORDER BY id LIMIT ?",
-        (holder, *kinds, limit),
+    found = connection.execute(
+        f"SELECT 1 FROM runs WHERE state = 1 AND state <= 3 AND kind IN ({marks}) UNION ALL"
+        f" SELECT 1 FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ? AND kind IN ({marks}) LIMIT 1",
+        (*kinds, now_ms, *kinds),
     )
-    return [_hold(tx, _row(values), session) for values in rows.fetchall()]
+    return next(found, None) is not None
+
+
+def unknown_kinds(connection: apsw.Connection, kinds: Sequence[str], before_ms: int) -> list[int]:
+    """Return pending runs of none of these kinds that were started before a time."""
+    marks = ",".join("?" * len(kinds))
+    rows = connection.execute(
+        f"SELECT id FROM runs WHERE state = 1 AND state <= 3 AND kind NOT IN ({marks}) AND created_at_ms < ? LIMIT 100",
+        (*kinds, before_ms),
+    )
+    return [row[0] for row in rows.fetchall()]  # type: ignore[misc]  # ids are integers
+
+
+def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
+    """Say of a run that nobody here can execute it; whoever knows its kind claims it at once (it is due since 0)."""
+    reason = f"no worker here knows its kind; known: {', '.join(kinds) or 'none'}"
+    tx.execute(
+        "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ? AND state = 1",
+        (reason, run),
+    )
+
+
+def _newest_seq(tx: Tx, run: int) -> int:
+    found = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (run,))
+    return int(found[0] or 0) if found else 0
 
 
 def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
-    """Write the new holder and epoch; count takeovers without progress."""
-    last = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (row.id,))
-    progress = int(last[0] or 0) if last else 0
-    is_taken_over = row.state is RunState.RUNNING
-    takeovers = row.takeovers + 1 if is_taken_over and progress <= row.progress else 0
+    """Write the new holder and epoch."""
     tx.execute(
-        "UPDATE runs SET state = 2, holder = ?, epoch = epoch + 1, takeovers = ?, progress = ?, waiting_for = NULL,"
-        " reason = '', wake_at_ms = NULL WHERE id = ?",
-        (session, takeovers, progress, row.id),
+        "UPDATE runs SET state = 2, holder = ?, epoch = epoch + 1, waiting_for = NULL, reason = '', wake_at_ms = NULL"
+        " WHERE id = ?",
+        (session, row.id),
     )
     tx.held.clear()
     return get_run(tx.connection, row.id)

@@ -26,7 +26,7 @@ from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs import tables
 from surefoot.runs.durable import kind_of, known_kinds
 from surefoot.runs.errors import Blocked, Divergence, Suspend
-from surefoot.runs.life import TAKEOVERS_MAX, RunState, WaitFor
+from surefoot.runs.life import SUSPECT_AFTER, TAKEOVERS_MAX, RunState, WaitFor
 from surefoot.runs.live import LiveRun, Parking, _parent, _place, _strand
 from surefoot.runs.replay import History, arrange
 from surefoot.runs.tables import Letter, RunRow
@@ -40,6 +40,9 @@ ROOM = 2_000
 
 CLAIM_MAX = 500
 """Runs claimed by one transaction, so that several workers share a backlog."""
+
+STRANGE_AFTER_MS = 10_000
+"""How long a run may be pending before a worker that doesn't know its kind says so."""
 
 GRACE_S = 10.0
 """How long a graceful stop waits for acts in progress to get their answer before it hands runs back."""
@@ -120,21 +123,25 @@ class Worker:
         for run in seen.overdue:
             if run in self.live:
                 self.live[run].expire()
-        if seen.has_work and len(self.live) < self.room:
-            await self._claim(seen.dead)
+        if seen.dead or seen.strange or (seen.has_due and len(self.live) < self.room):
+            await self._claim(seen)
         self._wake_waiters()
 
     def _glance(self, connection: apsw.Connection) -> Glance:
         """Look, without writing, whether there is anything to do; runs on the reader."""
-        now_ms = self.store.clock.wall_ms()
-        due = next(connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 1 AND state <= 3) OR"
-            " EXISTS (SELECT 1 FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ?)", (now_ms,)))[0]  # fmt: skip
+        now_ms, kinds = self.store.clock.wall_ms(), known_kinds()
         holders = [holder for holder in tables.dead_holders(connection) if holder != self.session.id]
-        dead = [holder for holder in holders if self.sessions.holder(connection, holder).life is not Life.ALIVE]
-        overdue = [run.row.id for run in list(self.live.values())
-                   if run.row.deadline_ms is not None and run.row.deadline_ms <= now_ms]  # fmt: skip
-        return Glance(bool(due) or bool(dead), dead, tables.letters_since(connection, self._last_letter), overdue)
+        return Glance(
+            has_due=tables.has_due(connection, kinds, now_ms),
+            dead=[one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE],
+            strange=tables.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
+            letters=tables.letters_since(connection, self._last_letter),
+            overdue=[
+                run.row.id
+                for run in list(self.live.values())
+                if run.row.deadline_ms is not None and run.row.deadline_ms <= now_ms
+            ],
+        )
 
     def _deliver(self, letters: Sequence[Letter]) -> None:
         for letter in letters:
@@ -143,16 +150,16 @@ class Worker:
             if run is not None:
                 run.receive(letter)
 
-    async def _claim(self, dead: Sequence[int]) -> None:
+    async def _claim(self, seen: Glance) -> None:
         kinds, session, room = known_kinds(), self.session.id, min(CLAIM_MAX, self.room - len(self.live))
-        if not kinds:
-            return
+        may_try_suspect = not any(run.row.takeovers >= SUSPECT_AFTER for run in self.live.values())
 
         def unit(tx: Tx) -> list[RunRow]:
-            rows = tables.claim_runs(tx, session, kinds, room)
-            for holder in dead:
-                rows += tables.take_over_runs(tx, session, holder, kinds, room - len(rows))
-            return rows
+            for holder in seen.dead:
+                tables.take_over_runs(tx, holder)
+            for run in seen.strange:
+                tables.block_unknown(tx, run, kinds)
+            return tables.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
 
         rows = await self.store.commit(unit, label="take")
         if rows:
@@ -304,8 +311,9 @@ class Worker:
 class Glance(msgspec.Struct, frozen=True):
     """What a look at the store showed."""
 
-    has_work: bool
+    has_due: bool
     dead: list[int]
+    strange: list[int]
     letters: list[Letter]
     overdue: list[int]
 
