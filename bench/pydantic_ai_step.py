@@ -122,9 +122,18 @@ async def dbos(directory: Path) -> RunAgent:
 
 async def surefoot(directory: Path) -> RunAgent:
     """Make the same agent durable by `app.agent(...)` on a store in this directory, its tool an `@sf.effect`."""
-    # ------------------ to be filled in with the engine's API ------------------
-    raise NotImplementedError("the lane of our own engine is not written yet")
-    # ---------------------------------------------------------------------------
+    import surefoot as sf
+
+    app = sf.Surefoot(f"sqlite:///{directory}/surefoot.db")
+    await app.open()
+    tool = sf.effect(key="refund:{order_id}", in_doubt=sf.Resend())(refund)
+    agent = app.agent(Agent(model(), name="refunds", tools=[tool]))
+
+    async def run_agent(run: int) -> None:
+        started = await agent.start(PROMPT, id=f"run-{run}", usage_limits=NO_LIMIT)
+        await started.result()
+
+    return run_agent
 
 
 LANES = {"plain": plain, "dbos": dbos, "surefoot": surefoot}

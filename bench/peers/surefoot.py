@@ -1,33 +1,85 @@
-"""Surefoot: to be written when the engine's API stands; until then `make` says so and the bench goes on without it.
+"""Surefoot: a durable function of a recorded step and an effect with a business key, with the defaults a user gets.
 
-What the class must do is `driver.System`, and what its figures may be compared on is this:
-
-- the run's kind is one durable function, opened in `open` on `sqlite:///<directory>/surefoot.db`, with the defaults a
-  user gets; no switch that weakens durability;
-- per cycle: `await observer.gate(cycle)` *inside* the journaled step of the decision, then `decide(run, cycle)` as its
-  value (nobody waits for it to be durable), then `act(decision, observer.world)` as an effect with a key (its claim is
-  awaited before the act, its outcome is not), then `observer.cycle_ended(run)`; before the first cycle
-  `observer.run_began(run)`, after the last `observer.run_ended(run)`. On a replay, cycles that are served from the
-  journal reach neither the gate nor the world, and must call `observer.cycle_ended` all the same or not at all: only
-  phase `work` counts them;
-- `run(run, cycles)`: start the run under the id `run-<run>` and await its durable result;
-- `resume(runs, cycles)`: wait until every run a killed process left has ended durably, by whatever recovery the engine
-  does on its own; no list of ids may be needed;
-- `durability()`: `PRAGMA journal_mode`, `PRAGMA synchronous` and `sqlite_version()` *from the writer's own
-  connection*, not a new one (`synchronous` belongs to the connection);
-- `close()`: everything on disk, threads ended, no lock left.
+Per cycle the decision is an `@sf.step` nobody waits for, and the act an `@sf.effect` whose claim is on disk before it
+acts; both records, and the outcome, follow in order. After a kill the runs come back by themselves: the new process
+takes them over from the dead one's session, without a list of ids.
 """
 
 from __future__ import annotations
 
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+import surefoot as sf
 from bench import driver
+from bench.observer import observer
+from bench.workload import act, decide
+from surefoot.store import Tx
 
 
-def make(variant: str) -> driver.System:
-    # ------------------ to be filled in with the engine's API ------------------
-    raise NotImplementedError("the driver of our own engine is not written yet")
-    # ---------------------------------------------------------------------------
+@sf.step
+async def decide_step(run: int, cycle: int) -> dict[str, Any]:
+    await observer.gate(cycle)
+    return decide(run, cycle)
+
+
+@sf.effect(key="refund:{order_id}", in_doubt=sf.Resend())
+async def refund(order_id: str, amount: str, reason: str) -> dict[str, Any]:
+    return act({"tool_call": {"arguments": {"order_id": order_id, "amount": amount}}}, observer.world)
+
+
+@sf.durable
+async def agent(run: int, cycles: int) -> None:
+    observer.run_began(run)
+    for cycle in range(cycles):
+        decision = await decide_step(run, cycle)
+        await refund(**decision["tool_call"]["arguments"])
+        observer.cycle_ended(run)
+    observer.run_ended(run)
+
+
+class Surefoot:
+    """Surefoot as a `driver.System`."""
+
+    async def open(self, directory: Path) -> None:
+        self._app = sf.Surefoot(f"sqlite:///{directory}/surefoot.db")
+        await self._app.open()
+
+    async def durability(self) -> dict[str, str]:
+        def look_up(tx: Tx, what: str) -> str:
+            found = tx.row(what)
+            assert found is not None
+            return str(found[0])
+
+        return await self._app.store.commit(  # a unit runs on the writer's own connection
+            lambda tx: {
+                "journal_mode": look_up(tx, "PRAGMA journal_mode"),
+                "synchronous": look_up(tx, "PRAGMA synchronous"),
+                "sqlite_version": look_up(tx, "SELECT sqlite_version()"),
+                "awaited": "the claim, before each act; start and end of the run",
+                "versions": f"surefoot {version('surefoot')}, apsw {apsw.apsw_version()}",
+            },
+            label="durability",
+        )
+
+    async def run(self, run: int, cycles: int) -> None:
+        started = await self._app.start(agent, run, cycles, id=f"run-{run}")
+        await started.result()
+
+    async def resume(self, runs: range, cycles: int) -> None:
+        """Wait for what the app takes over by itself."""
+        while len(observer.finishes) < len(runs):
+            await asyncio.sleep(0.01)
+        while await self._app.runs(state="running", limit=1):
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        await self._app.close()
 
 
 if __name__ == "__main__":
-    driver.main(make)
+    driver.main(lambda variant: Surefoot())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from surefoot.cli.shapes import Advice, EffectShape, RunShape
+from surefoot.cli.place import HOW, YOU
+from surefoot.cli.shapes import Advice, EffectShape, HolderShape, RunShape
 from surefoot.cli.words import one_line
 
 Command = Callable[..., str]
 """Builds a command to type from its words; see `place.command`."""
 
-BY_PERSON = ("--by", "YOU", "--reason", '"HOW YOU KNOW"')
+BY_PERSON = ("--by", YOU, "--reason", HOW)
 
 FINDS_OUT = {
     "resend": "sends it again under the same key",
@@ -34,8 +35,12 @@ def for_effect(effect: EffectShape, command: Command) -> list[Advice]:
         steps.append(
             Advice(f"its holder is stopped and may still send: end process {effect.holder.pid} before you say no", None)
         )
-    resolve = command("resolve", str(effect.id), "--done|--not-done", *BY_PERSON)
-    return [*steps, Advice("look at the service whether it happened, then say so", resolve)]
+    number = str(effect.id)
+    return [
+        *steps,
+        Advice("look at the service; if it happened", command("resolve", number, "--done", *BY_PERSON)),
+        Advice("if it did not", command("resolve", number, "--not-done", *BY_PERSON)),
+    ]
 
 
 def for_contradiction(effect: EffectShape, command: Command) -> list[Advice]:
@@ -45,21 +50,27 @@ def for_contradiction(effect: EffectShape, command: Command) -> list[Advice]:
     return [Advice("put it right at the service; the recorded outcome stands. Then close it", resolve)]
 
 
-def for_run(run: RunShape, effects: Sequence[EffectShape], command: Command) -> list[Advice]:
+def for_run(
+    run: RunShape, holder: HolderShape | None, effects: Sequence[EffectShape], command: Command
+) -> list[Advice]:
     """Return what lets a run go on.
 
     Args:
         run: The run.
+        holder: Who executes it, if it is running.
         effects: The effects it claimed.
         command: How to write a command.
     """
     if run.state == "pending":
         return [Advice("it goes on as soon as a worker that knows it has room", command("worker", "MODULE"))]
+    if run.state == "running" and holder is not None and holder.life != "alive":
+        return [Advice("the next worker that knows it takes it over", command("worker", "MODULE"))]
     if run.state == "failed":
         return [Advice("its end stands; to do the work again, start it under another id", None)]
     if run.state != "waiting":
         return []
-    by_itself = [Advice(f"it goes on by itself at {run.wake_at}", None)] if run.wake_at else []
+    is_timed = run.wake_at is not None and run.waiting_for != "blocked"
+    by_itself = [Advice(f"it goes on by itself at {run.wake_at}", None)] if is_timed else []
     return [*_for_wait(run, effects, command), *by_itself]
 
 
@@ -79,6 +90,8 @@ def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -
                 Advice("it waits for an effect that another run claimed: end that doubt", command("unknowns")),
                 Advice("then let it look again", wake),
             ]
+        case "blocked" if run.wake_at is not None:  # due at once, for whoever knows its kind
+            return [Advice("start a worker that knows its kind", command("worker", "MODULE"))]
         case "blocked":
             return [Advice("mend the code or bring back the one it began with, restart its worker, then wake it", wake)]
         case "timer":
@@ -87,6 +100,21 @@ def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -
             return [Advice("when that has changed, let it look again", wake)]
 
 
+WAITS = {"blocked": "blocked", "doubt": "in doubt"}
+"""How waiting for something is said, where "waiting for ..." would be odd."""
+
+
 def waits_words(run: RunShape) -> str:
-    """Return what a run waits for, in one line."""
-    return f"waiting for {run.waiting_for}: {one_line(run.reason)}" if run.waiting_for else run.state
+    """Return where a run is, and for a waiting one why, in one line."""
+    return about(run) if run.waiting_for else run.state
+
+
+def about(run: RunShape) -> str:
+    """Return what a run waits for or how it ended; what the reason already names is not said twice."""
+    if run.waiting_for is None:
+        return "" if run.state in ("pending", "running") else one_line(run.reason)  # else that of an earlier wait
+    waits = WAITS.get(run.waiting_for)
+    reason = one_line(run.reason).removeprefix(f"{run.waiting_for}: ")
+    if waits is None:
+        return f"waiting for {reason if reason.startswith(run.waiting_for) else f'{run.waiting_for}: {reason}'}"
+    return f"{waits}: {reason}"

@@ -41,7 +41,9 @@ def load_module(name: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise WrongUsage(f"there is no module {error.name!r} in {here} or on the Python path", hint=EXAMPLE) from error
+            raise WrongUsage(
+                f"there is no module {error.name!r} in {here} or on the Python path", hint=EXAMPLE
+            ) from error
         raise WrongUsage(
             f"importing {name} raised {type(error).__name__}: {error}{_place_of(error)}", hint="mend the module first"
         ) from error
@@ -73,7 +75,7 @@ def find_kind(target: str) -> tuple[ModuleType, KindSpec]:
             return module, kind_of(title)
     what = "is not there" if found is None else "is no durable function"
     raise WrongUsage(
-        f"{target}: {name!r} {what}; durable in this process: {', '.join(known_kinds()) or 'nothing'}",
+        f"{target}: {name!r} {what}; durable in this process: {', '.join(own_kinds()) or 'nothing'}",
         hint="put @sf.durable above it, or make it an agent with app.agent(...)",
     )
 
@@ -83,6 +85,11 @@ def _walk(module: ModuleType, name: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def own_kinds() -> list[str]:
+    """Return the durable functions of this process, without those that Surefoot brings."""
+    return [kind for kind in known_kinds() if not kind.startswith("surefoot ")]
 
 
 def find_app(module: ModuleType, name: str | None, given: str | None) -> Surefoot:

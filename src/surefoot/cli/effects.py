@@ -9,7 +9,7 @@ import typer
 from surefoot.cli import look, show
 from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import read_json
-from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
+from surefoot.cli.place import HOW, YOU, Desk, JsonOption, StoreOption, at_desk
 from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import EffectsDocument, EffectShape, ResolveDocument
@@ -28,6 +28,7 @@ def _a_state(value: str | None) -> str | None:
 
 
 def effects(
+    *,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those this run claimed.")] = None,
     state: Annotated[
         str | None, typer.Option(metavar="STATE", callback=_a_state, help=f"Only those that are {', '.join(STATES)}.")
@@ -47,9 +48,7 @@ def effects(
     async def work(desk: Desk) -> None:
         sessions = desk.app.worker.sessions
         if effect is not None:
-            document = await desk.read(
-                lambda connection: look.show_effect(connection, sessions, effect, desk.command)
-            )
+            document = await desk.read(lambda connection: look.show_effect(connection, sessions, effect, desk.command))
             return emit(document) if is_json else show.show_effect(document, desk.now_ms, is_full=is_full)
         wanted = None if state is None else State[state.upper()]
         found = await desk.read(
@@ -64,10 +63,11 @@ def effects(
     at_desk(store, work)
 
 
-def unknowns(store: StoreOption = None, is_json: JsonOption = False) -> None:
-    """List all that waits for a person: unknown effects, open contradictions, runs in doubt or blocked.
+def unknowns(*, store: StoreOption = None, is_json: JsonOption = False) -> None:
+    """List all that waits for a person.
 
-    An effect whose worker is gone without leaving an outcome counts as unknown.
+    Unknown effects, outcomes that late evidence contradicts, runs in doubt or blocked; oldest first. An effect whose
+    worker is gone without leaving an outcome counts as unknown.
     """
 
     async def work(desk: Desk) -> None:
@@ -79,6 +79,7 @@ def unknowns(store: StoreOption = None, is_json: JsonOption = False) -> None:
 
 
 def resolve(
+    *,
     effect: Annotated[int, typer.Argument(metavar="EFFECT", help="The effect's number, from `surefoot unknowns`.")],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="How you know; kept for ever.")],
     by: Annotated[str, typer.Option(metavar="NAME", help="Who says so; kept for ever.")],
@@ -98,15 +99,18 @@ def resolve(
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """End a doubt by your word, and let the run that waits for it go on.
+    """End a doubt by your word.
 
-    Look at the service first. An outcome is written once: for an effect that has one, this closes its contradictions and
-    changes nothing else. "Not done" is refused while whoever claimed it may still be alive and sending.
+    The run that waits for it goes on. Look at the service first. An outcome is written once: for an effect that has
+    one, this closes its contradictions and changes nothing else. "Not done" is refused while whoever claimed it may
+    still be alive and sending.
     """
     if is_done == is_not_done:
         raise WrongUsage("say either --done or --not-done", hint="look at the service: did it happen?")
     if value is not None and not is_done:
         raise WrongUsage("--value goes with --done: what did not happen returned nothing", hint="leave it out")
+    if by == YOU or reason == HOW:
+        raise WrongUsage(f"{YOU} and {HOW} stand for your own words", hint="who decided, and how do they know?")
     returned = None if value is None else read_json(value, "--value")
 
     async def work(desk: Desk) -> None:

@@ -37,7 +37,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off",
     ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read",
     ExitCode.NOT_FOUND: "there is no such run or effect",
-    ExitCode.REFUSED: "refused, nothing changed: an id with another input, an effect that is not in doubt, a run that has ended",
+    ExitCode.REFUSED: "refused, nothing changed: an id with another input, an effect not in doubt, an ended run",
     ExitCode.STORE: "trouble with the store: none there, not writable, damaged, full",
     ExitCode.WAITING: "the run has not ended: it waits for a person, or longer than --timeout",
     ExitCode.BUG: "an error that Surefoot did not expect, with its traceback: please report it",

@@ -55,7 +55,7 @@ def check_json(text: str, what: str) -> None:
     except json.JSONDecodeError as error:
         raise WrongUsage(
             f"{what} is no JSON: {error.msg}, line {error.lineno}, column {error.colno}\n{_excerpt(error)}",
-            hint="text needs double quotes, and the shell single quotes around all of it: '{\"order\": \"A-1\"}'",
+            hint='text needs double quotes, and the shell single quotes around all of it: \'{"order": "A-1"}\'',
         ) from error
     except (ValueError, RecursionError) as error:
         raise WrongUsage(f"{what} is no JSON: {error}", hint="write plain JSON as in RFC 8259") from error
@@ -87,7 +87,7 @@ def arguments_of(
     Args:
         function: The function, for its annotations.
         signature: Its signature.
-        typed: Words, one for each positional parameter in order: JSON where that fits the declared type, else text.
+        typed: Words, one for each positional parameter in order; see `_from_word`.
         given: JSON: an object of arguments by name, or an array of arguments in order; None for no `--input`.
 
     Raises:
@@ -140,24 +140,23 @@ def _in_order(values: Sequence[Any], signature: inspect.Signature) -> list[tuple
 
 
 def _from_word(word: str, parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
-    declared = hints.get(parameter.name, Any)
+    """Read a word as the declared type reads text ("2.50" for a Decimal), else as JSON; without a type, JSON first."""
+    declared = hints.get(parameter.name, object)
     if declared is str:
         return word
     adapter = _adapter(parameter.name, declared)
-    try:
-        msgspec.json.decode(word)
-        return adapter.validate_json(word)
-    except (msgspec.DecodeError, ValidationError):
-        pass
-    try:
-        return adapter.validate_json(json.dumps(word))
-    except ValidationError as error:
-        raise _unfit(parameter.name, word, error) from error
+    forms = [json.dumps(word), word] if declared not in (Any, object) else [word, json.dumps(word)]
+    problems = []
+    for form in forms:
+        try:
+            return adapter.validate_json(form)
+        except ValidationError as error:
+            problems.append(error)
+    is_json = word.lstrip()[:1] in ("{", "[")
+    raise _unfit(parameter.name, word, problems[1 if is_json else 0])
 
 
-def _from_json(
-    text: str, signature: inspect.Signature, hints: dict[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
+def _from_json(text: str, signature: inspect.Signature, hints: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     check_json(text, "--input")
     if text.lstrip().startswith("["):
         items = msgspec.json.decode(text, type=list[msgspec.Raw])
@@ -165,7 +164,7 @@ def _from_json(
     if not text.lstrip().startswith("{"):
         raise WrongUsage(
             "--input is neither an object nor an array",
-            hint='\'{"NAME": VALUE}\' names the arguments, \'[VALUE, ...]\' gives them in order',
+            hint="'{\"NAME\": VALUE}' names the arguments, '[VALUE, ...]' gives them in order",
         )
     named = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     _refuse_strangers(named, signature)
@@ -202,7 +201,8 @@ def _adapter(name: str, declared: Any) -> TypeAdapter[Any]:
 def _unfit(name: str, text: str, error: ValidationError) -> WrongUsage:
     """Return what is wrong with an argument, and where in it."""
     problems = [
-        f"{'.'.join([name, *map(str, problem['loc'])])}: {problem['msg']}" for problem in error.errors(include_url=False)
+        f"{'.'.join([name, *map(str, problem['loc'])])}: {problem['msg']}"
+        for problem in error.errors(include_url=False)
     ]
     shown = text if len(text) <= 2 * EXCERPT_CHARS else f"{text[: 2 * EXCERPT_CHARS]}…"
     return WrongUsage("\n".join(problems), hint=f"it was given {shown}")

@@ -149,15 +149,16 @@ def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, comma
     run = run_shape(connection, row)
     effects = [effect_shape(connection, sessions, v) for v in views]
     result, error = end_of(run, view.result)
+    holder = None if row.holder is None else holder_shape(connection, sessions, row.holder)
     return ShowDocument(
         run=run,
-        holder=None if row.holder is None else holder_shape(connection, sessions, row.holder),
+        holder=holder,
         input=view.input,
         result=result,
         error=error,
         steps=steps_of(runs_desk.records_after(connection, row.id), facts),
         effects=effects,
-        next=advice.for_run(run, effects, command),
+        next=advice.for_run(run, holder, effects, command),
     )
 
 
@@ -181,7 +182,9 @@ def unknowns(
         for view in effects_desk.list_effects(connection, state=state, limit=ALL)
     ]
     effects = [
-        UnknownShape(shape, _why(connection, shape), _age_s(now_ms, view.claimed_at_ms), advice.for_effect(shape, command))
+        UnknownShape(
+            shape, _why(connection, shape), _age_s(now_ms, view.claimed_at_ms), advice.for_effect(shape, command)
+        )
         for view, shape in sorted(left, key=lambda pair: pair[0].claimed_at_ms)
         if shape.state == "unknown" or shape.holder.life != "alive"
     ]
@@ -201,7 +204,7 @@ def _stuck(
     run = run_shape(connection, row)
     effects = list_effects(connection, sessions, run=row.run_id, state=None, limit=ALL)
     last = next(connection.execute("SELECT max(at_ms) FROM journal WHERE run = ?", (row.id,)))[0]
-    return StuckShape(run, _age_s(now_ms, last or row.created_at_ms), advice.for_run(run, effects, command))
+    return StuckShape(run, _age_s(now_ms, last or row.created_at_ms), advice.for_run(run, None, effects, command))
 
 
 def _age_s(now_ms: int, then_ms: int) -> float:

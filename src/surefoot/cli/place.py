@@ -78,15 +78,18 @@ class Desk:
     async def read(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query, all of it on one snapshot."""
 
-        def at_once(connection: apsw.Connection) -> T:
-            with connection:
-                return query(connection)
-
-        return await self.app.store.read(at_once)
+        return await self.app.store.read(lambda connection: on_snapshot(connection, query))
 
     def command(self, *words: str) -> str:
         """Return a command to type, quoted for a shell, that works on this store."""
         return command(self.app.url, *words)
+
+
+def on_snapshot(connection: apsw.Connection, query: Callable[[apsw.Connection], T]) -> T:
+    """Run a query that asks several things so that all answers are of one moment."""
+    with connection:
+        found = query(connection)
+    return found  # noqa: RET504  apsw's context manager may swallow, as far as types go
 
 
 def command(url: str, *words: str) -> str:
@@ -95,7 +98,10 @@ def command(url: str, *words: str) -> str:
     return " ".join(["surefoot", *(word if word in _PLACEHOLDERS else shlex.quote(word) for word in (*words, *store))])
 
 
-_PLACEHOLDERS = frozenset({"--done|--not-done", "[JSON]", "YOU", '"HOW YOU KNOW"'})
+YOU, HOW = "YOU", "HOW YOU KNOW"
+"""What a suggested command has in the place of a name and a reason."""
+
+_PLACEHOLDERS = frozenset({"[JSON]"})
 """Words of a suggested command that the person replaces; they are not quoted."""
 
 

@@ -12,7 +12,7 @@ from surefoot.cli.exits import Refused, WrongUsage
 from surefoot.cli.inputs import read_json
 from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
 from surefoot.cli.screen import emit, say
-from surefoot.cli.shapes import CancelDocument, RunShape, RunsDocument, SignalDocument
+from surefoot.cli.shapes import CancelDocument, RunsDocument, RunShape, SignalDocument
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.tables import list_runs
 
@@ -29,7 +29,7 @@ def _a_state(value: str | None) -> str | None:
 
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
-LimitOption = Annotated[int, typer.Option(min=1, help="How many to list at most.")]
+LimitOption = Annotated[int, typer.Option(min=1, metavar="COUNT", help="How many to list at most.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Show long values whole.")]
 StateOption = Annotated[
     str | None, typer.Option(metavar="STATE", callback=_a_state, help=f"Only those that are {', '.join(STATES)}.")
@@ -45,8 +45,9 @@ def person() -> str:
 
 
 def runs(
+    *,
     state: StateOption = None,
-    kind: Annotated[str | None, typer.Option(help="Only those of this durable function.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only those of this durable function.")] = None,
     limit: LimitOption = 50,
     store: StoreOption = None,
     is_json: JsonOption = False,
@@ -57,8 +58,7 @@ def runs(
         wanted = None if state is None else RunState[state.upper()]
         found = await desk.read(
             lambda connection: [
-                look.run_shape(connection, row)
-                for row in list_runs(connection, state=wanted, kind=kind, limit=limit)
+                look.run_shape(connection, row) for row in list_runs(connection, state=wanted, kind=kind, limit=limit)
             ]
         )
         if is_json:
@@ -71,9 +71,12 @@ def runs(
 
 
 def show_one(
-    run: RunArgument, is_full: FullOption = False, store: StoreOption = None, is_json: JsonOption = False
+    *, run: RunArgument, is_full: FullOption = False, store: StoreOption = None, is_json: JsonOption = False
 ) -> None:
-    """Show one run: its state, its steps and what came of them, its effects, and what to do next."""
+    """Show one run, and what to do next.
+
+    Its state, its steps and what came of them, its effects, what it waits for.
+    """
 
     async def work(desk: Desk) -> None:
         sessions = desk.app.worker.sessions
@@ -86,12 +89,14 @@ def show_one(
 
 
 def signal(
+    *,
     run: RunArgument,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help=f'The signal\'s name; "{WAKE}" lets a waiting or blocked run look again.')
+        str,
+        typer.Argument(metavar="NAME", help=f'The signal\'s name; "{WAKE}" lets a waiting or blocked run look again.'),
     ],
     payload: Annotated[
-        str | None, typer.Argument(metavar="[JSON]", help="Its payload; - reads standard input, @FILE a file.")
+        str | None, typer.Argument(metavar="JSON", help="Its payload; - reads standard input, @FILE a file.")
     ] = None,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who sends it; without it, your account.")] = None,
     dedupe: Annotated[
@@ -102,7 +107,9 @@ def signal(
 ) -> None:
     """Send a run a signal, or wake it."""
     if name == WAKE and (payload is not None or dedupe is not None):
-        raise WrongUsage(f'"{WAKE}" wakes the run; it takes no payload and no --dedupe', hint="surefoot signal RUN wake")
+        raise WrongUsage(
+            f'"{WAKE}" wakes the run; it takes no payload and no --dedupe', hint="surefoot signal RUN wake"
+        )
     value = None if payload is None else read_json(payload, "the payload")
 
     async def work(desk: Desk) -> None:
@@ -125,13 +132,17 @@ def signal(
 
 
 def cancel(
+    *,
     run: RunArgument,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")],
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so; without it, your account.")] = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Ask a run to stop. It ends as cancelled once its code has unwound and no effect of it is in doubt."""
+    """Ask a run to stop.
+
+    It ends as cancelled once its code has unwound and no effect of it is in doubt.
+    """
 
     async def work(desk: Desk) -> None:
         shape = await _of_open_run(desk, run, "there is nothing to cancel")

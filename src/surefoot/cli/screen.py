@@ -1,7 +1,7 @@
 """The two consoles: data on stdout, words on stderr; tables that fit the terminal they are shown on.
 
-What holds: everything shown is a `Text`, never markup, and has passed `words.clean`; without a terminal there is no colour,
-no line is cut or wrapped, and a row stays one line.
+What holds: everything shown is a `Text`, never markup, and has passed `words.clean`; without a terminal there is no
+colour, no line is cut or wrapped, and a row stays one line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TextIO
 from msgspec import Struct
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +26,12 @@ from surefoot.cli.words import clean, one_line
 
 WIDE = 10_000
 """Columns of something that is no terminal: a pipe or a file doesn't wrap."""
+
+GAP = 2
+"""Blanks between columns."""
+
+VALUE_MIN = 24
+"""Below this a column of values is harder to read than values below their names."""
 
 FLEXIBLE_MIN = 12
 """Below this a shortened column says nothing any more, and rows are shown as blocks."""
@@ -113,43 +120,63 @@ def listing(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print rows as a table, or, where that is too wide for the terminal, as blocks."""
     console = data()
     texts = [[one_line(cell) for cell in row] for row in rows]
-    if _least_width(columns, texts) > console.width:
-        return _blocks(console, columns, texts)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    for column, width in zip(columns, _natural_widths(columns, texts), strict=True):
-        least = None if column.is_flexible else width
-        table.add_column(column.title, style=column.style, no_wrap=True, overflow="ellipsis", min_width=least)
+    widths = fitting_widths(columns, texts, console.width)
+    if widths is None:
+        for row in texts:
+            console.print(Text(row[0], style="bold"))
+            fields([(f"  {column.title}", cell) for column, cell in zip(columns[1:], row[1:], strict=True) if cell])
+        return
+    _row(console, [column.title for column in columns], widths, ["bold"] * len(columns))
     for row in texts:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
-    return None
+        _row(console, row, widths, [column.style for column in columns])
 
 
-def _least_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
+def _row(console: Console, cells: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -> None:
+    shown = Text()
+    for cell, width, style in zip(cells, widths, styles, strict=True):
+        text = Text(cell, style=style)
+        text.truncate(width, overflow="ellipsis", pad=True)
+        shown.append(text).append(" " * GAP)
+    shown.rstrip()
+    console.print(shown, soft_wrap=True)
+
+
+def fitting_widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int) -> list[int] | None:
+    """Return the columns' widths, the widest flexible ones shortened until all fit; None if they can't."""
     widths = [
-        min(FLEXIBLE_MIN, width) if column.is_flexible else width
-        for column, width in zip(columns, _natural_widths(columns, rows), strict=True)
-    ]
-    return sum(widths) + 2 * (len(columns) - 1)
-
-
-def _natural_widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [
         max([cell_len(column.title), *(cell_len(row[place]) for row in rows)]) for place, column in enumerate(columns)
     ]
+    flexible = [place for place, column in enumerate(columns) if column.is_flexible]
+    over = sum(widths) + GAP * (len(columns) - 1) - limit
+    for _ in range(max(0, over)):
+        widest = max(flexible, key=lambda place: widths[place])
+        if widths[widest] <= FLEXIBLE_MIN:
+            return None
+        widths[widest] -= 1
+    return widths
 
 
-def _blocks(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    for row in rows:
-        console.print(Text(row[0], style="bold"))
-        fields([(column.title, cell) for column, cell in zip(columns[1:], row[1:], strict=True) if cell], indent=2)
-
-
-def fields(pairs: Sequence[tuple[str, str]], *, indent: int = 0) -> None:
-    """Print names and values below each other; long values are wrapped in their own column."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
+def fields(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and values beside each other, values wrapped in their own column; on a narrow terminal, below."""
+    console = data()
+    names = max((cell_len(name) for name, _ in pairs), default=0)
+    if names + GAP + VALUE_MIN > console.width:
+        for name, value in pairs:
+            console.print(Text(name, style="dim"))
+            console.print(Padding(Text(clean(value)), (0, 0, 0, 4)))
+        return
+    grid = Table.grid(padding=(0, GAP, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(Text(" " * indent + name), Text(clean(value)))
-    data().print(grid)
+        grid.add_row(Text(name), Text(clean(value)))
+    _print(console, grid)
+
+
+def _print(console: Console, table: Table) -> None:
+    """Print a table; into a pipe without the blanks that fill its last column."""
+    if console.is_terminal:
+        return console.print(table)
+    with console.capture() as capture:
+        console.print(table)
+    return console.print(Text("\n".join(row.rstrip() for row in capture.get().splitlines())), soft_wrap=True)

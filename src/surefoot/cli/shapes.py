@@ -53,19 +53,22 @@ class StepShape(Struct, frozen=True):
     number: Annotated[int, Meta(description="the number of its first record")]
     step: Annotated[str, Meta(description="its identity in the run; empty for what concerns the run itself")]
     what: Annotated[
-        str, Meta(description="start, decision, read, effect, timer, signal, child, drift, deadline, verdict or end")
+        str,
+        Meta(description="start, step, decision, read, effect, timer, signal, child, drift, deadline, verdict or end"),
     ]
     outcome: Annotated[
         str | None,
         Meta(
-            description="done, not_done, unknown, repeated, conflict, denied, raised, fired, received, timed_out, or the "
-            "state a run ended in; null while it is open"
+            description="done, not_done, unknown, repeated, conflict, denied, raised, fired, received, timed_out, or "
+            "the state a run ended in; null while it is open"
         ),
     ]
     words: Annotated[str, Meta(description="the outcome in words")]
     began_at: Annotated[str, Meta(description="when its first record was written")]
     ended_at: Annotated[str | None, Meta(description="when its outcome was written")]
-    value: Annotated[Any, Meta(description="the outcome's value; for the start the input, for an open effect its call")]
+    value: Annotated[
+        Any, Meta(description="the outcome's value; the input for the start, the arguments for an open effect")
+    ]
     effect: Annotated[int | None, Meta(description="the effect's number, for `surefoot effects --id`")]
     cost: Annotated[dict[str, float] | None, Meta(description="what a decision used, as the provider reported it")]
 
@@ -79,7 +82,7 @@ class EffectShape(Struct, frozen=True):
     scope: Annotated[str, Meta(description="where the key is unique: app, or one run")]
     generation: Annotated[int, Meta(description="counts how often the key was free to act again")]
     state: Annotated[str, Meta(description="claimed, unknown, done, not_done or compensated")]
-    in_doubt: Annotated[str, Meta(description="what may be done in doubt, as declared: ask a person, resend, probe, ...")]
+    in_doubt: Annotated[str, Meta(description="what may be done in doubt, as declared: ask a person, resend, ...")]
     run: Annotated[str | None, Meta(description="the run that claimed it; null outside runs")]
     token: Annotated[int, Meta(description="counts its claims; a writer with an older one is refused")]
     holder: Annotated[HolderShape, Meta(description="who may act on it, or did last")]
@@ -249,6 +252,13 @@ def fields_of(shape: type[Struct]) -> Iterator[tuple[str, str, str]]:
         yield name, _type_words(declared), meta.description
 
 
+def title_of(shape: type[Struct]) -> str:
+    """Return the name of a shape as it is written in help and docs."""
+    return shape.__name__.removesuffix("Shape").removesuffix("Document") + (
+        " document" if shape.__name__.endswith("Document") else ""
+    )
+
+
 def _type_words(declared: Any) -> str:
     if declared is Any:
         return "any JSON"
@@ -262,4 +272,4 @@ def _type_words(declared: Any) -> str:
     if parts:
         return " or ".join(_type_words(part) for part in parts)
     names = {str: "text", int: "integer", float: "number", bool: "true or false"}
-    return names.get(declared, declared.__name__)
+    return names[declared] if declared in names else title_of(declared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from surefoot.cli.advice import waits_words
+from surefoot.cli.advice import about, waits_words
 from surefoot.cli.screen import Column, fields, heading, line, listing, say, to_type
 from surefoot.cli.shapes import (
     Advice,
@@ -30,7 +30,7 @@ from surefoot.cli.words import (
 )
 
 RUN_COLUMNS = (Column("run"), Column("kind", is_flexible=True), Column("state"), Column("age"),
-               Column("what it waits for", is_flexible=True, style="dim"))  # fmt: skip
+               Column("why", is_flexible=True, style="dim"))  # fmt: skip
 EFFECT_COLUMNS = (Column("effect"), Column("function", is_flexible=True), Column("key", is_flexible=True),
                   Column("state"), Column("run", is_flexible=True), Column("age"),
                   Column("outcome", is_flexible=True, style="dim"))  # fmt: skip
@@ -50,15 +50,16 @@ def _ms(moment: str) -> int:
 def show_runs(runs: Sequence[RunShape], now_ms: int) -> None:
     """Print a list of runs."""
     rows = [
-        (run.id, run.kind, run.state, span_words(since_ms(now_ms, run.created_at)), shorten(_about(run), CELL_CHARS_MAX))
+        (
+            run.id,
+            run.kind,
+            run.state,
+            span_words(since_ms(now_ms, run.created_at)),
+            shorten(about(run), CELL_CHARS_MAX),
+        )
         for run in runs
     ]
     listing(RUN_COLUMNS, rows)
-
-
-def _about(run: RunShape) -> str:
-    reason = one_line(run.reason)
-    return f"{run.waiting_for}: {reason}" if run.waiting_for and reason else run.waiting_for or reason
 
 
 def show_run(document: ShowDocument, now_ms: int, *, is_full: bool) -> None:
@@ -105,7 +106,8 @@ def step_head(step: StepShape, since: str) -> str:
 def step_tail(step: StepShape, *, is_full: bool) -> str:
     """Return what came of a step, in one line."""
     is_valued = step.value is not None and step.outcome not in ("raised", "failed", "cancelled")
-    parts = [step.what if step.step else "", one_line(step.words)]
+    is_plain = is_valued and step.words == "done" and step.what != "effect"
+    parts = [step.what if step.step else "", "" if is_plain else one_line(step.words)]
     parts += [value_words(step.value, None if is_full else VALUE_CHARS_MAX // 2)] if is_valued else []
     parts += [f"effect {step.effect}"] if step.effect else []
     parts += [", ".join(f"{name} {amount:g}" for name, amount in step.cost.items())] if step.cost else []
@@ -184,7 +186,7 @@ def show_unknowns(document: UnknownsDocument) -> None:
     if document.runs:
         heading(count_words(len(document.runs), "run that waits for a person", "runs that wait for a person"))
         columns = (Column("run"), Column("kind", is_flexible=True), Column("age"), Column("why", is_flexible=True))
-        listing(columns, [(s.run.id, s.run.kind, _span(s.age_s), _about(s.run)) for s in document.runs])
+        listing(columns, [(s.run.id, s.run.kind, _span(s.age_s), about(s.run)) for s in document.runs])
         told = {advice.command for unknown in document.effects for advice in unknown.next}
         for stuck in document.runs:
             show_advice([step for step in stuck.next if step.command not in told], f"next, {stuck.run.id}")

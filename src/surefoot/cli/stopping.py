@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM for commands that execute runs: the first asks, the second leaves at once.
+"""Executing until done or told to stop: Ctrl-C and SIGTERM, and threads that can't be stopped.
 
-What holds: the first lets acts in progress get their answer and hands the rest back; the second ends the process where it
-stands, which loses nothing that was recorded: it is a crash, and crashes are what the store is for. The handlers are
-plain signal handlers, so that they work while a user's code blocks the event loop.
+What holds: the first signal lets acts in progress get their answer and hands the rest back; the second ends the
+process where it stands, which loses nothing that was recorded: it is a crash, and crashes are what the store is for.
+The handlers are plain signal handlers, so that they work while a user's code blocks the event loop. A synchronous tool
+that never returns keeps its claim, and doesn't keep the process.
 """
 
 from __future__ import annotations
@@ -10,21 +11,29 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from surefoot.cli.exits import ExitCode
-from surefoot.cli.screen import say
+
+T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """Whether somebody has asked this process to stop, as something to wait for."""
+    """Whether somebody has asked this process to stop, as something to wait for.
 
-    def __init__(self, what_goes_on: str) -> None:
+    Args:
+        words: What happens now, told at the first signal.
+    """
+
+    def __init__(self, words: str) -> None:
         self.by: signal.Signals | None = None
-        self._what_goes_on = what_goes_on
+        self._words = words
         self._asked = asyncio.Event()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -40,15 +49,13 @@ class Stopping:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        """Runs between any two instructions of the main thread: it must not print through buffers."""
         if self.by is not None:
-            os.write(2, b"leaving at once; what was recorded stays\n")
+            _write("leaving at once; what was recorded stays")
             os._exit(ExitCode.INTERRUPTED)
         self.by = signal.Signals(number)
-        self._loop.call_soon_threadsafe(self._ask)
-
-    def _ask(self) -> None:
-        say(f"stopping: {self._what_goes_on}. Again to leave at once: nothing recorded is lost")
-        self._asked.set()
+        _write(f"stopping: {self._words}; again to leave at once, nothing recorded is lost")
+        self._loop.call_soon_threadsafe(self._asked.set)
 
     async def wait(self, timeout_s: float) -> bool:
         """Return whether somebody has asked, at the latest after `timeout_s`."""
@@ -59,7 +66,50 @@ class Stopping:
             return False
         return True
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody has asked."""
-        return self._asked.is_set()
+
+def _write(words: str) -> None:
+    os.write(2, f"{words}\n".encode())
+
+
+class _Pool(ThreadPoolExecutor):
+    """The threads of synchronous tools, and which of them still run."""
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix="surefoot-tool")
+        self.running: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(fn, *args, **kwargs)
+        self.running.add(future)
+        future.add_done_callback(self.running.discard)
+        return future
+
+
+_pools: list[_Pool] = []
+
+
+def execute(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run async work in an event loop of its own, as `asyncio.run` does, but without waiting for stuck threads."""
+    pool = _Pool()
+    _pools.append(pool)
+    runner = asyncio.Runner()
+
+    async def whole() -> T:
+        asyncio.get_running_loop().set_default_executor(pool)
+        return await work()
+
+    try:
+        return runner.run(whole())
+    finally:
+        if not pool.running:
+            runner.close()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, even if a thread of a tool never returns: its effect keeps its claim, and counts as unknown."""
+    if any(pool.running for pool in _pools):
+        _write("a synchronous tool still runs in a thread and can't be stopped; its effect is left unknown")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

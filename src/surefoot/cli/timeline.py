@@ -126,7 +126,7 @@ def step_of(record: Record, effects: Mapping[EffectName, EffectFact]) -> StepSha
         cost=record.head.cost,
     )
     if record.kind is Kind.CLAIMED and record.body is not None:
-        return _claimed(line, decode_call(record.body), value, effects)
+        return _claimed(line, decode_call(record.body), effects)
     return line
 
 
@@ -158,7 +158,7 @@ def _words(record: Record, outcome: str | None, value: Any) -> str:
         case Kind.ENDED:
             return WORDS[head.state].format(reason=end_words(head.state, value))
         case _:
-            words = WORDS.get(outcome or "", "claimed; no outcome yet").format(reason=head.reason)
+            words = WORDS.get(outcome or "", "no outcome yet").format(reason=head.reason)
             return f"{words} ({head.reason})" if outcome == "done" and head.reason else words
 
 
@@ -174,16 +174,16 @@ def end_words(state: str, value: Any) -> str:
     return error_words(value)
 
 
-def _claimed(line: StepShape, call: Call, value: Any, effects: Mapping[EffectName, EffectFact]) -> StepShape:
+def _claimed(line: StepShape, call: Call, effects: Mapping[EffectName, EffectFact]) -> StepShape:
     fact = effects.get((call.effect, call.key, call.scope, call.generation))
-    words = line.words if fact is None else _LEDGER_WORDS.get(fact.state, f"{state_words(fact.state)}; not replayed yet")
-    return msgspec.structs.replace(line, words=words, effect=None if fact is None else fact.id, value=value)
+    state = "claimed" if fact is None else fact.state
+    words = f"claimed as {call.key}; {_LEDGER_WORDS.get(state) or f'{state_words(state)}, the run has yet to see it'}"
+    arguments = msgspec.json.decode(call.arguments)
+    return msgspec.structs.replace(line, words=words, effect=None if fact is None else fact.id, value=arguments)
 
 
-_LEDGER_WORDS = {
-    "claimed": "claimed; no outcome yet",
-    "unknown": "claimed; not known whether it was done",
-}
+_LEDGER_WORDS = {"claimed": "no outcome yet", "unknown": "not known whether it was done"}
+"""What the ledger says of a claim the run has no outcome of."""
 
 
 def _joined(begun: StepShape, ended: StepShape) -> StepShape:

@@ -1,7 +1,7 @@
 """How foreign text, values and times become words on a terminal. Pure.
 
-What holds: text from a model, a tool or the web is data. Nothing of it reaches a terminal as a control sequence, a change
-of writing direction or markup: such characters are shown by their number, so that nothing is hidden either.
+What holds: text from a model, a tool or the web is data. Nothing of it reaches a terminal as a control sequence, a
+change of writing direction or markup: such characters are shown by their number, so that nothing is hidden either.
 """
 
 from __future__ import annotations

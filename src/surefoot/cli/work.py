@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import sys
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
+import apsw
 import typer
 
 from surefoot.app import Surefoot
-from surefoot.cli import look
-from surefoot.cli.code import find_app, find_kind, load_module, require_executing
-from surefoot.cli.exits import ExitCode, WrongUsage
+from surefoot.cli.code import find_app, find_kind, load_module, own_kinds, require_executing
+from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import arguments_of
 from surefoot.cli.place import JsonOption, StoreOption, command
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import WorkerDocument
-from surefoot.cli.stopping import Stopping
+from surefoot.cli.stopping import Stopping, execute
 from surefoot.cli.watch import Watch
 from surefoot.cli.words import count_words
-from surefoot.runs import known_kinds
+from surefoot.runs import RunState
+from surefoot.runs.tables import get_run
+from surefoot.runs.worker import GRACE_S
+
+WORDS = f"acts in progress have {GRACE_S:.0f} s to get their answer, runs are handed back"
+"""What the first Ctrl-C says."""
 
 LOOK_S = 0.2
 """How often the worker's own health is looked at."""
 
 
 def run(
+    *,
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A durable function, or an app's agent.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARGUMENT]...", help="Its arguments in order: JSON where the type takes it, else text."),
+        typer.Argument(metavar="ARGUMENT", help="Its arguments in order: text where the type reads it, else JSON."),
     ] = None,
-    id: Annotated[str, typer.Option("--id", help="The run's business id: the same id, the same run.")] = ...,  # type: ignore[assignment]  # required
+    id: Annotated[str, typer.Option("--id", metavar="ID", help="The run's business id: the same id, the same run.")],
     given: Annotated[
         str | None,
         typer.Option(
@@ -44,10 +47,12 @@ def run(
         ),
     ] = None,
     deadline_s: Annotated[
-        float | None, typer.Option("--deadline", metavar="SECONDS", help="After this its next step raises DeadlinePassed.")
+        float | None,
+        typer.Option("--deadline", metavar="SECONDS", help="Then its next step raises DeadlinePassed."),
     ] = None,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", help="Leave after this; the run goes on with a worker.")
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="Leave then; the run goes on with a worker."),
     ] = None,
     is_quiet: Annotated[bool, typer.Option("--quiet", help="Don't tell the steps on stderr.")] = False,
     store: StoreOption = None,
@@ -56,8 +61,8 @@ def run(
     """Start a run, execute it here, and print its result.
 
     A run of that id and the same input is gone on with, wherever it stands. Meanwhile this process is a worker like any
-    other, and takes other runs of the same module too. It leaves when the run has ended, or when only a person can let it
-    go on.
+    other, and takes other runs of the same module too. It leaves when the run has ended, or when only a person can let
+    it go on.
     """
     with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
         module, kind = find_kind(target)
@@ -65,22 +70,23 @@ def run(
         app = find_app(module, None, store)
 
         async def work() -> Watch:
-            with Stopping("acts in progress get their answer, the run is handed back") as stopping:
+            with Stopping(WORDS) as stopping:
+                watch = Watch(id, app.url, stopping, is_quiet=is_quiet)
                 async with app:
                     require_executing(app)
-                    handle = await app.start(kind.name, *args, id=id, deadline_s=deadline_s, **kwargs)
-                    watch = Watch(app, handle, stopping, is_quiet=is_quiet)
-                    await watch.follow(timeout_s)
-                    await _stop(app)
-                    await watch.look()
-                    return watch
+                    await app.start(kind.name, *args, id=id, deadline_s=deadline_s, **kwargs)
+                    await watch.follow(app, timeout_s)
+                if not watch.is_ended:
+                    await watch.look_again()
+                return watch
 
-        watch = _execute(work())
+        watch = execute(work)
     watch.tell(is_json=is_json)
     raise typer.Exit(watch.exit_code)
 
 
 def worker(
+    *,
     target: Annotated[
         str, typer.Argument(metavar="MODULE[:APP]", help="The module with the durable functions; an app in it.")
     ],
@@ -96,10 +102,10 @@ def worker(
     with contextlib.redirect_stdout(sys.stderr):
         name, _, app_name = target.partition(":")
         module = load_module(name)
-        if not known_kinds():
+        if not own_kinds():
             raise WrongUsage(f"{name} has no durable function, so there is nothing to execute", hint="@sf.durable")
         app = find_app(module, app_name or None, store)
-        document = _execute(_serve(app))
+        document = execute(lambda: _serve(app))
     if is_json:
         emit(document)
     back = ", ".join(document.handed_back)
@@ -107,10 +113,10 @@ def worker(
 
 
 async def _serve(app: Surefoot) -> WorkerDocument:
-    with Stopping(f"acts in progress get their answer ({_GRACE}), runs are handed back") as stopping:
+    with Stopping(WORDS) as stopping:
         async with app:
             require_executing(app)
-            kinds = known_kinds()
+            kinds = own_kinds()
             session = app.worker.session.name
             say(f"worker {session} on {app.url}, for {count_words(len(kinds), 'kind')}: {', '.join(kinds)}")
             say("Ctrl-C to stop; what waits for a person: " + command(app.url, "unknowns"))
@@ -118,30 +124,17 @@ async def _serve(app: Surefoot) -> WorkerDocument:
                 if app.worker.failure is not None:
                     raise app.worker.failure
             held = {row: live.run_id for row, live in app.worker.live.items()}
-            await _stop(app)
-            back = await _handed_back(app, held)
-            stopped_by = stopping.by.name if stopping.by is not None else ""
-            return WorkerDocument(session, app.url, kinds, stopped_by, back)
+        stopped_by = stopping.by.name if stopping.by is not None else ""
+        back = await _handed_back(app.url, held) if held else []
+        return WorkerDocument(session, app.url, kinds, stopped_by, back)
 
 
-_GRACE = "up to 10 s"
+async def _handed_back(url: str, held: dict[int, str]) -> list[str]:
+    """Return those of the runs that have not ended or parked while the worker stopped."""
 
+    def query(connection: apsw.Connection) -> list[str]:
+        states = {row: get_run(connection, row).state for row in held}
+        return [run_id for row, run_id in held.items() if states[row] in (RunState.PENDING, RunState.RUNNING)]
 
-async def _stop(app: Surefoot) -> None:
-    """Hand runs back while the store is still open, so that what became of them can be told."""
-    await app.worker.stop()
-
-
-async def _handed_back(app: Surefoot, held: dict[int, str]) -> list[str]:
-    def query(connection: Any) -> list[str]:
-        states = {row: look.get_run(connection, row).state.name for row in held}
-        return [run_id for row, run_id in held.items() if states[row] in ("PENDING", "RUNNING")]
-
-    return await app.store.read(query)
-
-
-def _execute(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
-
-
-_ = (os, ExitCode)
+    async with Surefoot(url, is_worker=False) as app:
+        return await app.store.read(query)

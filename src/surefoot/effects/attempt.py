@@ -7,13 +7,14 @@ under the claim's token; what comes too late is evidence, and a contradiction wh
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.classify import PreconditionFailed, describe, not_done_reason
+from surefoot.effects.classify import PreconditionFailed, describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, _current
 from surefoot.effects.doubt import Overwrite, Probe
 from surefoot.effects.guard import Acting, Case, Claim, Guard
@@ -27,7 +28,7 @@ from surefoot.leases.tables import token_of
 from surefoot.store import StoreError, Tx, Unit
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Finding(msgspec.Struct, frozen=True, gc=False):
     """What an attempt found out: done with a value, not done with a reason, or unknown with a reason."""
 
     state: State
@@ -51,7 +52,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
             hint="was the process stopped, or the disk stuck? another worker goes on",
         )
     acting = guard.acting[row.id] = Acting()
-    token = _current.set(lambda: _describe(guard, case, row))
+    token = _current.set(partial(_describe, guard, case, row))
     try:
         finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
@@ -62,7 +63,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         _current.reset(token)
         if not acting.is_in_thread:
             guard.acting.pop(row.id, None)
-            acting.done.set()
+            acting.end()
     return None if acting.is_in_thread else await settle(guard, case, row, finding)
 
 
@@ -112,6 +113,9 @@ def _failed(case: Case, error: BaseException) -> Finding:
     if case.is_resent and isinstance(case.spec.in_doubt, Overwrite) and case.is_precondition_failed:
         # The refusal may be the echo of our own first send: it says nothing about whether that one landed.
         return Finding(State.UNKNOWN, reason=f"a later send was refused: {reason}")
+    if case.is_resent and is_never_sent(error) and not isinstance(case.spec.in_doubt, Probe):
+        # This send never left; an earlier one may have landed. (Behind a probe's fence there is no earlier one.)
+        return Finding(State.UNKNOWN, reason=f"a later send: {reason}")
     return Finding(State.NOT_DONE, reason=reason)
 
 
@@ -125,8 +129,8 @@ def _done(case: Case, value: Any) -> Finding:
 
 async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future[Any]) -> None:
     await asyncio.wait([work])
-    await _commit(guard, case, row, _found(case, work))
-    guard.acting.pop(row.id).done.set()
+    await _commit(guard, case, row, _found(case, work), is_late=True)
+    guard.acting.pop(row.id).end()
     guard.on_settled(row)
 
 
@@ -162,39 +166,50 @@ def _ignore(_error: BaseException) -> None:
     """The writer stopped: every later call is told so; this one's caller is already being told that it is unknown."""
 
 
-async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
+async def _commit(guard: Guard, case: Case, row: Row, finding: Finding, *, is_late: bool = False) -> None:
     record = _record(case, finding, is_told=False)
-    await guard.store.commit(_unit(guard, case, row, record, finding), label="settle", size=len(finding.body or b""))
+    unit = _unit(guard, case, row, record, finding, is_late=is_late)
+    await guard.store.commit(unit, label="settle", size=len(finding.body or b""))
 
 
 def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     kind = {State.DONE: Kind.DONE, State.NOT_DONE: Kind.NOT_DONE, State.UNKNOWN: Kind.UNKNOWN}[finding.state]
-    head = Head(reason=finding.reason, state="unserializable" if finding.problem else "")
-    head = NO_HEAD if head == NO_HEAD else head
+    head = NO_HEAD
+    if finding.reason or finding.problem is not None:
+        head = Head(reason=finding.reason, state="unserializable" if finding.problem else "")
     if is_told and case.step is not None:
         return case.step.draft(kind, head=head, body=finding.body)
     return Record(None, 0, kind, "", head=head, body=finding.body)
 
 
-def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[None]:
-    ended_boot_ms = guard.store.clock.boot_ms()
+def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, *, is_late: bool = False) -> Unit[None]:
+    unit = partial(_write, guard, case, row, record, finding, guard.store.clock.boot_ms())
+    if finding.state is State.UNKNOWN or not (is_late or row.id in guard.resolving):
+        return unit
+    return partial(_end_doubt, guard, row, None if is_late or case.frame is None else case.frame.run, unit)
 
-    def unit(tx: Tx) -> None:
-        if finding.state is State.UNKNOWN:
-            if ledger.doubt(tx, row, guard.session.id, ended_boot_ms):
-                ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
-            return
-        record_id = take_record_id(tx)
-        if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
-            _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
-            return
-        is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
-        # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
-        insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
-        for gate in reversed(guard.gates):
-            gate.release(tx, case.gate_request())
 
-    return unit
+def _end_doubt(guard: Guard, row: Row, own_run: int | None, unit: Unit[None], tx: Tx) -> None:
+    """Settle what others may have parked for, and wake them."""
+    unit(tx)
+    for run in ledger.runs_waiting(tx.connection, row) - {own_run}:
+        guard.wake(tx, run, guard.session.name)
+
+
+def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, ended_boot_ms: int, tx: Tx) -> None:
+    if finding.state is State.UNKNOWN:
+        if ledger.doubt(tx, row, guard.session.id, ended_boot_ms):
+            ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
+        return
+    record_id = take_record_id(tx)
+    if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
+        _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
+        return
+    is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
+    # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
+    insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
+    for gate in reversed(guard.gates):
+        gate.release(tx, case.gate_request())
 
 
 def _note_late(tx: Tx, guard: Guard, row: Row, now: Row | None, finding: Finding) -> None:
@@ -215,7 +230,9 @@ def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> Curre
     in_doubt = case.spec.in_doubt
     expires_at_ms = None
     if isinstance(in_doubt, Probe):
-        expires_at_ms = guard.store.clock.wall_ms() + in_doubt.longest_life_ms
+        # Counted from where the fence is counted from, not from now: the service must not act behind the fence.
+        since_sent_ms = guard.store.clock.boot_ms() - row.sent_boot_ms
+        expires_at_ms = guard.store.clock.wall_ms() - since_sent_ms + in_doubt.longest_life_ms
     return CurrentEffect(
         name=case.spec.name,
         key=case.identity.key,

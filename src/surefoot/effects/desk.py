@@ -145,7 +145,7 @@ async def resolve_by_person(
         reason: How they know; kept for ever.
         value: What the caller should get, for done.
         is_fence_passed: The person vouches that no earlier request can still land.
-        wake: Wakes the run that waits, in the same transaction: called with its row.
+        wake: Wakes a run that waits, in the same transaction: called with its row.
 
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
@@ -165,8 +165,8 @@ async def resolve_by_person(
         record = Record(None, 0, kind, "", head=Head(reason=f"{who}: {reason}"), body=body if is_done else None)
         ledger.settle(tx, row.id, row.token, state, insert_record(tx, record))
         ledger.add_evidence(tx, row.id, f"resolved as {state.name.lower()}", who, reason)
-        if row.run is not None:
-            wake(tx, row.run, who)
+        for run in ledger.runs_waiting(tx.connection, row):
+            wake(tx, run, who)
         settled = ledger.get(tx.connection, row.id)
         assert settled is not None
         return view(tx.connection, settled)

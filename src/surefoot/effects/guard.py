@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apsw
@@ -65,8 +66,19 @@ class Acting:
     `is_in_thread` says that its caller has left and a thread still runs it.
     """
 
-    done: asyncio.Event = field(default_factory=asyncio.Event)
     is_in_thread: bool = False
+    _end: asyncio.Event | None = None
+
+    async def wait(self) -> None:
+        """Return when it has ended. Most acts end with nobody waiting, so the event is made by who waits first."""
+        if self._end is None:
+            self._end = asyncio.Event()
+        await self._end.wait()
+
+    def end(self) -> None:
+        """Tell who waits; the act is no longer among those in progress."""
+        if self._end is not None:
+            self._end.set()
 
 
 class Guard:
@@ -81,7 +93,9 @@ class Guard:
         self.incarnation = incarnation
         self.gates = tuple(gates)
         self.on_settled: Callable[[Row], None] = _nobody_waits
+        self.wake: Callable[[Tx, int, str], object] = _nobody_sleeps
         self.acting: dict[int, Acting] = {}
+        self.resolving: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def claim(self, case: Case) -> Claim | Outcome:
@@ -100,41 +114,39 @@ class Guard:
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
-        boot_ms = self.store.clock.boot_ms()
+        return partial(self._claim, case, draft, self.store.clock.boot_ms())
+
+    def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
         run = None if case.frame is None else case.frame.run
-
-        def unit(tx: Tx) -> Claim | Outcome | Wait:
-            if case.step is not None and not case.step.is_held(tx):
-                raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
-            generation, identity = 1, case.identity
-            if case.step is not None and case.step.opened is not None:
-                own = _own_row(tx.connection, case)
-                if own is not None:
-                    return _own(tx, case, own, draft)
-            while True:
-                admission = self._admit(tx, case)
-                if isinstance(admission, Wait):
-                    return admission
-                if isinstance(admission, Refuse):
-                    _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
-                    return Outcome("denied", reason=admission.reason)
-                claim = take_record_id(tx)
-                row = ledger.insert(
-                    tx,
-                    Row(0, identity.digest, generation, State.CLAIMED, 1, self.session.id, run, identity.fingerprint,
-                        claim, claim, boot_ms),
-                )  # fmt: skip
-                if row is not None:
-                    insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
-                    return Claim(row, is_ours=True)
-                self._release(tx, case)
-                there = ledger.find(tx.connection, identity.digest)
-                assert there is not None, "the identity that stood in the way is there"
-                if not ledger.is_free(there):
-                    return _taken(tx, case, there, draft)
-                generation = there.generation + 1
-
-        return unit
+        if case.step is not None and not case.step.is_held(tx):
+            raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
+        generation, identity = 1, case.identity
+        if case.step is not None and case.step.opened is not None:
+            own = _own_row(tx.connection, case)
+            if own is not None:
+                return _own(tx, case, own, draft)
+        while True:
+            admission = self._admit(tx, case)
+            if isinstance(admission, Wait):
+                return admission
+            if isinstance(admission, Refuse):
+                _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
+                return Outcome("denied", reason=admission.reason)
+            claim = take_record_id(tx)
+            row = ledger.insert(
+                tx,
+                Row(0, identity.digest, generation, State.CLAIMED, 1, self.session.id, run, identity.fingerprint,
+                    claim, claim, boot_ms),
+            )  # fmt: skip
+            if row is not None:
+                insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
+                return Claim(row, is_ours=True)
+            self._release(tx, case)
+            there = ledger.find(tx.connection, identity.digest)
+            assert there is not None, "the identity that stood in the way is there"
+            if not ledger.is_free(there):
+                return _taken(tx, case, there, draft)
+            generation = there.generation + 1
 
     def _call(self, case: Case, generation: int, boot_ms: int) -> bytes:
         return ledger.encode_call(
@@ -167,7 +179,7 @@ class Guard:
             await asyncio.wait(set(self._tasks))
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What the ledger answered: the row, and whether we may act on it."""
 
     row: Row
@@ -176,6 +188,10 @@ class Claim(msgspec.Struct, frozen=True):
 
 def _nobody_waits(_row: Row) -> None:
     """Outside runs nothing is parked."""
+
+
+def _nobody_sleeps(_tx: Tx, _run: int, _who: str) -> None:
+    """Outside runs nothing is woken."""
 
 
 def _note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:

@@ -25,7 +25,7 @@ class BadEffect(SurefootError):
     """The declaration of an effect can't mean anything: an unknown parameter, an empty key, a class that can't work."""
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """Which effect this is.
 
     Attributes:

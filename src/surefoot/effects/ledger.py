@@ -56,6 +56,10 @@ _SELECT = (
 _encode = msgspec.json.Encoder().encode
 
 
+WAITS = "a run waits"
+"""The kind of evidence that names a run, in its body, which waits for the outcome of another's effect."""
+
+
 class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The body of a claim record: everything needed to send the same bytes again.
 
@@ -84,7 +88,7 @@ encode_call = _encode
 decode_call = msgspec.json.Decoder(Call).decode
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One generation of an effect.
 
     Attributes:
@@ -193,6 +197,18 @@ def doubt(tx: Tx, row: Row, holder: int, boot_ms: int) -> bool:
 def compensated(tx: Tx, effect: int) -> None:
     """Note that a done effect was undone: its key may act again, as the next generation."""
     tx.execute("UPDATE ledger SET state = 6 WHERE id = ? AND state = 4", (effect,))
+
+
+def note_waiting(tx: Tx, row: Row, run: int, who: str) -> None:
+    """Note that a run other than the one that claimed the effect waits for its outcome."""
+    if run not in runs_waiting(tx.connection, row):
+        add_evidence(tx, row.id, WAITS, who, run)
+
+
+def runs_waiting(connection: apsw.Connection, row: Row) -> set[int]:
+    """Return the runs to be woken when an effect gets its outcome: the one that claimed it, and those that wait for it."""
+    rows = connection.execute("SELECT body FROM evidence WHERE effect = ? AND kind = ?", (row.id, WAITS))
+    return {*(int(body) for (body,) in rows), *(() if row.run is None else (row.run,))}
 
 
 def is_open(row: Row) -> bool:

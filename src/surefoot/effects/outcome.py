@@ -25,7 +25,7 @@ MEANING: dict[Told, str] = {
 }
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one call of an effect.
 
     Attributes:

@@ -151,7 +151,7 @@ async def _wait_for_actor(guard: Guard, row: Row, pause_s: float) -> float:
     acting = guard.acting.get(row.id)
     try:
         async with asyncio.timeout(WAIT_S):
-            await (asyncio.sleep(pause_s) if acting is None else acting.done.wait())
+            await (asyncio.sleep(pause_s) if acting is None else acting.wait())
     except TimeoutError:
         pass
     return guard.store.clock.monotonic_s() - started_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import partial
 from typing import Any
 
 import apsw
@@ -19,6 +20,7 @@ from surefoot.effects.attempt import Finding, _describe, _row, act, settle
 from surefoot.effects.classify import describe
 from surefoot.effects.current import _current
 from surefoot.effects.doubt import (
+    RETRY_PARKED_MS,
     Answer,
     AskService,
     CannotTell,
@@ -39,7 +41,7 @@ from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
 from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
-from surefoot.leases import LeaseLost
+from surefoot.leases import LeaseLost, Life
 from surefoot.store import Tx
 
 SLEEP_MAX_MS = 2_000
@@ -49,27 +51,90 @@ ASK_TIMEOUT_S = 30.0
 """Longest time one question to a probe or a read-back may take."""
 
 
+WAIT_S = 60.0
+"""How long to stand by while another worker is at the same doubt; then the run is parked and looks again later."""
+
+POLL_S = 0.02
+"""First pause between two looks at a row that another process has taken; doubles up to 0.5 s."""
+
+
+class _Moved(Exception):
+    """Somebody else has taken the row, or settled it, since we looked: nothing may be done under our view of it."""
+
+
 async def resolve(guard: Guard, case: Case) -> Outcome:
-    """Find out what became of the effect in `case.row`, or park it; return the outcome."""
-    acting = guard.acting.get(_row(case).id)
+    """Find out what became of the effect in `case.row`, or park it; return the outcome. One caller at a time does."""
+    row = _row(case)
+    acting = guard.acting.get(row.id)
     if acting is not None and acting.is_in_thread:
         return await _leave(guard, case, Park("it still runs in a thread"))
-    settled = await _note_doubt(guard, case)
-    if settled is not None:
-        return settled
+    while (other := guard.resolving.get(row.id)) is not None:
+        await other.wait()
+        settled = await _reload(guard, case)
+        if settled is not None:
+            return settled
+    mine = guard.resolving[row.id] = asyncio.Event()
+    try:
+        return await _find_out(guard, case)
+    finally:
+        if guard.resolving.get(row.id) is mine:
+            _step_aside(guard, row)
+
+
+def _step_aside(guard: Guard, row: Row) -> None:
+    """Let the next caller of this process look for itself."""
+    resolving = guard.resolving.pop(row.id, None)
+    if resolving is not None:
+        resolving.set()
+
+
+async def _find_out(guard: Guard, case: Case) -> Outcome:
+    is_noted = False
     while True:
-        move = next_move(case.spec.in_doubt, await _facts(guard, case))
-        match move:
-            case SendAgain(after_ms):
-                outcome = await _send_again(guard, case, after_ms)
-            case AskService(after_ms):
-                outcome = await _ask(guard, case, after_ms)
-            case ReadItBack():
-                outcome = await _read_back(guard, case)
-            case Park():
-                return await _leave(guard, case, move)
+        try:
+            if not is_noted:
+                settled = await _note_doubt(guard, case)
+                if settled is not None:
+                    return settled
+                is_noted = True
+            outcome = await _move(guard, case)
+        except _Moved:
+            outcome, is_noted = await _stand_by(guard, case), False
         if outcome is not None:
             return outcome
+
+
+async def _move(guard: Guard, case: Case) -> Outcome | None:
+    facts = await _facts(guard, case)
+    move = next_move(case.spec.in_doubt, facts)
+    match move:
+        case SendAgain(after_ms):
+            return await _send_again(guard, case, after_ms)
+        case AskService(after_ms):
+            return await _ask(guard, case, after_ms)
+        case ReadItBack():
+            return await _read_back(guard, case)
+        case Park():
+            return await _leave(guard, case, move)
+
+
+async def _stand_by(guard: Guard, case: Case) -> Outcome | None:
+    """Another has the row: wait until it has an outcome, or nobody alive is at it any more."""
+    pause_s, until_s = POLL_S, guard.store.clock.monotonic_s() + WAIT_S
+    while True:
+        settled = await _reload(guard, case)
+        if settled is not None:
+            return settled
+        row = _row(case)
+        if row.state is State.UNKNOWN or row.holder == guard.session.id:
+            return None
+        holder = guard.store.read_now(partial(guard.sessions.holder, session=row.holder))
+        if holder.life is not Life.ALIVE:
+            return None
+        if guard.store.clock.monotonic_s() >= until_s:
+            return await _leave(guard, case, Park(f"{holder.name} has been at it for {WAIT_S:.0f} s", RETRY_PARKED_MS))
+        await asyncio.sleep(pause_s)
+        pause_s = min(0.5, pause_s * 2)
 
 
 async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
@@ -86,6 +151,8 @@ async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
         now = ledger.get(tx.connection, row.id)
         if now is None or not ledger.is_open(now):
             return None
+        if now.token != row.token:
+            raise _Moved
         if now.state is State.UNKNOWN and _boot_of(tx.connection, now.holder) == guard.store.clock.boot_id():
             return now
         ledger.doubt(tx, now, guard.session.id, boot_ms)
@@ -96,7 +163,17 @@ async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
     if doubted is None:
         return await _reload(guard, case)
     case.row = doubted
+    await _take_first_words(guard, case)
     return None
+
+
+async def _take_first_words(guard: Guard, case: Case) -> None:
+    """Go on with the arguments of the first claim: another caller of the key may word its free text differently, and what
+    is sent again must be the same bytes."""
+    row = _row(case)
+    first = await guard.store.read(lambda connection: call_of(connection, row))
+    if bytes(first.arguments) != case.arguments:
+        case.bound = case.spec.rebound(case.bound, bytes(first.arguments))
 
 
 async def _facts(guard: Guard, case: Case) -> Facts:
@@ -128,6 +205,7 @@ def _boot_of(connection: apsw.Connection, session: int) -> str:
 
 async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
     if after_ms > SLEEP_MAX_MS and case.step is not None:
+        _step_aside(guard, _row(case))
         await case.step.park(
             f"doubt: effect {case.identity.key} waits for its fence", guard.store.clock.wall_ms() + after_ms
         )
@@ -135,8 +213,8 @@ async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
         await asyncio.sleep(after_ms / 1_000)
 
 
-async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> Outcome | None:
-    """Make the claim ours under a new token, durably. An outcome means that somebody has settled it meanwhile."""
+async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> None:
+    """Make the claim ours under a new token, durably; raise `_Moved` if somebody else was faster."""
     row = _row(case)
     boot_ms = guard.store.clock.boot_ms() if is_sending else row.sent_boot_ms
 
@@ -150,10 +228,9 @@ async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -
         return replace(now, token=now.token + 1, state=State.CLAIMED, holder=guard.session.id, sent_boot_ms=boot_ms)
 
     ours = await guard.store.commit(unit, label=kind)
-    if ours is not None:
-        case.row = ours
-        return None
-    return await _reload(guard, case)
+    if ours is None:
+        raise _Moved
+    case.row = ours
 
 
 async def _reload(guard: Guard, case: Case) -> Outcome | None:
@@ -180,9 +257,7 @@ async def _tell_run(guard: Guard, case: Case, kind: Kind, head: Head) -> None:
 
 async def _send_again(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
     await _pause(guard, case, after_ms)
-    settled = await _take_over(guard, case, "resend", is_sending=True)
-    if settled is not None:
-        return settled
+    await _take_over(guard, case, "resend", is_sending=True)
     case.sends += 1
     case.is_resent = True
     return await act(guard, case)
@@ -193,9 +268,7 @@ async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
     in_doubt = case.spec.in_doubt
     assert isinstance(in_doubt, Probe)
     await _pause(guard, case, after_ms)
-    settled = await _take_over(guard, case, "probe", is_sending=False)
-    if settled is not None:
-        return settled
+    await _take_over(guard, case, "probe", is_sending=False)
     case.asks += 1
     row = _row(case)
     answer = await _answer_of(guard, case, row, in_doubt)
@@ -241,9 +314,7 @@ async def _read_back(guard: Guard, case: Case) -> Outcome | None:
     in_doubt = case.spec.in_doubt
     assert isinstance(in_doubt, Overwrite)
     assert in_doubt.read_back is not None
-    settled = await _take_over(guard, case, "read back", is_sending=False)
-    if settled is not None:
-        return settled
+    await _take_over(guard, case, "read back", is_sending=False)
     row = _row(case)
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
@@ -271,17 +342,27 @@ async def _leave(guard: Guard, case: Case, park: Park) -> Outcome:
         else None
     )
 
-    def unit(tx: Tx) -> None:
+    def unit(tx: Tx) -> bool:
+        now = ledger.get(tx.connection, row.id)
+        if now is not None and not ledger.is_open(now):
+            return False
         if row.id not in guard.acting and ledger.doubt(tx, row, guard.session.id, row.sent_boot_ms):
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, park.reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)
+        elif case.frame is not None:
+            ledger.note_waiting(tx, row, case.frame.run, guard.session.name)
+        return True
 
-    await guard.store.commit(unit, label="doubt")
+    if not await guard.store.commit(unit, label="doubt"):
+        settled = await _reload(guard, case)
+        assert settled is not None, "an outcome is written once and stays"
+        return settled
     if case.step is None or draft is not None:
         if case.step is not None and draft is not None and case.frame is not None:
             case.frame.unknown_steps.add(case.identity.key)
             case.step.end(draft)
         return Outcome("unknown", reason=park.reason, effect=row.id)
+    _step_aside(guard, row)
     wake_at_ms = None if park.retry_after_ms is None else guard.store.clock.wall_ms() + park.retry_after_ms
     return await case.step.park(f"doubt: effect {case.identity.key}: {park.reason}", wake_at_ms)

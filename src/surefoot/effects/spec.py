@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import typing
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,6 +70,7 @@ class EffectSpec:
         self._matched = self._matched_parameters(match, free_text)
         self._is_all_matched = self._matched == self._parameters
         self._all = tuple(self.signature.parameters)
+        self._names = frozenset(self._all)
         self._is_plain = all(
             parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             for parameter in self.signature.parameters.values()
@@ -103,8 +105,11 @@ class EffectSpec:
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Return the call's arguments with defaults filled in; raises TypeError as the function itself would."""
-        if not kwargs and self._is_plain and len(args) == len(self._all):
-            return Bound(args, {}, dict(zip(self._all, args, strict=True)))
+        if self._is_plain and len(args) + len(kwargs) == len(self._all):  # nothing left out: no defaults to look up
+            arguments = dict(zip(self._all, args, strict=False))
+            if arguments.keys().isdisjoint(kwargs) and kwargs.keys() <= self._names:
+                arguments.update(kwargs)
+                return Bound(args, dict(kwargs), arguments)
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return Bound(bound.args, bound.kwargs, bound.arguments)
@@ -155,6 +160,12 @@ class EffectSpec:
                 f"effect {self.name}: recorded arguments no longer fit its parameters ({error})",
                 hint="bring back the parameters, or resolve the effect by hand: surefoot resolve",
             ) from error
+
+    def rebound(self, bound: Bound, arguments: bytes) -> Bound:
+        """Return a call with recorded arguments; those that carry a framework's context stay the caller's."""
+        values = {**bound.arguments, **self.rebuild(arguments)}
+        again = inspect.BoundArguments(self.signature, OrderedDict(values))
+        return Bound(again.args, again.kwargs, values)
 
     def known(self, function: Callable[..., Any], bound: Bound) -> dict[str, Any]:
         """Return those of the call's arguments that a probe or a compensation has parameters for."""

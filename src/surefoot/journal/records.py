@@ -72,7 +72,7 @@ OPENS_STEP = frozenset({Kind.CLAIMED, Kind.TIMER_SET, Kind.CHILD})
 """The kinds that say a step has begun."""
 
 
-class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """The small facts beside a record's value. Every field is optional; absent means not applicable.
 
     Attributes:
@@ -119,7 +119,7 @@ def decode_head(data: bytes | None) -> Head:
     return NO_HEAD if data is None else _decode_head(data)
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record, as written or read.
 
     Attributes:

@@ -16,8 +16,9 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
+from surefoot.models.conversation import Conversation
 from surefoot.models.engine import Engine, Session
-from surefoot.models.prompt import Action, Conversation, choice_prompt, fit_prompt
+from surefoot.models.prompt import Action, choice_prompt, fit_prompt
 
 FIRST_FIT = 0.4  # at the first step: a look before acting is worth more than the perfect tool
 LATER_FIT = 1.2

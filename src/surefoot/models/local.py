@@ -30,6 +30,7 @@ from pydantic_ai.usage import RequestUsage
 
 from surefoot.models import weights as cached_weights
 from surefoot.models.choice import drawn, probabilities
+from surefoot.models.conversation import Conversation, read
 from surefoot.models.engine import (
     CONTEXT_TOKENS,
     Completion,
@@ -41,7 +42,7 @@ from surefoot.models.engine import (
 )
 from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
 from surefoot.models.grammar import lark
-from surefoot.models.prompt import Action, Conversation, chat_prompt, choice_prompt, input_prompt, offered, read
+from surefoot.models.prompt import Action, chat_prompt, choice_prompt, input_prompt, offered
 
 MODEL_NAME = "smollm2-135m"
 SYSTEM = "local"

@@ -106,7 +106,7 @@ def _short(description: str | None) -> str:
 def choice_prompt(conversation: Conversation, actions: Sequence[Action]) -> str:
     """Return the log up to the name of the next tool, quote included."""
     head = f"{conversation.instructions} {_HINT}\n\nTools:\n" + "".join(f"{action.line}\n" for action in actions)
-    return f'{head}\n{_log(conversation)}Step {len(conversation.current.steps) + 1}. Tool: "'
+    return f'{head}\n{_log(conversation, actions)}Step {len(conversation.current.steps) + 1}. Tool: "'
 
 
 def input_prompt(choice: str, action: Action) -> str:
@@ -114,8 +114,9 @@ def input_prompt(choice: str, action: Action) -> str:
     return f'{choice}{action.shown}"\nInput:'
 
 
-def _log(conversation: Conversation) -> str:
+def _log(conversation: Conversation, actions: Sequence[Action]) -> str:
     """The tasks with their steps; when it gets too long, without the oldest."""
+    shown = {action.tool: action.shown for action in actions}
     lines: list[str] = []
     for task in conversation.tasks:
         lines.append(f"Task: {task.text}\n")
@@ -126,7 +127,8 @@ def _log(conversation: Conversation) -> str:
             else:
                 number += 1
                 result = "pending" if entry.result is None else entry.result
-                lines.append(f'Step {number}. Tool: "{entry.action}"\nInput: {entry.arguments}\nResult: {result}\n')
+                name = shown.get(entry.action, entry.action)
+                lines.append(f'Step {number}. Tool: "{name}"\nInput: {entry.arguments}\nResult: {result}\n')
     kept = _last_that_fit(lines, LOG_CHARS)
     if len(kept) == len(lines):
         return "".join(lines)

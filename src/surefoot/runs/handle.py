@@ -70,19 +70,28 @@ class Run:
             RunFailed, RunCancelled: It ended so.
             TimeoutError: It has not ended yet; the message says what it waits for.
         """
-        row = await self._look()
         try:
             async with asyncio.timeout(timeout_s):
-                while row.state not in ENDED:
-                    if self._worker.failure is not None:
-                        raise self._worker.failure
-                    await self._worker.wait_change(self.row)
-                    row = await self._look()
+                record = await self._end()
         except TimeoutError:
+            row = await self._look()
             waits = f"waiting for {row.waiting_for}: {row.reason}" if row.waiting_for else row.state.name.lower()
             raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s; it is {waits}") from None
-        record = await self._store.read(lambda connection: load_record(connection, row.ended or 0))
         return read_end(self.id, self.kind, record)
+
+    async def _end(self) -> Record:
+        """Return the record of the run's end once there is one."""
+        if self._worker.is_live(self.row):  # executed here, so there is nothing to look for before its task ends
+            await self._worker.wait_change(self.row)
+        while (record := await self._store.read(self._read_end)) is None:
+            if self._worker.failure is not None:
+                raise self._worker.failure
+            await self._worker.wait_change(self.row)
+        return record
+
+    def _read_end(self, connection: apsw.Connection) -> Record | None:
+        row = tables.get_run(connection, self.row)
+        return None if row.state not in ENDED else load_record(connection, row.ended or 0)
 
     async def signal(self, name: str, payload: Any = None, *, by: str = "api", dedupe: str | None = None) -> bool:
         """Send a signal.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import msgspec
@@ -306,12 +307,11 @@ class LiveRun:
 
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
+        self.append(partial(self._write, record), label, len(record.body or b""))
 
-        def unit(tx: Tx) -> None:
-            self.require(tx)
-            insert_record(tx, record)
-
-        self.append(unit, label, len(record.body or b""))
+    def _write(self, record: Record, tx: Tx) -> None:
+        self.require(tx)
+        insert_record(tx, record)
 
     def about_run(self, kind: Kind, *, step: str = "", head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """Return the next record about the run itself."""

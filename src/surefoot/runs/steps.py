@@ -85,7 +85,7 @@ def _decorate(function: Callable[..., Awaitable[Any]], *, name: str | None) -> A
         async def call(*args: Any, **kwargs: Any) -> Any:
             if current_frame.get() is None:
                 return await function(*args, **kwargs)
-            return await take_step(title, key, codec, lambda: function(*args, **kwargs))
+            return await take_step(title, key, codec, functools.partial(function, *args, **kwargs))
 
         return call
 

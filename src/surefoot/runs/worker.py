@@ -24,16 +24,24 @@ from surefoot.journal.records import Head
 from surefoot.journal.tables import load_records_of
 from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs import tables
+from surefoot.runs.desk import wake
 from surefoot.runs.durable import kind_of, known_kinds
 from surefoot.runs.errors import Blocked, Divergence, Suspend
 from surefoot.runs.life import SUSPECT_AFTER, TAKEOVERS_MAX, RunState, WaitFor
-from surefoot.runs.live import LiveRun, Parking, _parent, _place, _strand
+from surefoot.runs.live import LiveRun, Parking, Strand, _parent, _place, _strand
 from surefoot.runs.replay import History, arrange
 from surefoot.runs.tables import Letter, RunRow
 from surefoot.store import Store, StoreError, Tx
 
 POLL_S = 0.1
 """How often an idle worker looks for work of other processes' making; its own it is told of at once."""
+
+LOOK_PAUSE_S = 0.005
+"""Pause between two looks, so that a thousand runs that end one after another cause two hundred looks a second, not as
+many as there are runs."""
+
+LOOK_AGAIN_S = 5.0
+"""How often a caller looks for the end of a run that is executed here: only a run that was taken from us ends unseen."""
 
 ROOM = 2_000
 """Runs in memory at once, waiting ones included. About 60 KB each when small."""
@@ -76,6 +84,7 @@ class Worker:
         self._last_letter = self.store.read_now(_last_letter)
         self._looking = asyncio.create_task(self._look_forever(), name="surefoot-worker")
         self.guard.on_settled = lambda row: self._wake.set()
+        self.guard.wake = wake
 
     async def stop(self) -> None:
         """Take no more runs, let acts in progress end, hand the rest back."""
@@ -87,7 +96,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
                 while self.guard.acting:
-                    await asyncio.wait([asyncio.create_task(a.done.wait()) for a in self.guard.acting.values()])
+                    await asyncio.wait([asyncio.create_task(a.wait()) for a in self.guard.acting.values()])
         runs = [run for run in self.live.values() if run.task is not None]
         for run in runs:
             run.parking = None
@@ -105,6 +114,7 @@ class Worker:
         try:
             while not self._is_stopping:
                 await self._look()
+                await asyncio.sleep(LOOK_PAUSE_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
                         await self._wake.wait()
@@ -189,7 +199,7 @@ class Worker:
     async def _execute(self, run: LiveRun) -> None:
         current_frame.set(run)
         bound_guard.set(self.guard)
-        _strand.set(None)
+        _strand.set(Strand(asyncio.current_task(), 0, is_fork=False))  # the root: tasks the code starts fork off it
         _parent.set("")
         _place.set(None)
         told_to_model.set(None)
@@ -288,11 +298,15 @@ class Worker:
 
     # -- waiting for ends --------------------------------------------------------------------------------------------
 
+    def is_live(self, run: int) -> bool:
+        """Whether this process executes the run right now."""
+        return run in self.live
+
     async def wait_change(self, run: int) -> None:
         """Return when something may have changed about a run; the caller looks for itself, and waits again."""
         live = self.live.get(run)
         if live is not None and live.task is not None:
-            await asyncio.wait([live.task], timeout=1.0)
+            await asyncio.wait([live.task], timeout=LOOK_AGAIN_S)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended.setdefault(run, []).append(future)

@@ -196,9 +196,11 @@ class Writer:
         """
         ticket = Ticket(unit, label, size, is_alone)
         ticket.loop = loop = asyncio.get_running_loop()
-        ticket.future = future = loop.create_future()
+        future: asyncio.Future[T] = loop.create_future()
+        ticket.future = future
         self._put(ticket)
-        self._wake.set()
+        if not self._wake.is_set():  # it clears this before it looks at the queue, so what is in the queue now is seen
+            self._wake.set()
         return await future
 
     def commit_blocking(self, unit: Unit[T], *, label: str) -> T:
@@ -250,9 +252,13 @@ class Writer:
 
     def _write_batch(self) -> None:
         batch: list[Ticket[Any]] = []
-        while self._queue and len(batch) < BATCH_UNITS_MAX and not (batch and self._queue[0].is_alone):
-            batch.append(self._queue.popleft())
-            if batch[-1].is_alone:
+        queue = self._queue
+        while queue and len(batch) < BATCH_UNITS_MAX:
+            is_alone = queue[0].is_alone
+            if is_alone and batch:
+                break
+            batch.append(queue.popleft())
+            if is_alone:
                 break
         try:
             self._transact(batch)

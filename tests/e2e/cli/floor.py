@@ -1,0 +1,104 @@
+"""A shop floor for the command line's tests: its world is a file of lines, its tools can be held up.
+
+Everything lies in the current directory: `world` has a line for each act that reached the world; while `hold` exists, acts
+and steps that have begun do not end.
+"""
+
+import asyncio
+import os
+import threading
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import surefoot as sf
+
+HOSTILE = (
+    "\x1b]0;owned\x07\x1b[2J\x1b[31m[bold red]refunded[/] \u202etxt\u2066 \x9b31m\x7f [link=http://x.example]x[/link]"
+)
+"""What a tool might bring back from the web."""
+
+
+def note(line: str) -> None:
+    with Path("world").open("a") as world:
+        world.write(f"{line}\n")
+
+
+async def held() -> None:
+    while Path("hold").exists():
+        await asyncio.sleep(0.01)
+
+
+@sf.effect(key="post:{order}", free_text=("words",))
+async def post(order: str, words: str = "") -> str:
+    note(f"posted {order}")
+    await held()
+    return f"posted {order}"
+
+
+@sf.effect(key="stamp:{order}")
+def stamp(order: str) -> str:
+    note(f"stamped {order}")
+    while Path("hold").exists():
+        threading.Event().wait(0.01)
+    return f"stamped {order}"
+
+
+@sf.effect(key="label:{order}")
+async def label(order: str) -> str:
+    return HOSTILE
+
+
+@sf.effect(key="pay:{order}")
+async def pay(order: str) -> str:
+    raise TimeoutError(f"no answer {HOSTILE}")
+
+
+@sf.step
+async def plan(order: str) -> dict[str, Any]:
+    note(f"planned {order} {os.getpid()}")
+    await held()
+    return {"order": order, "long": "x" * 5_000}
+
+
+@sf.durable
+async def send_parcel(order: str, amount: Decimal = Decimal("1.50"), tags: list[str] | None = None) -> str:
+    print("a print of the user's code is no data")
+    return await post(order, words=f"{amount} {tags}")
+
+
+@sf.durable
+async def stamp_parcel(order: str) -> str:
+    return await sf.in_thread(stamp, order)
+
+
+@sf.durable
+async def label_parcel(order: str) -> str:
+    return await label(order)
+
+
+@sf.durable
+async def pay_parcel(order: str) -> str:
+    return await pay(order)
+
+
+@sf.durable
+async def plan_parcel(order: str) -> str:
+    return str((await plan(order))["order"])
+
+
+@sf.durable
+async def ask_parcel(order: str) -> Any:
+    return [order, await sf.wait_signal("approve")]
+
+
+@sf.durable
+async def break_parcel(order: str) -> str:
+    raise ValueError(f"{HOSTILE} {order}")
+
+
+@sf.durable
+async def change_parcel(order: str) -> str:
+    """Takes another step once the file `changed` exists."""
+    await (sf.uuid() if Path("changed").exists() else sf.random())
+    return str(await sf.wait_signal("go"))
