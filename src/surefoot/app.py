@@ -93,7 +93,7 @@ class Surefoot:
             remove_open(worker.guard)
             await worker.stop()
         if session is not None:
-            await asyncio.to_thread(session.close)
+            await asyncio.to_thread(session.close, is_acting=worker is not None and bool(worker.guard.acting))
         if store is not None:
             await asyncio.to_thread(store.close)
 

@@ -56,7 +56,7 @@ async def test_a_key_acts_once_and_gives_the_first_outcome(app: sf.Surefoot) -> 
     assert await refund("A", Decimal("12.50"), "broken") == {"receipt": "r1"}
     assert await refund("A", Decimal("12.5"), "in other words") == {"receipt": "r1"}
     assert (await refund.outcome("A", Decimal("12.5"), "again")).told == "repeated"
-    with pytest.raises(sf.KeyConflict, match=r"amount='13' \(recorded '12.5'\)"):
+    with pytest.raises(sf.KeyConflict, match=r"amount='13' \(recorded '12.50'\)"):
         await refund("A", Decimal("13"), "more")
     assert await refund("B", Decimal("13"), "other order") == {"receipt": "r2"}
     assert acts == ["A", "B"]
@@ -113,14 +113,17 @@ async def test_any_other_exception_is_unknown_and_keeps_the_key(app: sf.Surefoot
         await resolve(app, doubt.id, is_done=False)
 
 
-@pytest.mark.parametrize(("error", "told"), [
-    (ConnectionRefusedError("no"), "not_done"), (ConnectionResetError("cut"), "unknown"), (TimeoutError(), "unknown"),
-    (sf.NotDone("closed"), "not_done"), (ValueError("?"), "unknown"),
+@pytest.mark.parametrize(("error", "one_request", "told"), [
+    (ConnectionRefusedError("no"), True, "not_done"), (ConnectionRefusedError("no"), False, "unknown"),
+    (ConnectionResetError("cut"), True, "unknown"), (TimeoutError(), True, "unknown"),
+    (sf.NotDone("closed"), False, "not_done"), (ValueError("?"), True, "unknown"),
 ])  # fmt: skip
-async def test_what_an_exception_says_about_the_world(app: sf.Surefoot, error: Exception, told: str) -> None:
+async def test_what_an_exception_says_about_the_world(
+    app: sf.Surefoot, error: Exception, one_request: bool, told: str
+) -> None:
     """Catches exceptions read as "not done" that may come after the act."""
 
-    @sf.effect
+    @sf.effect(one_request=one_request)
     async def raises() -> None:
         raise error
 

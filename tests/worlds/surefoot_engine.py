@@ -23,7 +23,7 @@ import functools
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,8 @@ from unittest import mock
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from tests.worlds import dojo
+from pydantic_core import to_jsonable_python
+from tests.worlds import dojo, tools
 from tests.worlds.cases import Report, Work
 from tests.worlds.client import Expired, NotSent, Refused
 from tests.worlds.dojo import Call
@@ -146,33 +147,22 @@ async def _ask() -> sf.Landed | sf.NotLanded:
 def _tool(function: Any, manner: Manner) -> Any:
     """Declare one of AgentDojo's tools to Surefoot, with its own name and parameters."""
     name: str = function.name
-    parameters = [
-        inspect.Parameter(
-            parameter,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=given.annotation,
-            default=inspect.Parameter.empty if given.is_required() else given.default,
-        )
-        for parameter, given in function.parameters.model_fields.items()
-    ]
+    parameters = tools.parameters(function)
     is_read = name not in dojo.EFFECTFUL
     if manner.by_business and not is_read:
         parameters.insert(0, inspect.Parameter("about", inspect.Parameter.KEYWORD_ONLY, annotation=str))
-    signature = inspect.Signature(parameters, return_annotation=Any)
 
     async def call(**arguments: Any) -> Any:
         arguments.pop("about", None)
-        client, label = _given[0].client(), label_now()
+        client, label, sent = _given[0].client(), label_now(), to_jsonable_python(arguments)
         if is_read:
-            return await client.call(name, arguments, label=label)
+            return await client.call(name, sent, label=label)
         current = sf.current_effect()
         key = current.idempotency_key
         expires_at = None if current.expires_at_ms is None else current.expires_at_ms / 1_000
-        return await client.call(name, arguments, key=key, reference=key, expires_at=expires_at, label=label)
+        return await client.call(name, sent, key=key, reference=key, expires_at=expires_at, label=label)
 
-    call.__name__ = call.__qualname__ = name
-    call.__signature__ = signature  # type: ignore[attr-defined]  # what `inspect.signature` goes by
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": Any}
+    tools.pose(call, name, parameters)
     if is_read:
         return sf.read(call)
     return sf.effect(
@@ -184,8 +174,7 @@ def _tool(function: Any, manner: Manner) -> Any:
 
 
 def _tools(suite: str, manner: Manner) -> dict[str, Any]:
-    used = {call.tool for task in dojo.load().values() if task.name.startswith(f"{suite}/") for call in task.calls}
-    return {f.name: _tool(f, manner) for f in dojo._suites()[suite].tools if f.name in used}
+    return {name: _tool(function, manner) for name, function in tools.functions(suite).items()}
 
 
 # -- a worker ----------------------------------------------------------------------------------------------------------
@@ -282,7 +271,7 @@ class Surefoot:
     _app: sf.Surefoot = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_tools", {suite: _tools(suite, self.manner) for suite in _suites()})
+        object.__setattr__(self, "_tools", {suite: _tools(suite, self.manner) for suite in tools.suites()})
         carry_out = functools.partial(_carry_out, self)
 
         @sf.durable(name=self.name)
@@ -318,12 +307,12 @@ class Surefoot:
     async def _call(self, suite: str, call: Call) -> str:
         """Carry out one decision; returns what the model is told."""
         _label.set(call.label)
-        tool = self._tools[suite][call.tool]
+        tool, arguments = self._tools[suite][call.tool], tools.validated(suite, call)
         if not call.effectful:
-            await tool(**call.args)
+            await tool(**arguments)
             return "done"
         about = {"about": call.business_key} if self.manner.by_business else {}
-        outcome: sf.Outcome = await tool.outcome(**about, **call.args)
+        outcome: sf.Outcome = await tool.outcome(**about, **arguments)
         if outcome.told == "not_done":
             return "refused" if outcome.reason.startswith("refused by the service") else "not done"
         return outcome.told
@@ -350,7 +339,7 @@ class SurefootAgent(Surefoot):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        agents = {suite: self._app.agent(self._agent(suite)) for suite in _suites()}
+        agents = {suite: self._app.agent(self._agent(suite)) for suite in tools.suites()}
         object.__setattr__(self, "_agents", agents)
 
     def warm(self) -> None:
@@ -366,8 +355,8 @@ class SurefootAgent(Surefoot):
         await self._app.close()
 
     def _agent(self, suite: str) -> Agent[None, str]:
-        tools = [Tool(tool) for tool in self._tools[suite].values()]
-        return Agent(FunctionModel(_respond), name=f"clerk {suite}", tools=tools)
+        declared = [Tool(tool) for tool in self._tools[suite].values()]
+        return Agent(FunctionModel(_respond), name=f"clerk {suite}", tools=declared)
 
     async def _start(self, session: _Session) -> Run:
         run_id = session.work.run_id
@@ -388,10 +377,6 @@ def _said(part: ToolReturnPart) -> str:
     told: Any = part.content
     said = str(told["outcome"]) if isinstance(told, dict) and told.keys() >= {"outcome", "meaning"} else "done"
     return "refused" if said == "not_done" else said
-
-
-def _suites() -> Sequence[str]:
-    return list(dojo._suites())
 
 
 def _end(report: Any) -> Report:

@@ -10,6 +10,7 @@ undeclared tool is an effect of the default class (a person resolves its doubts)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from pydantic_core import from_json, to_jsonable_python
 
 from surefoot.adapters._requests import RequestDigests
 from surefoot.effects import SPEC, EffectSpec, NotDone, bound_guard, told_to_model
-from surefoot.effects.outcome import MEANING, Outcome
+from surefoot.effects.outcome import MEANING, Outcome, Telling
 from surefoot.effects.perform import perform
 from surefoot.journal import codec_of, current_frame
 from surefoot.journal.records import Head
@@ -133,7 +134,7 @@ class _Backend(JournalCallableOperationBackend[None]):
         with run.tool_call(_conversations(run).current().call(call_id)):
             spec = _declared(tool)
             if spec is not None:
-                return await _call_declared(run, spec, body)
+                return await _call_declared(body, _timeout_of(tool))
             if tool_name in self._reads or _is_read(tool):
                 return await take_step(tool_name, None, _PAYLOAD, body)
             return await _call_undeclared(tool_name, arguments, body)
@@ -273,16 +274,32 @@ def _is_read(tool: object) -> bool:
     return metadata.get("surefoot") == "read"
 
 
-async def _call_declared(run: LiveRun, spec: EffectSpec, body: Callable[[], Awaitable[object]]) -> object:
-    """The function guards itself; what is left is to put its outcome into words, and to catch a framework's timeout."""
-    token = told_to_model.set(tell)
+async def _call_declared(body: Callable[[], Awaitable[object]], timeout_s: float | None) -> object:
+    """The function guards itself; what is left is to put its outcome into words.
+
+    When the framework's own timeout fires first, the effect goes on, and what is told is what became of it: never the
+    framework's "timed out", which a model reads as a failure to try again.
+    """
+    telling = Telling(tell, timeout_s)
+    token = told_to_model.set(telling)
     try:
         payload = await body()
+        if telling.task is None or _refusal(payload) is None:
+            return payload
+        return _returned(to_jsonable_python(tell(await asyncio.shield(telling.task))))
+    except asyncio.CancelledError:
+        if telling.task is not None:
+            telling.task.cancel()
+            await asyncio.wait([telling.task])
+        raise
     finally:
         told_to_model.reset(token)
-    if run.stopped is not None:
-        run.check()
-    return payload
+
+
+def _timeout_of(tool: object) -> float | None:
+    """Return the framework's timeout of a tool: it becomes the effect's own where that declares none."""
+    timeout_s = getattr(getattr(tool, "tool_def", None), "timeout", None)
+    return timeout_s if timeout_s is not None else getattr(getattr(tool, "toolset", None), "timeout", None)
 
 
 async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awaitable[object]]) -> object:

@@ -31,15 +31,14 @@ def for_effect(effect: EffectShape, command: Command) -> list[Advice]:
     steps = []
     if effect.in_doubt in FINDS_OUT:
         steps.append(Advice(f"a worker {FINDS_OUT[effect.in_doubt]}", command("worker", "MODULE")))
-    if effect.holder.life == "expired":
-        steps.append(
-            Advice(f"its holder is stopped and may still send: end process {effect.holder.pid} before you say no", None)
-        )
-    number = str(effect.id)
+    number, sender = str(effect.id), effect.sender
+    is_gone = sender.life == "dead"
+    landed = "if it did not" if is_gone else f"if it did not, and nothing that {sender.name} has sent can still land"
+    fence = () if is_gone else ("--fence-passed",)
     return [
         *steps,
         Advice("look at the service; if it happened", command("resolve", number, "--done", *BY_PERSON)),
-        Advice("if it did not", command("resolve", number, "--not-done", *BY_PERSON)),
+        Advice(landed, command("resolve", number, "--not-done", *fence, *BY_PERSON)),
     ]
 
 
@@ -58,7 +57,7 @@ def for_run(
     Args:
         run: The run.
         holder: Who executes it, if it is running.
-        effects: The effects it claimed.
+        effects: The effects it claimed or waits for.
         command: How to write a command.
     """
     if run.state == "pending":
@@ -86,10 +85,7 @@ def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -
             open_ones = [effect for effect in effects if effect.state in ("claimed", "unknown")]
             if open_ones:
                 return [advice for effect in open_ones for advice in for_effect(effect, command)]
-            return [
-                Advice("it waits for an effect that another run claimed: end that doubt", command("unknowns")),
-                Advice("then let it look again", wake),
-            ]
+            return [Advice("its doubt has ended: let it look again", wake)]
         case "blocked" if run.wake_at is not None:  # due at once, for whoever knows its kind
             return [Advice("start a worker that knows its kind", command("worker", "MODULE"))]
         case "blocked":

@@ -8,7 +8,7 @@ import typer
 
 from surefoot.cli import look, show
 from surefoot.cli.exits import WrongUsage
-from surefoot.cli.inputs import read_json
+from surefoot.cli.inputs import one_of, read_json
 from surefoot.cli.place import HOW, YOU, Desk, JsonOption, StoreOption, at_desk
 from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import emit, say
@@ -21,17 +21,12 @@ from surefoot.runs.desk import wake
 STATES = tuple(state.name.lower() for state in State)
 
 
-def _a_state(value: str | None) -> str | None:
-    if value is not None and value not in STATES:
-        raise typer.BadParameter(f"{value!r} is no state of an effect; there are {', '.join(STATES)}")
-    return value
-
-
 def effects(
     *,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those this run claimed.")] = None,
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", callback=_a_state, help=f"Only those that are {', '.join(STATES)}.")
+        str | None,
+        typer.Option(metavar="STATE", callback=one_of(STATES), help=f"Only those that are {', '.join(STATES)}."),
     ] = None,
     effect: Annotated[
         int | None, typer.Option("--id", metavar="EFFECT", help="One effect, with all that was learned of it.")

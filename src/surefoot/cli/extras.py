@@ -23,7 +23,7 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Your own tickets instead of those that come with it.")
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="TEXT", help="The model: local, or a name Pydantic AI knows.")
+        str, typer.Option(metavar="TEXT", help="The model: local, scripted, or a name Pydantic AI knows.")
     ] = "local",
     kills: Annotated[int, typer.Option(min=0, metavar="INT", help="How often a worker is killed.")] = 10,
     workers: Annotated[

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+import typer
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from surefoot.cli.exits import WrongUsage
@@ -74,6 +75,17 @@ def _excerpt(error: json.JSONDecodeError) -> str:
     end = error.colno - 1 + EXCERPT_CHARS
     after = clean(whole[error.colno - 1 : end]) + ("…" if len(whole) > end else "")
     return f"    {before}{after}\n    {' ' * len(before)}^"
+
+
+def one_of(names: Sequence[str]) -> Callable[[str | None], str | None]:
+    """Return a check of an option that takes one of these names."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in names:
+            raise typer.BadParameter(f"{value!r} is none of {', '.join(names)}")
+        return value
+
+    return check
 
 
 # -- arguments of a durable function ----------------------------------------------------------------------------------

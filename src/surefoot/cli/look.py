@@ -88,6 +88,7 @@ def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectVi
         run=None if view.run is None else get_run(connection, view.run).run_id,
         token=view.token,
         holder=holder_shape(connection, sessions, row.holder),
+        sender=holder_shape(connection, sessions, row.sender),
         arguments=view.arguments,
         value=view.value,
         reason=view.reason,
@@ -114,6 +115,12 @@ def list_effects(
     """Return effects, newest first."""
     row = None if run is None else find(connection, run).id
     views = effects_desk.list_effects(connection, run=row, state=state, limit=limit)
+    return [effect_shape(connection, sessions, view) for view in views]
+
+
+def effects_of(connection: apsw.Connection, sessions: Sessions, run: int) -> list[EffectShape]:
+    """Return the effects a run claimed and the one it waits for, whoever claimed that."""
+    views = effects_desk.list_effects(connection, run=run, limit=ALL)[::-1]
     return [effect_shape(connection, sessions, view) for view in views]
 
 
@@ -147,7 +154,6 @@ def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, comma
     views = effects_desk.list_effects(connection, run=row.id, limit=ALL)[::-1]
     facts = {(v.name, v.key, v.scope, v.generation): EffectFact(v.id, v.state) for v in views}
     run = run_shape(connection, row)
-    effects = [effect_shape(connection, sessions, v) for v in views]
     result, error = end_of(run, view.result)
     holder = None if row.holder is None else holder_shape(connection, sessions, row.holder)
     return ShowDocument(
@@ -157,8 +163,8 @@ def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, comma
         result=result,
         error=error,
         steps=steps_of(runs_desk.records_after(connection, row.id), facts),
-        effects=effects,
-        next=advice.for_run(run, holder, effects, command),
+        effects=[effect_shape(connection, sessions, v) for v in views],
+        next=advice.for_run(run, holder, effects_of(connection, sessions, row.id), command),
     )
 
 
@@ -202,9 +208,9 @@ def _stuck(
     connection: apsw.Connection, sessions: Sessions, row: RunRow, now_ms: int, command: Callable[..., str]
 ) -> StuckShape:
     run = run_shape(connection, row)
-    effects = list_effects(connection, sessions, run=row.run_id, state=None, limit=ALL)
-    last = next(connection.execute("SELECT max(at_ms) FROM journal WHERE run = ?", (row.id,)))[0]
-    return StuckShape(run, _age_s(now_ms, last or row.created_at_ms), advice.for_run(run, None, effects, command))
+    effects = effects_of(connection, sessions, row.id)
+    since_ms = runs_desk.last_record_ms(connection, row.id) or row.created_at_ms
+    return StuckShape(run, _age_s(now_ms, since_ms), advice.for_run(run, None, effects, command))
 
 
 def _age_s(now_ms: int, then_ms: int) -> float:

@@ -6,7 +6,6 @@ again when it is not the one that would be found anyway.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
 from collections.abc import Awaitable, Callable
@@ -17,12 +16,16 @@ import typer
 
 from surefoot.app import Surefoot
 from surefoot.cli.exits import NoStoreThere
+from surefoot.cli.stopping import execute
 from surefoot.store import parse_url
 
 T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///agents.db"
 ENVIRONMENT = "SUREFOOT_URL"
+
+LIMIT_S = 30.0
+"""How long a command that only looks or tells waits for the store. Far above what a busy one needs."""
 
 StoreOption = Annotated[
     str | None,
@@ -113,4 +116,4 @@ def at_desk(given: str | None, work: Callable[[Desk], Awaitable[T]]) -> T:
         async with Surefoot(url, is_worker=False) as app:
             return await work(Desk(app))
 
-    return asyncio.run(whole())
+    return execute(whole, limit_s=LIMIT_S)

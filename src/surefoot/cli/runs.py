@@ -9,7 +9,7 @@ import typer
 
 from surefoot.cli import look, show
 from surefoot.cli.exits import Refused, WrongUsage
-from surefoot.cli.inputs import read_json
+from surefoot.cli.inputs import one_of, read_json
 from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import CancelDocument, RunsDocument, RunShape, SignalDocument
@@ -22,17 +22,11 @@ WAKE = "wake"
 STATES = tuple(state.name.lower() for state in RunState)
 
 
-def _a_state(value: str | None) -> str | None:
-    if value is not None and value not in STATES:
-        raise typer.BadParameter(f"{value!r} is no state of a run; there are {', '.join(STATES)}")
-    return value
-
-
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 LimitOption = Annotated[int, typer.Option(min=1, metavar="COUNT", help="How many to list at most.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Show long values whole.")]
 StateOption = Annotated[
-    str | None, typer.Option(metavar="STATE", callback=_a_state, help=f"Only those that are {', '.join(STATES)}.")
+    str | None, typer.Option(metavar="STATE", callback=one_of(STATES), help=f"Only those that are {', '.join(STATES)}.")
 ]
 
 

@@ -59,8 +59,8 @@ class StepShape(Struct, frozen=True):
     outcome: Annotated[
         str | None,
         Meta(
-            description="done, not_done, unknown, repeated, conflict, denied, raised, fired, received, timed_out, or "
-            "the state a run ended in; null while it is open"
+            description="done, not_done, unknown, repeated, conflict, denied, raised, fired, received, timed_out, "
+            "expired, interrupted, or the state a run ended in; null while it is open"
         ),
     ]
     words: Annotated[str, Meta(description="the outcome in words")]
@@ -86,6 +86,7 @@ class EffectShape(Struct, frozen=True):
     run: Annotated[str | None, Meta(description="the run that claimed it; null outside runs")]
     token: Annotated[int, Meta(description="counts its claims; a writer with an older one is refused")]
     holder: Annotated[HolderShape, Meta(description="who may act on it, or did last")]
+    sender: Annotated[HolderShape, Meta(description="who may have sent it last")]
     arguments: Annotated[Any, Meta(description="the call's arguments")]
     value: Annotated[Any, Meta(description="what it returned; null while it has no outcome")]
     reason: Annotated[str, Meta(description="why it was not done, or who resolved it and how they knew")]

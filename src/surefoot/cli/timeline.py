@@ -51,6 +51,7 @@ WHAT: dict[Kind, str] = {
     Kind.ENDED: "end",
     Kind.VERDICT: "verdict",
     Kind.EXPIRED: "deadline",
+    Kind.INTERRUPTED: "step",
 }
 """What a record is about."""
 
@@ -65,6 +66,8 @@ WORDS: dict[str, str] = {
     "fired": "waited for",
     "received": "received",
     "timed_out": "did not come in time",
+    "expired": "the run's deadline had passed",
+    "interrupted": "left without an outcome: its task was cancelled or timed out",
     "completed": "completed",
     "failed": "failed: {reason}",
     "cancelled": "cancelled: {reason}",
@@ -82,6 +85,8 @@ OUTCOME: dict[Kind, str] = {
     Kind.CONFLICT: "conflict",
     Kind.DENIED: "denied",
     Kind.TIMER_FIRED: "fired",
+    Kind.EXPIRED: "expired",
+    Kind.INTERRUPTED: "interrupted",
 }
 """The outcome a record tells; for the kinds not listed it depends on what is in the record."""
 
@@ -149,8 +154,6 @@ def _words(record: Record, outcome: str | None, value: Any) -> str:
             return f"started run {head.run}"
         case Kind.DRIFT:
             return "asked with another request than the recorded one; the recorded answer was used"
-        case Kind.EXPIRED:
-            return "the deadline passed before this step"
         case Kind.VERDICT:
             return f"checked: {head.state} {head.reason}".rstrip()
         case Kind.RAISED:
@@ -190,9 +193,15 @@ def _joined(begun: StepShape, ended: StepShape) -> StepShape:
     """Return a step with its outcome, or, if it has one already, unchanged: the first stands."""
     if begun.outcome is not None or ended.outcome is None:
         return begun
-    # A signal with a time limit begins as a timer: what came of it says what it is.
+    # A signal with a time limit begins as a timer; a step that is cut short ends as something that says less.
+    is_cut = ended.outcome in ("expired", "interrupted")
     return msgspec.structs.replace(
-        ended, number=begun.number, began_at=begun.began_at, effect=ended.effect or begun.effect
+        ended,
+        number=begun.number,
+        what=begun.what if is_cut else ended.what,
+        value=begun.value if is_cut else ended.value,
+        began_at=begun.began_at,
+        effect=ended.effect or begun.effect,
     )
 
 

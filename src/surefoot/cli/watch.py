@@ -82,11 +82,11 @@ class Watch:
             row = look.find(connection, self._id)
             run = look.run_shape(connection, row)
             records = runs_desk.records_after(connection, row.id, self._seen)
-            effects = look.list_effects(connection, sessions, run=self._id, state=None, limit=look.ALL)
+            is_left = run.state not in ("completed", "running")
+            effects = look.effects_of(connection, sessions, row.id) if is_left else []
             body = runs_desk.show(connection, self._id).result if run.state in ENDS else None
         self._seen = max([self._seen, *(record.seq for record in records)])
         result, error = look.end_of(run, body)
-        is_left = run.state not in ("completed", "running")
         steps = advice.for_run(run, None, effects, self._command) if is_left else []
         return OutcomeDocument(run, result, error, steps), [step_of(record, {}) for record in records]
 

@@ -48,11 +48,11 @@ def run(
     ] = None,
     deadline_s: Annotated[
         float | None,
-        typer.Option("--deadline", metavar="SECONDS", help="Then its next step raises DeadlinePassed."),
+        typer.Option("--deadline", min=0.0, metavar="SECONDS", help="Then its next step raises DeadlinePassed."),
     ] = None,
     timeout_s: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="Leave then; the run goes on with a worker."),
+        typer.Option("--timeout", min=0.0, metavar="SECONDS", help="Leave then; the run goes on with a worker."),
     ] = None,
     is_quiet: Annotated[bool, typer.Option("--quiet", help="Don't tell the steps on stderr.")] = False,
     store: StoreOption = None,

@@ -76,6 +76,6 @@ def decisions(found: list[Account]) -> list[dict[str, object]]:
     """Return what the clerk decided on, ticket by ticket, for somebody else to carry out."""
     by_ticket: dict[str, list[dict[str, object]]] = {}
     for account in found:
-        act = {"kind": account.asked.kind, "details": dict(account.asked.details)}
+        act: dict[str, object] = {"kind": account.asked.kind, "details": dict(account.asked.details)}
         by_ticket.setdefault(account.asked.ticket_id or "", []).append(act)
     return [{"ticket": ticket, "acts": acts} for ticket, acts in by_ticket.items()]

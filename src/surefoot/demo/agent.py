@@ -127,7 +127,7 @@ def _change_address(
             order = await lookup_order(order_id)
         except sf.NotDone as refused:
             return {"outcome": "not_done", "reason": refused.reason}
-        return tell(await write_address.outcome(order_id, address, order.etag))  # type: ignore[attr-defined]  # an extra
+        return tell(await write_address.outcome(order_id, address, order.etag))
 
     return change_address
 

@@ -82,13 +82,16 @@ class Crew:
             elif not self.is_stopping:
                 member.failures += 1
                 if member.failures >= FAILURES_MAX:
-                    raise WorkerFailed(f"{member.name} ended {member.failures} times with {code}", hint=f"see {self.log}")
+                    raise WorkerFailed(
+                        f"{member.name} ended {member.failures} times with {code}", hint=f"see {self.log}"
+                    )
 
     async def _run(self, member: Member) -> int:
         process = await (self._spare or self._start())
         self._spare = None if self.is_stopping else asyncio.create_task(self._start())
         member.process = process
-        assert process.stdin is not None and process.stdout is not None, "both are pipes"
+        assert process.stdin is not None, "a pipe"
+        assert process.stdout is not None, "a pipe"
         try:
             process.stdin.write(f"{member.name}\n".encode())
             member.is_ready = bool(await process.stdout.readline())

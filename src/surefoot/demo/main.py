@@ -27,7 +27,7 @@ from surefoot.demo.office import Ended, Office
 from surefoot.demo.orders import write_orders
 from surefoot.demo.place import DEFAULT, Place, Setting
 from surefoot.demo.plain import asked_by_loop, notes
-from surefoot.demo.report import Side, report
+from surefoot.demo.report import Side, report, shown
 from surefoot.demo.screen import Line, Screen
 from surefoot.demo.shop_process import RunningShop, running_shop
 from surefoot.demo.ticket_files import TicketFileError, load_tickets
@@ -124,8 +124,10 @@ class _Demo:
 
     @property
     def is_exact(self) -> bool:
-        """Whether all that our ledger says is what happened, and every ticket came to an end."""
-        return self.left is not None and self.left.comparison.is_exact and self.ended is not None and self.ended.is_all
+        """Whether all that our ledger says is what happened, every ticket came to an end, and there was anything to do."""
+        if self.left is None or self.ended is None:
+            return False
+        return self.left.comparison.is_exact and not self.ended.errors and self.left.comparison.total.asked > 0
 
     @property
     def orders(self) -> tuple[KillOrder, ...]:
@@ -145,9 +147,7 @@ class _Demo:
             with running_shop(self.place.shop_db, seed=self.seed, script="nasty", orders=self.place.orders) as shop:
                 self.place.write(Setting(self.seed, self.model, model_url, shop.url, ROOM))
                 await self.ours(shop)
-        plain_shop = running_shop(
-            self.place.plain_shop_db, seed=self.seed, script="nasty", orders=self.place.orders
-        )
+        plain_shop = running_shop(self.place.plain_shop_db, seed=self.seed, script="nasty", orders=self.place.orders)
         with plain_shop as shop:
             await self.plain(shop)
 
@@ -214,15 +214,20 @@ def _with_end(judgement: Judgement, failure: str | None) -> Judgement:
 
 
 def _print(demo: _Demo) -> None:
-    assert demo.left is not None and demo.right is not None, "both sides were counted"
+    assert demo.left is not None, "it was counted"
+    assert demo.right is not None, "it was counted"
     store = shlex.quote(demo.place.url)
-    shown = shlex.quote(demo.tickets[0].ticket_id)
+    first = shlex.quote(demo.tickets[0].ticket_id)
     hints = [
-        f"surefoot show {shown} --store {store}",
+        f"surefoot show {first} --store {store}",
         f"surefoot runs --store {store}",
         f"surefoot effects --store {store}",
         f"the shops' own books: {demo.place.path / 'books.json'} and {demo.place.path / 'plain-books.json'}",
         f"the same again: surefoot demo --seed {demo.seed}",
     ]
     Console().print(report(demo.left, demo.right, demo.judgements, hints))
-
+    assert demo.ended is not None, "they were followed to their end"
+    for ticket, error in demo.ended.errors.items():
+        demo.screen.say(f"error: {shown(ticket)} {shown(error)}", "bold red")
+    if not demo.left.comparison.total.asked:
+        demo.screen.say("error: the clerk asked for nothing at all, so nothing was shown", "bold red")

@@ -21,8 +21,9 @@ from surefoot.demo.agent import REQUESTS_MAX, clerk, prompt_of
 from surefoot.demo.crew import Crew
 from surefoot.demo.person import find_out, speak
 from surefoot.demo.place import Place
+from surefoot.demo.report import shown
+from surefoot.demo.screen import Line, Screen, state_of
 from surefoot.demo.scripted import scripted_model
-from surefoot.demo.screen import Line, Screen, plain_words, state_of
 from surefoot.demo.shop_process import RunningShop
 from surefoot.demo.tickets import Ticket
 from surefoot.runs import RunState
@@ -31,8 +32,12 @@ from surefoot.runs.tables import RunRow
 
 LOOK_S = 0.1
 LIMIT_S = 900.0  # far above any demo: a provider that hangs must not keep it for ever
-LATE = 3
+LATE = 1
 """With so few tickets left, whoever is still to be killed is killed at every step."""
+
+
+_CLERKS_OWN = "pydantic_ai.exceptions."
+"""A model that goes round in circles, answers nonsense or can't be reached: all that the agent's framework names."""
 
 
 @dataclass(slots=True)
@@ -40,13 +45,13 @@ class Ended:
     """How the tickets ended.
 
     Attributes:
-        is_all: Whether each came to an end.
-        failures: Why a run failed, by ticket.
+        failures: How the clerk failed to come to an end, by ticket: that is its judgement.
+        errors: What else went wrong with a run, by ticket: that is ours.
         resolutions: How many doubts the person ended.
     """
 
-    is_all: bool = False
     failures: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     resolutions: int = 0
 
 
@@ -102,8 +107,11 @@ class Office:
             except TimeoutError:
                 self._screen.say(f"the tickets have not ended within {LIMIT_S:.0f} s", "bold red")
         sight = await self.app.store.read(_look)
-        ended.is_all = all(row.state in ENDED for row in sight.runs)
-        ended.failures = {row.run_id: _cause(row) for row in sight.runs if row.state is RunState.FAILED}
+        for row in sight.runs:
+            if row.state is RunState.FAILED and row.reason.startswith(_CLERKS_OWN):
+                ended.failures[row.run_id] = _cause(row)
+            elif row.state is not RunState.COMPLETED:
+                ended.errors[row.run_id] = f"{state_of(row)}: {row.reason}"
         return ended
 
     async def _follow(self, ended: Ended) -> None:
@@ -115,8 +123,6 @@ class Office:
             if not left:
                 return
             if all(_needs_person(row) for row in left) and not await self._ask_person(ended):
-                for row in left:
-                    self._screen.say(f"{row.run_id} is {state_of(row)}: {plain_words(row.reason)}", "bold red")
                 return
             is_late = len(left) <= LATE
             if is_late:  # few requests are to come: kills that were meant for them are done between calls
@@ -127,7 +133,7 @@ class Office:
                 await self._working
 
     def _show(self, sight: _Sight) -> None:
-        lines = [Line(plain_words(row.run_id), state_of(row), sight.acts.get(row.run_id, "")) for row in sight.runs]
+        lines = [Line(shown(row.run_id), state_of(row), sight.acts.get(row.run_id, "")) for row in sight.runs]
         self._screen.show("Tickets", lines, self._crew.killed)
 
     async def _ask_person(self, ended: Ended) -> bool:
@@ -136,8 +142,8 @@ class Office:
         said = find_out(await self.app.store.read(accounts), books)
         for resolution in said:
             happened = "happened" if resolution.is_done else "did not happen"
-            self._screen.say(f"a person looks: {plain_words(resolution.what)} {happened}; they would type")
-            self._screen.say(f"  {plain_words(resolution.command(self._place.url))}", "cyan")
+            self._screen.say(f"a person looks: {shown(resolution.what)} {happened}; they would type")
+            self._screen.say(f"  {shown(resolution.command(self._place.url))}", "cyan")
             await speak(self.app, resolution)
         ended.resolutions += len(said)
         return bool(said)
@@ -159,6 +165,6 @@ def _look(connection: apsw.Connection) -> _Sight:
         for account in accounts(connection):
             ask = account.asked
             end = "sent" if ask.outcome is None else ask.outcome.value.replace("_", " ")
-            acts[ask.ticket_id or ""] = plain_words(f"{ask.kind} {ask.mark}: {end}")
+            acts[ask.ticket_id or ""] = shown(f"{ask.kind} {ask.mark}: {end}")
         sight = _Sight(runs_of(connection), acts, int(records or 0))
     return sight  # noqa: RET504  apsw's context manager may swallow, as far as types go

@@ -16,7 +16,7 @@ from surefoot.demo.books import Happened, Outcome, happened_from_books
 from surefoot.effects.desk import resolve_by_person
 from surefoot.runs.desk import wake
 
-WHO = "the demo's person"
+WHO = "demo person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ def find_out(found: Sequence[Account], books: Iterable[Mapping[str, object]]) ->
         row = next(iter(unexplained.get(mark, [])), None)
         what = f"{account.asked.kind} {account.asked.mark}"
         if row is None:
-            said.append(Resolution(account.effect, False, None, "it is not in the shop's books", what))
+            said.append(Resolution(account.effect, False, None, "no such row in the books of the shop", what))
         else:
             unexplained[mark].remove(row)
-            reason = f"row {row['id']} of the shop's books"
+            reason = f"row {row['id']} in the books of the shop"
             said.append(Resolution(account.effect, True, _value(row), reason, what))
     return said
 

@@ -2,9 +2,10 @@
 
     python -m surefoot.demo.plain DIRECTORY --url URL
 
-It is a member of a `crew`, like the workers, and is written in good faith: it retries what failed, up to `TRIES` times with a pause; it takes a refusal for an answer;
-it notes each finished act on disk at once, and after a crash goes on with what is not noted. What it lacks is what this
-project is about: nothing is claimed before the act, so a crash or a lost answer looks like an act that was never begun.
+It is a member of a `crew`, as the workers are, and it is written in good faith: it retries what failed, up to `TRIES`
+times with a pause; it takes a refusal for an answer; it notes each finished act on disk at once, and after a crash goes
+on with what is not noted. What it lacks is what this project is about: nothing is claimed before the act, so a crash or
+a lost answer looks like an act that was never begun.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -127,4 +127,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,8 @@
 """The table at the end, made to be believed at a glance: two sides, what was asked against what is in the shop's books.
 
 Always holds: the counts and the clerk's judgement stand apart and are named for what they are; each figure that is not
-as it should be is marked with a sign as well as a colour; text from models and files is escaped.
+as it should be is marked with a sign as well as a colour; text from models and files is shown without markup and without
+characters that steer a terminal.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -132,23 +133,27 @@ def _witnesses(side: Side) -> RenderableType:
     return Group(Text(f"\n{side.name}, one by one", style="bold"), *(_indented(line) for line in lines))
 
 
-def _clerk(judgements: Sequence[Judgement]) -> Table:
+def _clerk(judgements: Sequence[Judgement]) -> RenderableType:
     judged = [judgement for judgement in judgements if judgement.verdict is not Verdict.NOT_JUDGED]
     good = sum(judgement.verdict is Verdict.GOOD for judgement in judged)
-    title = (
-        f"[bold]The clerk's judgement: {good} of {len(judged)} tickets decided well[/bold]\n"
-        "[dim]A small model decided; this says how good its decisions were. The counts above do not depend on it.[/dim]"
-    )
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)
+    title = Text(f"The clerk's judgement: {good} of {len(judged)} tickets decided well", style="bold")
+    words = Text("This says how good the model's decisions were. The counts above do not depend on it.", style="dim")
+    table = Table(box=box.SIMPLE_HEAD)
     for name in ("ticket", "judgement", "why"):
         table.add_column(name)
     for judgement in judgements:
-        table.add_row(Text(judgement.ticket_id), _word(judgement.verdict), Text("; ".join(_reasons(judgement))))
-    return table
+        reasons = shown("; ".join(_reasons(judgement)))
+        table.add_row(Text(shown(judgement.ticket_id)), _word(judgement.verdict), Text(reasons))
+    return Group(title, words, table)
 
 
 def _indented(line: str) -> RenderableType:
-    return Padding(Text(line), (0, 0, 0, 2))
+    return Padding(Text(shown(line)), (0, 0, 0, 2))
+
+
+def shown(text: str) -> str:
+    """Return text on one line, without characters that steer a terminal or turn the direction of writing."""
+    return "".join(char if char.isprintable() else "·" for char in " ".join(text.split()))
 
 
 def _word(verdict: Verdict) -> Text:

@@ -25,11 +25,6 @@ WIDE = 10_000
 _STYLES = {"done": "green", "gave up": "yellow", "blocked": "bold red", "works": "cyan"}
 
 
-def plain_words(text: str) -> str:
-    """Return text on one line, without characters that steer a terminal or turn the direction of writing."""
-    return "".join(char if char.isprintable() else "·" for char in " ".join(text.split()))
-
-
 def state_of(row: RunRow) -> str:
     """Return in words where a ticket is."""
     match row.state:

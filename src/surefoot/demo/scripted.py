@@ -14,7 +14,7 @@ from surefoot.demo.agent import prompt_of
 from surefoot.demo.tickets import ORDERS, TICKETS, Ticket, Wanted
 
 TRIES_MAX = 3
-"""How often an act is asked for that is answered with "not done"."""
+"""How often an act is asked for that the shop was too busy to do."""
 
 Plan = list[tuple[str, dict[str, Any]]]
 _EMAILS = {order.order_id: order.email for order in ORDERS}
@@ -30,8 +30,7 @@ def _decide(messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
     turn = 0
     tries = 1
     for returned in _returns(messages):
-        is_refused = isinstance(returned, Mapping) and returned.get("outcome") == "not_done"
-        if is_refused and tries < TRIES_MAX:
+        if _is_worth_another(returned) and tries < TRIES_MAX:
             tries += 1
         else:
             turn, tries = turn + 1, 1
@@ -39,6 +38,13 @@ def _decide(messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
         return _response(TextPart("Done."))
     name, arguments = plan[turn]
     return _response(ToolCallPart(name, arguments, tool_call_id=f"call-{len(messages)}"))
+
+
+def _is_worth_another(returned: object) -> bool:
+    """Whether a tool said that it has not done it, for a reason that passes."""
+    if not isinstance(returned, Mapping) or returned.get("outcome") != "not_done":
+        return False
+    return "refused by the service" not in str(returned.get("reason"))
 
 
 def _response(part: TextPart | ToolCallPart) -> ModelResponse:
@@ -70,7 +76,11 @@ def _plan(prompt: str) -> Plan:
 def _act(ticket: Ticket, wanted: Wanted) -> tuple[str, dict[str, Any]]:
     match wanted.kind:
         case "refund":
-            said = {"order_id": wanted.order_id, "amount": str(wanted.amount), "reason": f"as asked in {ticket.ticket_id}"}
+            said = {
+                "order_id": wanted.order_id,
+                "amount": str(wanted.amount),
+                "reason": f"as asked in {ticket.ticket_id}",
+            }
             return "refund", said
         case "address":
             return "change_address", {"order_id": wanted.order_id, "address": ", ".join(wanted.address_has).title()}

@@ -14,12 +14,12 @@ from surefoot.effects.doubt import (
     Resend,
     Transactional,
 )
-from surefoot.effects.effect import SPEC, effect, in_thread, read, told_to_model
+from surefoot.effects.effect import SPEC, effect, in_thread, read
 from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import MIGRATIONS
-from surefoot.effects.outcome import MEANING, Denied, EffectError, KeyConflict, Outcome, OutcomeUnknown
+from surefoot.effects.outcome import MEANING, Denied, EffectError, KeyConflict, Outcome, OutcomeUnknown, Telling, told_to_model
 from surefoot.effects.spec import EffectSpec
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "Refuse",
     "Request",
     "Resend",
+    "Telling",
     "Transactional",
     "Wait",
     "add_open",

@@ -7,6 +7,7 @@ under the claim's token; what comes too late is evidence, and a contradiction wh
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,18 +15,19 @@ import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.classify import PreconditionFailed, describe, is_never_sent, not_done_reason
+from surefoot.effects.classify import describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, _current
-from surefoot.effects.doubt import Overwrite, Probe
+from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.guard import Acting, Case, Claim, Guard
+from surefoot.effects.gates import Wait
 from surefoot.effects.ledger import Row
-from surefoot.effects.outcome import Outcome
+from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record, take_record_id
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
 from surefoot.leases.tables import token_of
-from surefoot.store import StoreError, Tx, Unit
+from surefoot.store import Tx, Unit
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
@@ -53,13 +55,17 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         )
     acting = guard.acting[row.id] = Acting()
     token = _current.set(partial(_describe, guard, case, row))
+    telling = told_to_model.set(None)  # what the effect's own code calls is told to that code, not to a model
+    inside = nullcontext() if case.step is None else case.step.inside()
     try:
-        finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
+        with inside:
+            finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
         if not acting.is_in_thread:
             _settle_later(guard, case, row, Finding(State.UNKNOWN, reason=f"interrupted: {describe(error)}"))
         raise
     finally:
+        told_to_model.reset(telling)
         _current.reset(token)
         if not acting.is_in_thread:
             guard.acting.pop(row.id, None)
@@ -68,10 +74,10 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
 
 
 async def _run_async(case: Case) -> Finding:
-    timeout_s = case.spec.timeout_s
+    timeout_s = _timeout_s(case)
     try:
         if timeout_s is None:
-            return _done(case, await case.spec.call(case.bound))
+            return done(case, await case.spec.call(case.bound))
         async with asyncio.timeout(timeout_s) as limit:
             value = await case.spec.call(case.bound)
     except TimeoutError as error:
@@ -80,7 +86,7 @@ async def _run_async(case: Case) -> Finding:
         return _failed(case, error)
     except Exception as error:
         return _failed(case, error)
-    return _done(case, value)
+    return done(case, value)
 
 
 async def _run_sync(guard: Guard, case: Case, row: Row, acting: Acting) -> Finding:
@@ -88,7 +94,7 @@ async def _run_sync(guard: Guard, case: Case, row: Row, acting: Acting) -> Findi
     claim stays ours until it ends, and its answer is the outcome."""
     work = asyncio.ensure_future(case.spec.call(case.bound))
     try:
-        await asyncio.wait([work], timeout=case.spec.timeout_s)
+        await asyncio.wait([work], timeout=_timeout_s(case))
     except asyncio.CancelledError:
         acting.is_in_thread = True
         guard.spawn(_await_thread(guard, case, row, work))
@@ -96,30 +102,42 @@ async def _run_sync(guard: Guard, case: Case, row: Row, acting: Acting) -> Findi
     if not work.done():
         acting.is_in_thread = True
         guard.spawn(_await_thread(guard, case, row, work))
-        return Finding(State.UNKNOWN, reason=f"no answer within {case.spec.timeout_s} s; it still runs")
+        return Finding(State.UNKNOWN, reason=f"no answer within {_timeout_s(case)} s; it still runs")
     return _found(case, work)
+
+
+def _timeout_s(case: Case) -> float | None:
+    return case.patience_s if case.spec.timeout_s is None else case.spec.timeout_s
 
 
 def _found(case: Case, work: asyncio.Future[Any]) -> Finding:
     error = work.exception()
-    return _done(case, work.result()) if error is None else _failed(case, error)
+    return done(case, work.result()) if error is None else _failed(case, error)
 
 
 def _failed(case: Case, error: BaseException) -> Finding:
-    case.is_precondition_failed = isinstance(error, PreconditionFailed)
-    reason = not_done_reason(error, case.spec.refused_on)
+    reason = not_done_reason(error, case.spec.refused_on, is_one_request=case.spec.one_request)
     if reason is None:
         return Finding(State.UNKNOWN, reason=describe(error))
-    if case.is_resent and isinstance(case.spec.in_doubt, Overwrite) and case.is_precondition_failed:
-        # The refusal may be the echo of our own first send: it says nothing about whether that one landed.
-        return Finding(State.UNKNOWN, reason=f"a later send was refused: {reason}")
-    if case.is_resent and is_never_sent(error) and not isinstance(case.spec.in_doubt, Probe):
-        # This send never left; an earlier one may have landed. (Behind a probe's fence there is no earlier one.)
-        return Finding(State.UNKNOWN, reason=f"a later send: {reason}")
+    if case.is_resent and not _speaks_for_all_sends(case, error):
+        return Finding(State.UNKNOWN, reason=f"said of a later send, not of the first: {reason}")
     return Finding(State.NOT_DONE, reason=reason)
 
 
-def _done(case: Case, value: Any) -> Finding:
+def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
+    """Whether a refusal of a later send says that no earlier one landed either.
+
+    A service that dedupes answers a key with its stored outcome: a refusal is the refusal of them all. Anywhere else it
+    may be the echo of our own first send ("already exists", "precondition failed").
+    """
+    if isinstance(case.spec.in_doubt, Overwrite):
+        case.is_precondition_failed = True
+        return False
+    return isinstance(case.spec.in_doubt, Resend) and not is_never_sent(error)
+
+
+def done(case: Case, value: Any) -> Finding:
+    """Return the finding of an effect that happened; what can't be kept of its value is a problem, not a doubt."""
     try:
         body, copy = case.spec.codec.dump(value)
     except (Unserializable, ValueTooLarge) as problem:
@@ -129,9 +147,8 @@ def _done(case: Case, value: Any) -> Finding:
 
 async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future[Any]) -> None:
     await asyncio.wait([work])
-    await _commit(guard, case, row, _found(case, work), is_late=True)
+    await _commit(guard, case, row, _found(case, work))
     guard.acting.pop(row.id).end()
-    guard.on_settled(row)
 
 
 async def settle(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcome | None:
@@ -166,9 +183,8 @@ def _ignore(_error: BaseException) -> None:
     """The writer stopped: every later call is told so; this one's caller is already being told that it is unknown."""
 
 
-async def _commit(guard: Guard, case: Case, row: Row, finding: Finding, *, is_late: bool = False) -> None:
-    record = _record(case, finding, is_told=False)
-    unit = _unit(guard, case, row, record, finding, is_late=is_late)
+async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
+    unit = _unit(guard, case, row, _record(case, finding, is_told=False), finding)
     await guard.store.commit(unit, label="settle", size=len(finding.body or b""))
 
 
@@ -182,18 +198,8 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     return Record(None, 0, kind, "", head=head, body=finding.body)
 
 
-def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, *, is_late: bool = False) -> Unit[None]:
-    unit = partial(_write, guard, case, row, record, finding, guard.store.clock.boot_ms())
-    if finding.state is State.UNKNOWN or not (is_late or row.id in guard.resolving):
-        return unit
-    return partial(_end_doubt, guard, row, None if is_late or case.frame is None else case.frame.run, unit)
-
-
-def _end_doubt(guard: Guard, row: Row, own_run: int | None, unit: Unit[None], tx: Tx) -> None:
-    """Settle what others may have parked for, and wake them."""
-    unit(tx)
-    for run in ledger.runs_waiting(tx.connection, row) - {own_run}:
-        guard.wake(tx, run, guard.session.name)
+def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[None]:
+    return partial(_write, guard, case, row, record, finding, guard.store.clock.boot_ms())
 
 
 def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, ended_boot_ms: int, tx: Tx) -> None:
@@ -208,6 +214,9 @@ def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding,
     is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
     # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
     insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
+    if finding.state is State.DONE and case.also is not None:
+        case.also(tx)
+    guard.settled(tx, row, None if case.frame is None else case.frame.run)
     for gate in reversed(guard.gates):
         gate.release(tx, case.gate_request())
 
@@ -251,38 +260,54 @@ def _row(case: Case) -> Row:
     return case.row
 
 
+class _Raised(Exception):
+    """Carries whatever a `Transactional` function raised out of the commit, its class included."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(describe(error))
+        self.error = error
+
+
 async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
     """Perform a `Transactional` effect: claim, act and settlement are one commit of its own."""
     step = case.step
-    claim_draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
-    done_draft = Record(None, 0, Kind.DONE, "") if step is None else step.draft(Kind.DONE)
-
-    def unit(tx: Tx) -> Outcome:
-        claim = guard.claim_unit(case, claim_draft)(tx)
-        if not isinstance(claim, Claim):
-            return claim if isinstance(claim, Outcome) else Outcome("denied", reason=claim.reason)
-        if not claim.is_ours:
-            return Outcome(
-                "unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id
-            )
-        token = _current.set(lambda: _describe(guard, case, claim.row, tx))
+    claimed = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+    settled = Record(None, 0, Kind.DONE, "") if step is None else step.draft(Kind.DONE)
+    while True:
         try:
-            body, copy = case.spec.codec.dump(case.spec.function(*case.bound.args, **case.bound.kwargs))
-        finally:
-            _current.reset(token)
-        ledger.settle(tx, claim.row.id, 1, State.DONE, insert_record(tx, replace(done_draft, body=body)))
-        return Outcome("done", value=copy, effect=claim.row.id)
-
-    try:
-        outcome = await guard.store.commit(unit, label="transaction", is_alone=True)
-    except (LeaseLost, StoreError):
-        raise
-    except Exception as error:  # rolled back with the claim: known not to have happened
-        outcome = Outcome("not_done", reason=not_done_reason(error, ()) or f"rolled back: {describe(error)}")
+            outcome, ended = await guard.store.commit(
+                partial(_act_in, guard, case, claimed, settled), label="transaction", is_alone=True
+            )
+        except _Raised as raised:  # rolled back with the claim: known not to have happened
+            reason = not_done_reason(raised.error, (), is_one_request=False) or f"rolled back: {describe(raised.error)}"
+            outcome = Outcome("not_done", reason=reason)
+            ended = settled if step is None else step.draft(Kind.NOT_DONE, head=Head(reason=reason))
+            if step is not None:
+                step.append(partial(step.write, record=ended), "settle", 0)
+        if isinstance(outcome, Wait):
+            await asyncio.sleep(outcome.retry_ms / 1_000)  # a gate asked for the pause
+            continue
         if step is not None:
-            record = step.draft(Kind.NOT_DONE, head=Head(reason=outcome.reason))
-            step.append(lambda tx: step.write(tx, record), "settle", 0)
-            done_draft = record
-    if step is not None:
-        step.end(done_draft)
-    return outcome
+            step.end(ended)
+        return outcome
+
+
+def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) -> tuple[Outcome | Wait, Record]:
+    claim = guard.claim_unit(case, claimed)(tx)
+    if not isinstance(claim, Claim):
+        return claim, claimed
+    if not claim.is_ours:
+        return Outcome("unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id), claimed
+    token = _current.set(partial(_describe, guard, case, claim.row, tx))
+    telling = told_to_model.set(None)
+    try:
+        body, copy = case.spec.codec.dump(case.spec.function(*case.bound.args, **case.bound.kwargs))
+    except BaseException as error:
+        raise _Raised(error) from error
+    finally:
+        told_to_model.reset(telling)
+        _current.reset(token)
+    ledger.settle(tx, claim.row.id, 1, State.DONE, insert_record(tx, replace(settled, body=body)))
+    for gate in reversed(guard.gates):
+        gate.release(tx, case.gate_request())
+    return Outcome("done", value=copy, effect=claim.row.id), settled

@@ -1,7 +1,9 @@
 """What an exception out of an effect says about the world: nothing, unless it says so. Pure.
 
-An exception is *unknown* by default. It is *not done* when it is `NotDone`, when the effect declares it (`refused_on`), or
-when a well-known client raises it before anything was sent. The table holds names, so that no client need be installed.
+An exception is *unknown* by default. It is *not done* when it is `NotDone`, when the effect declares it (`refused_on`), or,
+for an effect that declares to make one request (`one_request`), when a well-known client raises it before anything was
+sent. Of a tool that makes two requests, or whose client retries by itself, such an error says nothing about the first.
+The table holds names, so that no client need be installed.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ NEVER_SENT = frozenset(
 )
 
 
+SAYS_NOT_DONE = frozenset({"pydantic_ai.exceptions.ModelRetry"})
+"""Frameworks' own ways for a tool to say that it refused the call and did nothing."""
+
+
 class NotDone(SurefootError):
     """Raise it from an effect to say: this did not happen, and why. Also what a caller gets for an effect not done."""
 
@@ -49,16 +55,24 @@ class PreconditionFailed(NotDone):
 
 def is_never_sent(error: BaseException) -> bool:
     """Return whether the error's class, or one it derives from, is known to come before anything is sent."""
-    return any(f"{kind.__module__}.{kind.__qualname__}" in NEVER_SENT for kind in type(error).__mro__)
+    return _is_named_in(error, NEVER_SENT)
 
 
-def not_done_reason(error: BaseException, refused_on: tuple[type[BaseException], ...]) -> str | None:
+def _is_named_in(error: BaseException, names: frozenset[str]) -> bool:
+    return any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(error).__mro__)
+
+
+def not_done_reason(
+    error: BaseException, refused_on: tuple[type[BaseException], ...], *, is_one_request: bool
+) -> str | None:
     """Return why the effect is known not to have happened, or None: then nobody knows."""
     if isinstance(error, NotDone):
         return error.reason
+    if _is_named_in(error, SAYS_NOT_DONE):
+        return f"the tool refused the call: {error}"
     if isinstance(error, refused_on):
         return f"refused by the service: {describe(error)}"
-    if is_never_sent(error):
+    if is_one_request and is_never_sent(error):
         return f"never sent: {describe(error)}"
     return None
 

@@ -132,7 +132,7 @@ async def resolve_by_person(
     reason: str,
     value: Any = None,
     is_fence_passed: bool = False,
-    wake: Callable[[Tx, int, str], object],
+    wake: Callable[[Tx, int | None, str, int], object],
 ) -> EffectView:
     """End a doubt by a person's word.
 
@@ -145,7 +145,8 @@ async def resolve_by_person(
         reason: How they know; kept for ever.
         value: What the caller should get, for done.
         is_fence_passed: The person vouches that no earlier request can still land.
-        wake: Wakes a run that waits, in the same transaction: called with its row.
+        wake: Wakes whoever waits, in the same transaction: called with the effect's run, who, and the effect
+            (`surefoot.runs.desk.wake`).
 
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
@@ -165,8 +166,7 @@ async def resolve_by_person(
         record = Record(None, 0, kind, "", head=Head(reason=f"{who}: {reason}"), body=body if is_done else None)
         ledger.settle(tx, row.id, row.token, state, insert_record(tx, record))
         ledger.add_evidence(tx, row.id, f"resolved as {state.name.lower()}", who, reason)
-        for run in ledger.runs_waiting(tx.connection, row):
-            wake(tx, run, who)
+        wake(tx, row.run, who, row.id)
         settled = ledger.get(tx.connection, row.id)
         assert settled is not None
         return view(tx.connection, settled)
@@ -185,19 +185,22 @@ def _close_contradictions(tx: Tx, row: Row, who: str, reason: str) -> EffectView
 
 
 def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fence_passed: bool) -> None:
+    """Refuse to speak over whoever acts, and to say "not done" while a request may still be on its way.
+
+    The sender's death proves that it sends no more; that what it sent has landed or never will, only the person can say.
+    """
     holder = sessions.holder(tx.connection, row.holder)
-    is_acting = row.state is State.CLAIMED and holder.life is Life.ALIVE
-    if is_done and not is_acting:
-        return
-    if is_acting:
+    if row.state is State.CLAIMED and holder.life is Life.ALIVE:
         raise CannotResolve(
             f"effect {row.id} is being acted on right now by {holder.name} (pid {holder.pid})",
             hint="wait for it, or stop that process first",
         )
-    if holder.life is Life.EXPIRED and not is_fence_passed:
+    sender = sessions.holder(tx.connection, row.sender)
+    if not is_done and sender.life is not Life.DEAD and not is_fence_passed:
         raise CannotResolve(
-            f"effect {row.id}: its holder {holder.name} (pid {holder.pid}) is stopped, not dead: it may wake up and send",
-            hint=f"end process {holder.pid}, or vouch with --fence-passed that no request can still land",
+            f"effect {row.id}: {sender.name} (pid {sender.pid}), which may have sent it, still lives; what it sent may "
+            "still land",
+            hint=f"look again later and vouch with --fence-passed, or end process {sender.pid} first",
         )
 
 

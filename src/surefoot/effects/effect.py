@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from surefoot.effects.binding import guard_for
 from surefoot.effects.doubt import InDoubt, Read
-from surefoot.effects.outcome import Outcome
+from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.perform import perform
 from surefoot.effects.read import perform_read
 from surefoot.effects.registry import register
@@ -22,10 +22,6 @@ from surefoot.problem import SurefootError
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-told_to_model: ContextVar[Callable[[Outcome], Any] | None] = ContextVar("surefoot_told", default=None)
-"""How an outcome is put for whoever asked: an adapter sets it around a tool call, so that the model reads a type in words
-and no exception; everybody else gets the value or a named error."""
 
 SPEC = "__surefoot_effect__"
 """The attribute by which adapters find the spec of a decorated function."""
@@ -56,6 +52,7 @@ def effect(
     once_for: str = "app",
     occurrence: str | None = None,
     refused_on: tuple[type[BaseException], ...] = (),
+    one_request: bool = False,
     timeout_s: float | None = None,
     when_unknown: str = "park",
     compensate: Callable[..., Any] | None = None,
@@ -76,6 +73,8 @@ def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
         once_for: Where the key is unique: "app", for ever (default), or "run".
         occurrence: The parameter that makes deliberate repetition a key of its own.
         refused_on: Exceptions by which the service says that it did nothing.
+        one_request: The function makes one request, and its client retries nothing by itself: then a connection that was
+            refused means that nothing was done. Otherwise it is unknown, like any error.
         timeout_s: Seconds after which the outcome is unknown; None for no limit of ours.
         when_unknown: "park" suspends the run until the doubt ends; "tell_model" goes on with an outcome of unknown.
         compensate: Undoes it, called with the arguments it has parameters for, and `outcome` with the recorded value;
@@ -134,9 +133,10 @@ def _decorate(function: Callable[..., Any], spec: EffectSpec) -> Any:
 
 def _caller(spec: EffectSpec, key: str | None) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        outcome = await _perform(spec, key, args, kwargs)
-        tell = told_to_model.get()
-        return outcome.unwrap() if tell is None else tell(outcome)
+        telling = told_to_model.get()
+        if telling is None:
+            return (await _perform(spec, key, args, kwargs)).unwrap()
+        return telling.tell(await telling.through(_adopted(_perform(spec, key, args, kwargs))))
 
     if spec.is_async:
         return call
@@ -183,7 +183,15 @@ class _Portal:
 
 
 async def _in_context(context: Any, work: Coroutine[Any, Any, R]) -> R:
-    return await asyncio.get_running_loop().create_task(work, context=context)
+    return await asyncio.get_running_loop().create_task(_adopted(work), context=context)
+
+
+async def _adopted(work: Coroutine[Any, Any, R]) -> R:
+    frame = current_frame.get()
+    if frame is None:
+        return await work
+    with frame.adopted():
+        return await work
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -38,7 +38,6 @@ class Case:
 
     spec: EffectSpec
     bound: Bound
-    request: dict[str, Any]
     arguments: bytes
     identity: Identity
     frame: Frame | None
@@ -48,11 +47,19 @@ class Case:
     sends: int = 0
     asks: int = 0
     is_precondition_failed: bool = False
+    also: Callable[[Tx], object] | None = None
+    patience_s: float | None = None
 
     @property
     def run_id(self) -> str | None:
         """The run this call belongs to."""
         return None if self.frame is None else self.frame.run_id
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The arguments as data."""
+        asked: dict[str, Any] = msgspec.json.decode(self.arguments)
+        return asked
 
     def gate_request(self) -> Request:
         """What gates are shown."""
@@ -92,8 +99,8 @@ class Guard:
         self.session = session
         self.incarnation = incarnation
         self.gates = tuple(gates)
-        self.on_settled: Callable[[Row], None] = _nobody_waits
-        self.wake: Callable[[Tx, int, str], object] = _nobody_sleeps
+        self.on_settled: Callable[[Tx, int], object] = _nobody_waits
+        self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
         self.acting: dict[int, Acting] = {}
         self.resolving: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -125,23 +132,27 @@ class Guard:
             own = _own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
+        if self.gates:  # without gates the insertion itself finds what is there
+            there = ledger.find(tx.connection, identity.digest)
+            if there is not None and not ledger.is_free(there):
+                return _taken(tx, case, there, draft)
+            generation = 1 if there is None else there.generation + 1
+        admission = self._admit(tx, case)
+        if isinstance(admission, Wait):
+            return admission
+        if isinstance(admission, Refuse):
+            _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
+            return Outcome("denied", reason=admission.reason)
         while True:
-            admission = self._admit(tx, case)
-            if isinstance(admission, Wait):
-                return admission
-            if isinstance(admission, Refuse):
-                _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
-                return Outcome("denied", reason=admission.reason)
-            claim = take_record_id(tx)
+            claim, session = take_record_id(tx), self.session.id
             row = ledger.insert(
                 tx,
-                Row(0, identity.digest, generation, State.CLAIMED, 1, self.session.id, run, identity.fingerprint,
-                    claim, claim, boot_ms),
+                Row(0, identity.digest, generation, State.CLAIMED, 1, session, session, run, identity.fingerprint, claim,
+                    claim, boot_ms),
             )  # fmt: skip
             if row is not None:
                 insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
                 return Claim(row, is_ours=True)
-            self._release(tx, case)
             there = ledger.find(tx.connection, identity.digest)
             assert there is not None, "the identity that stood in the way is there"
             if not ledger.is_free(there):
@@ -167,6 +178,12 @@ class Guard:
         for gate in reversed(self.gates[:passed]):
             gate.release(tx, case.gate_request())
 
+    def settled(self, tx: Tx, row: Row, by_run: int | None) -> None:
+        """Wake, in the transaction that settles it, whoever waits for the effect, and the run it belongs to."""
+        self.on_settled(tx, row.id)
+        if row.run is not None and row.run != by_run:
+            self.wake(tx, row.run, self.session.name)
+
     def spawn(self, work: Any) -> None:
         """Keep a task alive until it ends: a sync tool that timed out, a late answer."""
         task = asyncio.ensure_future(work)
@@ -186,11 +203,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     is_ours: bool
 
 
-def _nobody_waits(_row: Row) -> None:
+def _nobody_waits(_tx: Tx, _effect: int) -> None:
     """Outside runs nothing is parked."""
 
 
-def _nobody_sleeps(_tx: Tx, _run: int, _who: str) -> None:
+def _nobody_sleeps(_tx: Tx, _run: int | None, _who: str) -> None:
     """Outside runs nothing is woken."""
 
 

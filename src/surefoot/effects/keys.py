@@ -70,24 +70,41 @@ def fingerprint(canonical_arguments: bytes) -> bytes:
 
 
 class KeyTemplate:
-    """A key as declared: "refund:{order_id}", or a function of the arguments."""
+    """A key as declared: "refund:{order_id}". Different values never render to the same key.
 
-    def __init__(self, template: str, signature: inspect.Signature, owner: str) -> None:
-        self._template = template
+    For that, the text between two fields must not be empty, and its first character is escaped in the value before it.
+    """
+
+    def __init__(self, template: str, signature: inspect.Signature, owner: str, occurrence: str | None = None) -> None:
+        self._template = f"{template}@{{{occurrence}}}" if occurrence is not None else template
         self._owner = owner
-        self.fields = tuple(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
+        parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(self._template)]
+        self.fields = tuple(name for _, name in parts if name is not None)
+        self._ends: dict[str, str] = {}
+        for (_, field), (separator, following) in zip(parts, parts[1:], strict=False):
+            if field is None:
+                continue
+            if not separator and following is not None:
+                raise BadEffect(
+                    f"effect {owner}: its key {template!r} has nothing between {{{field}}} and {{{following}}}",
+                    hint="put a separator between them, or two different pairs can make one key",
+                )
+            self._ends[field] = separator[:1]
         for field in self.fields:
-            root = field.replace("[", ".").split(".")[0]
-            if root not in signature.parameters:
-                raise BadEffect(
-                    f"effect {owner}: its key {template!r} names {root!r}, which is no parameter",
-                    hint=f"use one of: {', '.join(signature.parameters)}",
-                )
-            if root != field:
-                raise BadEffect(
-                    f"effect {owner}: its key {template!r} reaches into {root!r}",
-                    hint="name plain parameters only; a key must not depend on how a value is built",
-                )
+            self._check_field(field, template, signature)
+
+    def _check_field(self, field: str, template: str, signature: inspect.Signature) -> None:
+        root = field.replace("[", ".").split(".")[0]
+        if root not in signature.parameters:
+            raise BadEffect(
+                f"effect {self._owner}: its key {template!r} names {root!r}, which is no parameter",
+                hint=f"use one of: {', '.join(signature.parameters)}",
+            )
+        if root != field:
+            raise BadEffect(
+                f"effect {self._owner}: its key {template!r} reaches into {root!r}",
+                hint="name plain parameters only; a key must not depend on how a value is built",
+            )
 
     def key(self, arguments: Mapping[str, Any]) -> str:
         """Return the key of these arguments; each value in its canonical form.
@@ -105,5 +122,6 @@ class KeyTemplate:
                     hint=f"pass a {field}; an effect without it has no identity",
                 )
             text = value if isinstance(value, str) else canonical_bytes(value).decode()
-            values[field] = text.replace("%", "%25").replace(":", "%3A") if len(self.fields) > 1 else text
+            end = self._ends.get(field)
+            values[field] = text if not end else text.replace("%", "%25").replace(end, f"%{ord(end):02X}")
         return self._template.format_map(values)

@@ -27,13 +27,14 @@ MIGRATIONS = (
             state INTEGER NOT NULL,
             token INTEGER NOT NULL,
             holder INTEGER NOT NULL,
+            sender INTEGER NOT NULL,
             run INTEGER,
             fingerprint BLOB NOT NULL,
             claim INTEGER NOT NULL,
             record INTEGER NOT NULL,
             sent_boot_ms INTEGER NOT NULL);
         CREATE UNIQUE INDEX ledger_identity ON ledger (digest, generation);
-        CREATE INDEX ledger_unknown ON ledger (id) WHERE state = 3;
+        CREATE INDEX ledger_open ON ledger (state, run) WHERE state <= 3;
         CREATE TABLE evidence (
             id INTEGER PRIMARY KEY,
             effect INTEGER NOT NULL,
@@ -51,13 +52,11 @@ SENDS_MAX = 5
 """Sends of one effect within one process, probes in between; then it is parked for later."""
 
 _SELECT = (
-    "SELECT id, digest, generation, state, token, holder, run, fingerprint, claim, record, sent_boot_ms FROM ledger"
+    "SELECT id, digest, generation, state, token, holder, sender, run, fingerprint, claim, record, sent_boot_ms"
+    " FROM ledger"
 )
 _encode = msgspec.json.Encoder().encode
 
-
-WAITS = "a run waits"
-"""The kind of evidence that names a run, in its body, which waits for the outcome of another's effect."""
 
 
 class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -93,7 +92,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         token: Counts its claims and takeovers; a write with an older one is refused.
-        holder: The session that may act.
+        holder: The session that may act, or that looks into a doubt.
+        sender: The session that may have sent it last: whoever looks into a doubt doesn't become it.
         claim: The id of the record of its first claim.
         record: The id of its newest record: the claim, then the outcome.
         sent_boot_ms: Boot time of the last possible send: the claim, or the moment its doubt was noted.
@@ -105,6 +105,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     state: State
     token: int
     holder: int
+    sender: int
     run: int | None
     fingerprint: bytes
     claim: int
@@ -138,9 +139,10 @@ def is_free(row: Row | None) -> bool:
 def insert(tx: Tx, row: Row) -> Row | None:
     """Write the claim of a generation; None if that generation exists already, in which case nothing is written."""
     tx.execute(
-        "INSERT INTO ledger (digest, generation, state, token, holder, run, fingerprint, claim, record, sent_boot_ms)"
-        " VALUES (?, ?, 2, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (row.digest, row.generation, row.holder, row.run, row.fingerprint, row.claim, row.claim, row.sent_boot_ms),
+        "INSERT INTO ledger (digest, generation, state, token, holder, sender, run, fingerprint, claim, record,"
+        " sent_boot_ms) VALUES (?, ?, 2, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (row.digest, row.generation, row.holder, row.sender, row.run, row.fingerprint, row.claim, row.claim,
+         row.sent_boot_ms),
     )
     if tx.connection.changes() == 0:
         return None
@@ -156,17 +158,27 @@ def settle(tx: Tx, effect: int, token: int, state: State, record: int) -> bool:
     return tx.connection.changes() == 1
 
 
-def take_over(tx: Tx, row: Row, holder: int, boot_ms: int) -> bool:
+def take_over(tx: Tx, row: Row, holder: int, sent_boot_ms: int | None) -> Row | None:
     """Claim an open effect again: the token grows, so that whoever held it can settle no more.
 
-    `boot_ms` is when it may be sent again; to ask without sending, give the row's own `sent_boot_ms`.
+    Args:
+        tx: The transaction.
+        row: The row as it was read.
+        holder: Our session.
+        sent_boot_ms: The boot time from which we may send it; None to look into it without sending.
+
+    Returns:
+        The row as it is now; None if it has moved since it was read.
     """
+    ours = msgspec.structs.replace(row, state=State.CLAIMED, token=row.token + 1, holder=holder)
+    if sent_boot_ms is not None:
+        ours = msgspec.structs.replace(ours, sender=holder, sent_boot_ms=sent_boot_ms)
     tx.execute(
-        "UPDATE ledger SET state = 2, token = token + 1, holder = ?, sent_boot_ms = ?"
+        "UPDATE ledger SET state = 2, token = ?, holder = ?, sender = ?, sent_boot_ms = ?"
         " WHERE id = ? AND token = ? AND state IN (2, 3)",
-        (holder, boot_ms, row.id, row.token),
+        (ours.token, holder, ours.sender, ours.sent_boot_ms, row.id, row.token),
     )
-    return tx.connection.changes() == 1
+    return ours if tx.connection.changes() == 1 else None
 
 
 def add_evidence(tx: Tx, effect: int, kind: str, who: str, body: Any = None, *, is_open: bool = False) -> None:
@@ -197,18 +209,6 @@ def doubt(tx: Tx, row: Row, holder: int, boot_ms: int) -> bool:
 def compensated(tx: Tx, effect: int) -> None:
     """Note that a done effect was undone: its key may act again, as the next generation."""
     tx.execute("UPDATE ledger SET state = 6 WHERE id = ? AND state = 4", (effect,))
-
-
-def note_waiting(tx: Tx, row: Row, run: int, who: str) -> None:
-    """Note that a run other than the one that claimed the effect waits for its outcome."""
-    if run not in runs_waiting(tx.connection, row):
-        add_evidence(tx, row.id, WAITS, who, run)
-
-
-def runs_waiting(connection: apsw.Connection, row: Row) -> set[int]:
-    """Return the runs to be woken when an effect gets its outcome: the one that claimed it, and those that wait for it."""
-    rows = connection.execute("SELECT body FROM evidence WHERE effect = ? AND kind = ?", (row.id, WAITS))
-    return {*(int(body) for (body,) in rows), *(() if row.run is None else (row.run,))}
 
 
 def is_open(row: Row) -> bool:

@@ -6,6 +6,9 @@ as a failure at all.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import msgspec
@@ -76,3 +79,26 @@ _HINTS: dict[str, str] = {
     "unknown": "surefoot unknowns",
     "conflict": "use another key for another thing, or declare the differing parameter as free text with match=",
 }
+
+
+class Telling:
+    """How outcomes are put for a model, and the effect that is being performed for it.
+
+    A framework may lose patience with a tool call and tell the model that it timed out. The effect goes on in a task of its
+    own, so that what the model is told in the end is what became of it.
+    """
+
+    def __init__(self, tell: Callable[[Outcome], Any], timeout_s: float | None = None) -> None:
+        self.tell = tell
+        self.timeout_s = timeout_s
+        self.task: asyncio.Task[Outcome] | None = None
+
+    async def through(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Perform in a task that outlives the caller's patience."""
+        self.task = asyncio.ensure_future(work)
+        return await asyncio.shield(self.task)
+
+
+told_to_model: ContextVar[Telling | None] = ContextVar("surefoot_told", default=None)
+"""Set by an adapter around a tool call, so that the model reads a type in words and no exception; everybody else gets the
+value or a named error."""

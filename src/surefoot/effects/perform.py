@@ -10,20 +10,23 @@ in doubt  -> the same key again, a question behind a fence, a person            
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from surefoot.effects import ledger
 from surefoot.effects.attempt import act, act_in_transaction
-from surefoot.effects.doubt import Transactional
+from surefoot.effects.classify import describe
+from surefoot.effects.doubt import RETRY_PARKED_MS, Park, Transactional
 from surefoot.effects.guard import Case, Guard, told
+from surefoot.effects.keys import Identity
 from surefoot.effects.ledger import Row
-from surefoot.effects.outcome import Outcome
-from surefoot.effects.resolve import resolve
+from surefoot.effects.outcome import Outcome, told_to_model
+from surefoot.effects.resolve import leave, resolve
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
 from surefoot.journal import Frame, Kind, Record, Step, current_frame, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
-from surefoot.store import StoreError, new_id
+from surefoot.store import StoreError, Tx, new_id
 
 WAIT_S = 60.0
 """How long a caller waits for another that acts under the same key; then it is told that the outcome is unknown."""
@@ -36,7 +39,15 @@ POLL_S = 0.02
 """First pause between two looks at a row that another process holds; doubles up to 0.5 s."""
 
 
-async def perform(guard: Guard, spec: EffectSpec, bound: Bound, key: str | None) -> Outcome:
+async def perform(
+    guard: Guard,
+    spec: EffectSpec,
+    bound: Bound,
+    key: str | None,
+    *,
+    identity: Identity | None = None,
+    also: Callable[[Tx], object] | None = None,
+) -> Outcome:
     """Perform one call and return what became of it.
 
     Args:
@@ -44,25 +55,38 @@ async def perform(guard: Guard, spec: EffectSpec, bound: Bound, key: str | None)
         spec: The effect.
         bound: Its arguments, defaults applied.
         key: The caller's distinction between steps of one name in a run; None to count.
+        identity: Which effect it is, where the caller knows better than the declaration; None to derive it.
+        also: What to write in the transaction that settles it as done, or None.
     """
     frame = current_frame.get()
-    request = spec.request(bound)
-    arguments = spec.encode(request)
-    step = None if frame is None else frame.open_step(spec.name, key)
-    if frame is None or step is None:
-        identity = spec.identity(bound, request, arguments, None, new_id())
-        return await _act_once(guard, Case(spec, bound, request, arguments, identity, None, None))
-    identity = spec.identity(bound, request, arguments, frame.run_id, _same_call(frame, spec, step))
-    case = Case(spec, bound, request, arguments, identity, frame, step)
+    run_id = None if frame is None else frame.run_id
+    arguments, bound = spec.record(bound)
+    if identity is None and spec.template is not None:
+        identity = spec.identity(bound, run_id, "")
+    if frame is None:
+        identity = identity or spec.identity(bound, None, new_id())
+        return await _act_once(guard, Case(spec, bound, arguments, identity, None, None))
+    step = frame.open_step(spec.name, key)
+    identity = identity or spec.identity(bound, run_id, _same_call(frame, spec, step))
+    telling = told_to_model.get()
+    case = Case(spec, bound, arguments, identity, frame, step, also=also)
+    case.patience_s = None if telling is None else telling.timeout_s
+    return await _perform_step(guard, case, frame, step)
+
+
+async def _perform_step(guard: Guard, case: Case, frame: Frame, step: Step) -> Outcome:
     try:
         _check_recorded(case, step)
         if step.ended is not None:
             return await _replay(guard, case, step.ended)
-        if spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
+        if case.spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
             return await _refuse_loop(guard, case, step)
         return await _act_once(guard, case)
     except (LeaseLost, StoreError) as error:
         raise step.stop(error) from error
+    except BaseException as error:
+        step.interrupt(describe(error))
+        raise
     finally:
         step.close()
 
@@ -77,9 +101,15 @@ def _same_call(frame: Frame, spec: EffectSpec, step: Step) -> str:
     if place is None:
         return step.key
     if place.twin is not None:
-        return f"{place.twin}/{spec.name}"
+        twin = f"{place.twin}/{spec.name}"
+        frame.same_as[step.key] = frame.same_as.get(twin, twin)
+        return frame.same_as[step.key]
     earlier = f"{place.previous}/{spec.name}"
-    return earlier if earlier in frame.unknown_steps else step.key
+    earlier = frame.same_as.get(earlier, earlier)
+    if earlier not in frame.unknown_steps:
+        return step.key
+    frame.same_as[step.key] = earlier
+    return earlier
 
 
 async def _refuse_loop(guard: Guard, case: Case, step: Step) -> Outcome:
@@ -100,14 +130,18 @@ def _check_recorded(case: Case, step: Step) -> None:
     recorded = step.opened
     if recorded is None or recorded.body is None:
         return
-    call = ledger.decode_call(recorded.body)
-    if bytes(call.arguments) != case.arguments or call.effect != case.spec.name:
+    call, identity = ledger.decode_call(recorded.body), case.identity
+    asked = (identity.name, identity.scope, identity.key, case.arguments)
+    if asked != (call.effect, call.scope, call.key, bytes(call.arguments)):
         step.raise_divergence(
-            f"{case.spec.name}({case.arguments.decode()})", f"{call.effect}({bytes(call.arguments).decode()})"
+            f"{identity.name}({case.arguments.decode()}) under {identity.scope}, key {identity.key}",
+            f"{call.effect}({bytes(call.arguments).decode()}) under {call.scope}, key {call.key}",
         )
 
 
 async def _replay(guard: Guard, case: Case, ended: Record) -> Outcome:
+    if ended.kind is Kind.INTERRUPTED:  # its task was cancelled then, and will be again
+        await asyncio.Event().wait()
     if ended.kind is Kind.UNKNOWN and case.frame is not None:
         case.frame.unknown_steps.add(case.identity.key)
     if ended.head.record and ended.body is None:
@@ -130,8 +164,7 @@ async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
         if _is_in_doubt(guard, found.row):
             return await resolve(guard, case)
         if waited_s >= WAIT_S:
-            reason = f"another caller still acts after {WAIT_S:.0f} s"
-            return Outcome("unknown", reason=reason, effect=found.row.id)
+            return await leave(guard, case, Park(f"another caller still acts after {WAIT_S:.0f} s", RETRY_PARKED_MS))
         waited_s += await _wait_for_actor(guard, found.row, pause_s)
         pause_s = min(0.5, pause_s * 2)
 

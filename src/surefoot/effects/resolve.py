@@ -16,7 +16,7 @@ import apsw
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.attempt import Finding, _describe, _row, act, settle
+from surefoot.effects.attempt import Finding, _describe, _row, act, done, settle
 from surefoot.effects.classify import describe
 from surefoot.effects.current import _current
 from surefoot.effects.doubt import (
@@ -67,7 +67,7 @@ async def resolve(guard: Guard, case: Case) -> Outcome:
     row = _row(case)
     acting = guard.acting.get(row.id)
     if acting is not None and acting.is_in_thread:
-        return await _leave(guard, case, Park("it still runs in a thread"))
+        return await leave(guard, case, Park("it still runs in a thread"))
     while (other := guard.resolving.get(row.id)) is not None:
         await other.wait()
         settled = await _reload(guard, case)
@@ -115,7 +115,7 @@ async def _move(guard: Guard, case: Case) -> Outcome | None:
         case ReadItBack():
             return await _read_back(guard, case)
         case Park():
-            return await _leave(guard, case, move)
+            return await leave(guard, case, move)
 
 
 async def _stand_by(guard: Guard, case: Case) -> Outcome | None:
@@ -132,7 +132,7 @@ async def _stand_by(guard: Guard, case: Case) -> Outcome | None:
         if holder.life is not Life.ALIVE:
             return None
         if guard.store.clock.monotonic_s() >= until_s:
-            return await _leave(guard, case, Park(f"{holder.name} has been at it for {WAIT_S:.0f} s", RETRY_PARKED_MS))
+            return await leave(guard, case, Park(f"{holder.name} has been at it for {WAIT_S:.0f} s", RETRY_PARKED_MS))
         await asyncio.sleep(pause_s)
         pause_s = min(0.5, pause_s * 2)
 
@@ -168,12 +168,11 @@ async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
 
 
 async def _take_first_words(guard: Guard, case: Case) -> None:
-    """Go on with the arguments of the first claim: another caller of the key may word its free text differently, and what
-    is sent again must be the same bytes."""
+    """Go on with fresh copies of the arguments that were claimed: another caller of the key may word its free text
+    differently, an earlier attempt may have changed its own, and what is sent again must be the same bytes."""
     row = _row(case)
     first = await guard.store.read(lambda connection: call_of(connection, row))
-    if bytes(first.arguments) != case.arguments:
-        case.bound = case.spec.rebound(case.bound, bytes(first.arguments))
+    case.bound = case.spec.rebound(case.bound, bytes(first.arguments))
 
 
 async def _facts(guard: Guard, case: Case) -> Facts:
@@ -206,9 +205,8 @@ def _boot_of(connection: apsw.Connection, session: int) -> str:
 async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
     if after_ms > SLEEP_MAX_MS and case.step is not None:
         _step_aside(guard, _row(case))
-        await case.step.park(
-            f"doubt: effect {case.identity.key} waits for its fence", guard.store.clock.wall_ms() + after_ms
-        )
+        reason = f"doubt: effect {case.identity.key} waits for its fence"
+        await case.step.park(reason, guard.store.clock.wall_ms() + after_ms, _row(case).id)
     if after_ms > 0:
         await asyncio.sleep(after_ms / 1_000)
 
@@ -216,16 +214,18 @@ async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
 async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> None:
     """Make the claim ours under a new token, durably; raise `_Moved` if somebody else was faster."""
     row = _row(case)
-    boot_ms = guard.store.clock.boot_ms() if is_sending else row.sent_boot_ms
+    sent_boot_ms = guard.store.clock.boot_ms() if is_sending else None
 
     def unit(tx: Tx) -> Row | None:
         if case.step is not None and not case.step.is_held(tx):
             raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
         now = ledger.get(tx.connection, row.id)
-        if now is None or now.token != row.token or not ledger.take_over(tx, now, guard.session.id, boot_ms):
+        if now is None or now.token != row.token:
             return None
-        ledger.add_evidence(tx, row.id, kind, guard.session.name, {"token": row.token + 1})
-        return replace(now, token=now.token + 1, state=State.CLAIMED, holder=guard.session.id, sent_boot_ms=boot_ms)
+        ours = ledger.take_over(tx, now, guard.session.id, sent_boot_ms)
+        if ours is not None:
+            ledger.add_evidence(tx, row.id, kind, guard.session.name, {"token": ours.token})
+        return ours
 
     ours = await guard.store.commit(unit, label=kind)
     if ours is None:
@@ -256,11 +256,16 @@ async def _tell_run(guard: Guard, case: Case, kind: Kind, head: Head) -> None:
 
 
 async def _send_again(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
+    await _prepare_send(guard, case, after_ms)
+    case.is_resent = True
+    return await act(guard, case)
+
+
+async def _prepare_send(guard: Guard, case: Case, after_ms: int) -> None:
     await _pause(guard, case, after_ms)
     await _take_over(guard, case, "resend", is_sending=True)
     case.sends += 1
-    case.is_resent = True
-    return await act(guard, case)
+    await _take_first_words(guard, case)
 
 
 async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
@@ -274,7 +279,7 @@ async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
     answer = await _answer_of(guard, case, row, in_doubt)
     match answer:
         case Landed(value):
-            return await settle(guard, case, row, _landed(case, value))
+            return await settle(guard, case, row, done(case, value))
         case NotLanded(reason):
             return await _send_after_probe(guard, case, reason)
         case CannotTell(reason):
@@ -298,16 +303,13 @@ async def _answer_of(guard: Guard, case: Case, row: Row, in_doubt: Probe) -> Ans
     return answer
 
 
-def _landed(case: Case, value: Any) -> Finding:
-    body, copy = case.spec.codec.dump(value)
-    return Finding(State.DONE, body=body, value=copy)
-
-
 async def _send_after_probe(guard: Guard, case: Case, reason: str) -> Outcome | None:
     await _note(guard, _row(case), "probe: not landed", reason)
     if case.sends >= ledger.SENDS_MAX:
-        return await _leave(guard, case, Park(f"no answer after {case.sends} sends", 60_000))
-    return await _send_again(guard, case, backoff_ms(case.sends))
+        return await leave(guard, case, Park(f"no answer after {case.sends} sends", RETRY_PARKED_MS))
+    await _prepare_send(guard, case, backoff_ms(case.sends))
+    case.is_resent = False  # behind the fence the earlier sends are known not to have landed
+    return await act(guard, case)
 
 
 async def _read_back(guard: Guard, case: Case) -> Outcome | None:
@@ -322,17 +324,17 @@ async def _read_back(guard: Guard, case: Case) -> Outcome | None:
             if inspect.isawaitable(is_equal):
                 is_equal = await is_equal
     except Exception as error:
-        return await _leave(guard, case, Park(f"reading back failed: {describe(error)}", 60_000))
+        return await leave(guard, case, Park(f"reading back failed: {describe(error)}", RETRY_PARKED_MS))
     if is_equal is not True:
-        return await _leave(guard, case, Park("read back: the service holds something else than we set"))
-    return await settle(guard, case, row, Finding(State.DONE, body=b"null", reason="read back: equal to what we set"))
+        return await leave(guard, case, Park("read back: the service holds something else than we set"))
+    return await settle(guard, case, row, Finding(State.DONE, reason="read back: equal to what we set"))
 
 
 async def _note(guard: Guard, row: Row, kind: str, reason: str) -> None:
     await guard.store.commit(lambda tx: ledger.add_evidence(tx, row.id, kind, guard.session.name, reason), label="note")
 
 
-async def _leave(guard: Guard, case: Case, park: Park) -> Outcome:
+async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
     """Nothing more can be found out now: keep it unknown, tell whoever must know, and suspend the run."""
     row = _row(case)
     is_model_told = case.spec.when_unknown == "tell_model" and case.step is not None
@@ -346,12 +348,11 @@ async def _leave(guard: Guard, case: Case, park: Park) -> Outcome:
         now = ledger.get(tx.connection, row.id)
         if now is not None and not ledger.is_open(now):
             return False
-        if row.id not in guard.acting and ledger.doubt(tx, row, guard.session.id, row.sent_boot_ms):
+        is_ours = row.id not in guard.acting and row.holder == guard.session.id
+        if is_ours and ledger.doubt(tx, row, guard.session.id, row.sent_boot_ms):
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, park.reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)
-        elif case.frame is not None:
-            ledger.note_waiting(tx, row, case.frame.run, guard.session.name)
         return True
 
     if not await guard.store.commit(unit, label="doubt"):
@@ -365,4 +366,4 @@ async def _leave(guard: Guard, case: Case, park: Park) -> Outcome:
         return Outcome("unknown", reason=park.reason, effect=row.id)
     _step_aside(guard, row)
     wake_at_ms = None if park.retry_after_ms is None else guard.store.clock.wall_ms() + park.retry_after_ms
-    return await case.step.park(f"doubt: effect {case.identity.key}: {park.reason}", wake_at_ms)
+    return await case.step.park(f"doubt: effect {case.identity.key}: {park.reason}", wake_at_ms, row.id)

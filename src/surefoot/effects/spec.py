@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from surefoot.effects.doubt import AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
-from surefoot.journal.values import Unserializable, ValueCodec, canonical, canonical_bytes, codec_of, encode_canonical
+from surefoot.journal.values import Unserializable, ValueCodec, canonical_bytes, codec_of
 
 _decode = msgspec.json.decode
+_encode = msgspec.json.encode
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -45,11 +46,13 @@ class EffectSpec:
         when_unknown: str = "park",
         compensate: Callable[..., Any] | None = None,
         free_text: tuple[str, ...] = (),
+        one_request: bool = False,
     ) -> None:
         self.function = function
         self.name = name or function.__name__
         self.in_doubt: InDoubt = in_doubt if in_doubt is not None else AskPerson()
         self.refused_on = refused_on
+        self.one_request = one_request
         self.timeout_s = timeout_s
         self.when_unknown = when_unknown
         self.compensate = compensate
@@ -66,9 +69,10 @@ class EffectSpec:
             parameter: codec_of(hints.get(parameter, object), f"{self.name}({parameter})")
             for parameter in self._parameters
         }
-        self.template = None if key is None else KeyTemplate(key, self.signature, self.name)
+        self.template = None if key is None else KeyTemplate(key, self.signature, self.name, occurrence)
         self._matched = self._matched_parameters(match, free_text)
-        self._is_all_matched = self._matched == self._parameters
+        self._is_plain_data = all(codec.is_plain for codec in self._codecs.values())
+        self._whole = codec_of(dict, f"{self.name}(...)")
         self._all = tuple(self.signature.parameters)
         self._names = frozenset(self._all)
         self._is_plain = all(
@@ -103,6 +107,11 @@ class EffectSpec:
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
 
+    @property
+    def needs_context(self) -> bool:
+        """Whether it takes a framework's context, which is not recorded: only its own caller can call it again."""
+        return bool(self._skipped)
+
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Return the call's arguments with defaults filled in; raises TypeError as the function itself would."""
         if self._is_plain and len(args) + len(kwargs) == len(self._all):  # nothing left out: no defaults to look up
@@ -114,41 +123,52 @@ class EffectSpec:
         bound.apply_defaults()
         return Bound(bound.args, bound.kwargs, bound.arguments)
 
-    def request(self, bound: Bound) -> dict[str, Any]:
-        """Return the arguments as canonical JSON data; those that carry a framework's context are left out.
+    def record(self, bound: Bound) -> tuple[bytes, Bound]:
+        """Return the arguments as bytes, and the call with what these bytes read back as.
+
+        Every send, the first included, uses the copy: what is sent again after a crash is then the same. Arguments that
+        carry a framework's context are not recorded, and stay the caller's.
 
         Raises:
-            Unserializable: One has no JSON form.
+            Unserializable: One has no JSON form, or one that reads back as something else.
         """
-        return {name: canonical(bound.arguments[name]) for name in self._parameters}
+        if self._is_plain_data:
+            given = {name: bound.arguments[name] for name in self._parameters}
+            data, copies = self._whole.dump(given)
+        else:
+            dumped = {name: self._codecs[name].dump(bound.arguments[name]) for name in self._parameters}
+            data = _encode({name: msgspec.Raw(value) for name, (value, _) in dumped.items()})
+            copies = {name: copy for name, (_, copy) in dumped.items()}
+        return data, self._rebound(bound, copies)
 
-    def encode(self, request: Mapping[str, Any]) -> bytes:
-        """Return the request's bytes, equal for equal requests."""
-        return encode_canonical(request)
+    def _rebound(self, bound: Bound, copies: Mapping[str, Any]) -> Bound:
+        values = {**bound.arguments, **copies}
+        if self._is_plain:
+            return Bound(tuple([values[name] for name in self._all]), {}, values)
+        again = inspect.BoundArguments(self.signature, OrderedDict(values))
+        return Bound(again.args, again.kwargs, values)
 
-    def identity(
-        self, bound: Bound, request: Mapping[str, Any], arguments: bytes, run_id: str | None, step: str
-    ) -> Identity:
+    def rebound(self, bound: Bound, arguments: bytes) -> Bound:
+        """Return a call with recorded arguments: fresh copies, whatever an earlier attempt did to its own.
+
+        Raises:
+            Unserializable: They no longer fit the parameters.
+        """
+        return self._rebound(bound, self.rebuild(arguments))
+
+    def identity(self, bound: Bound, run_id: str | None, step: str) -> Identity:
         """Return which effect the call means: by its key, or, without one, by its place in the run.
 
         Args:
             bound: The call's arguments.
-            request: The same as canonical data.
-            arguments: The same as bytes.
             run_id: The run, or None.
             step: The step's identity in the run; outside runs, something unique.
         """
+        matched = fingerprint(canonical_bytes({name: bound.arguments[name] for name in self._matched}))
         if self.template is None:
-            scope, key = (f"run {run_id}", step) if run_id is not None else ("app", step)
-        else:
-            key = self.template.key(bound.arguments)
-            if self.occurrence is not None:
-                key = f"{key}@{request[self.occurrence]}"
-            scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"
-        if self._is_all_matched:
-            return identify(scope, self.name, key, fingerprint(arguments))
-        matched = {name: request[name] for name in self._matched}
-        return identify(scope, self.name, key, fingerprint(encode_canonical(matched)))
+            return identify("app" if run_id is None else f"run {run_id}", self.name, step, matched)
+        scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"
+        return identify(scope, self.name, self.template.key(bound.arguments), matched)
 
     def rebuild(self, arguments: bytes) -> dict[str, Any]:
         """Return recorded arguments as the function's own types, for a send by somebody else than the caller."""
@@ -160,12 +180,6 @@ class EffectSpec:
                 f"effect {self.name}: recorded arguments no longer fit its parameters ({error})",
                 hint="bring back the parameters, or resolve the effect by hand: surefoot resolve",
             ) from error
-
-    def rebound(self, bound: Bound, arguments: bytes) -> Bound:
-        """Return a call with recorded arguments; those that carry a framework's context stay the caller's."""
-        values = {**bound.arguments, **self.rebuild(arguments)}
-        again = inspect.BoundArguments(self.signature, OrderedDict(values))
-        return Bound(again.args, again.kwargs, values)
 
     def known(self, function: Callable[..., Any], bound: Bound) -> dict[str, Any]:
         """Return those of the call's arguments that a probe or a compensation has parameters for."""

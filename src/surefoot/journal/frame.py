@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import NoReturn, Protocol
 
@@ -55,8 +56,14 @@ class Step(Protocol):
     def raise_divergence(self, asked: str, recorded: str) -> NoReturn:
         """Stop the run: this step was recorded differently."""
 
-    async def park(self, reason: str, wake_at_ms: int | None) -> NoReturn:
-        """Suspend the run until it is woken: by a person, by evidence, or at `wake_at_ms`."""
+    def interrupt(self, reason: str) -> None:
+        """Record that the step was left without an outcome, if it was: every asked step ends in exactly one record."""
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Count the steps taken inside as this step's own."""
+
+    async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
+        """Suspend the run until the effect (a row of the ledger) is settled, somebody wakes it, or at `wake_at_ms`."""
 
 
 class Place(Protocol):
@@ -81,12 +88,17 @@ class Frame(Protocol):
     Attributes:
         run: The run's row.
         run_id: Its business id.
-        unknown_steps: The steps whose callers were told that the outcome is unknown.
+        unknown_steps: The identities whose callers were told that the outcome is unknown.
+        same_as: For a step that shares the identity of an earlier one, that identity.
     """
 
     run: int
     run_id: str
     unknown_steps: set[str]
+    same_as: dict[str, str]
+
+    def adopted(self) -> AbstractContextManager[None]:
+        """Take the steps inside as those of the task that called, though another task takes them on its behalf."""
 
     @property
     def place(self) -> Place | None:

@@ -59,12 +59,14 @@ class Kind(IntEnum):
     VERDICT = 19
     """What a check of the outcome found; the place for it is kept from the first format on."""
     EXPIRED = 20
-    """The run's deadline passed; from here its next steps raise `DeadlinePassed`."""
+    """The run's deadline had passed when this step was asked for, or while it waited; the step raised DeadlinePassed."""
+    INTERRUPTED = 21
+    """The step was left without an outcome: its task was cancelled or timed out while it went on."""
 
 
 ENDS_STEP = frozenset(
     {Kind.DECIDED, Kind.RAISED, Kind.READ, Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.REPEATED, Kind.CONFLICT,
-     Kind.DENIED, Kind.TIMER_FIRED, Kind.SIGNAL, Kind.CHILD_ENDED}
+     Kind.DENIED, Kind.TIMER_FIRED, Kind.SIGNAL, Kind.CHILD_ENDED, Kind.EXPIRED, Kind.INTERRUPTED}
 )  # fmt: skip
 """The kinds after which a step has its outcome."""
 

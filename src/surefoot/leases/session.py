@@ -54,8 +54,14 @@ class Session:
         self._thread.start()
 
     def may_act(self) -> bool:
-        """Whether this process may still rely on its session: checked right before something is sent."""
-        return not self.is_lost and may_act(self._facts, now_boot_ms=self._store.clock.boot_ms())
+        """Whether this process may still rely on its session: checked right before something is sent.
+
+        Once it may not, it never may again: others can have taken over what it held, so a later renewal would only make
+        two holders of one thing. The process opens a new session and holds nothing at first.
+        """
+        if not self.is_lost and not may_act(self._facts, now_boot_ms=self._store.clock.boot_ms()):
+            self.is_lost = True
+        return not self.is_lost
 
     def _renew(self) -> None:
         """Renew three times per life. Counted from before the request, so that a slow write shortens our own view."""
@@ -63,7 +69,9 @@ class Session:
         while not self._stop.wait(facts.ttl_ms / 3_000):
             asked_boot_ms = self._store.clock.boot_ms()
             try:
-                is_renewed = self._store.writer.commit_blocking(self._renewal(asked_boot_ms), label="renew")
+                is_renewed = self.may_act() and self._store.writer.commit_blocking(
+                    self._renewal(asked_boot_ms), label="renew"
+                )
             except StoreError:  # the writer has stopped and told all who wait; without it we hold nothing
                 is_renewed = False
             if not is_renewed:
@@ -73,18 +81,27 @@ class Session:
 
     def _renewal(self, asked_boot_ms: int) -> Unit[bool]:
         def unit(tx: Tx) -> bool:
+            now_boot_ms = self._store.clock.boot_ms()
             tx.execute(
-                "UPDATE sessions SET renewed_boot_ms = ? WHERE id = ? AND closed_at_ms IS NULL",
-                (asked_boot_ms, self.id),
+                "UPDATE sessions SET renewed_boot_ms = ? WHERE id = ? AND closed_at_ms IS NULL"
+                " AND renewed_boot_ms + ttl_ms > ?",
+                (asked_boot_ms, self.id, now_boot_ms),
             )
             return tx.connection.changes() == 1
 
         return unit
 
-    def close(self) -> None:
-        """Give the session back; what it still holds may be taken over at once."""
+    def close(self, *, is_acting: bool = False) -> None:
+        """Give the session back; what it still holds may be taken over at once.
+
+        Args:
+            is_acting: Something is still being acted on, in a thread that can't be stopped: the lock is kept until the
+                process ends, so that nobody takes the sender for dead.
+        """
         self._stop.set()
         self._thread.join()
+        if is_acting:
+            return
         os.close(self._lock)
         _OWN_LOCKS.discard(str(self._lock_file))
         self._lock_file.unlink(missing_ok=True)

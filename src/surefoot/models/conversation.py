@@ -28,7 +28,7 @@ from pydantic_ai.models import ModelRequestParameters
 # Limits in characters; about four make a token, and the context holds 2048 of those.
 INSTRUCTIONS_CHARS = 900
 TASK_CHARS = 1200
-RESULT_CHARS = 420
+RESULT_CHARS = 320
 ANSWER_CHARS = 300
 
 DEFAULT_INSTRUCTIONS = "You are a careful clerk."

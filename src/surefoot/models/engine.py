@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from surefoot.models.errors import GrammarIgnored, LoadFailed, MissingExtra
 from surefoot.models.grammar import lark_literal
@@ -26,7 +26,10 @@ T = TypeVar("T")
 CONTEXT_TOKENS = 2048
 """Prompt and answer of one request together. SmolLM2 was trained on 8192, but more only slows a clerk down."""
 BATCH_TOKENS = 256  # about a second of reading on two cores: how late a cancellation can be noticed
-SLOTS = 4  # cached prompts, 47 MB each; slot 0 is for `lane="aside"`
+Lane = Literal["log", "forms", "aside"]
+"""What a prompt is for; prompts of one lane begin alike, and share cache slots."""
+_LANES: dict[Lane, tuple[int, ...]] = {"aside": (0,), "forms": (1,), "log": (2, 3, 4)}
+SLOTS = 5  # cached prompts, 47 MB each
 _CONTINUES = 0.8  # a prompt that begins with this much of a cached one goes on from it
 
 
@@ -100,7 +103,7 @@ class Session:
         sampling: Sampling = GREEDY,
         stop: tuple[str, ...] = (),
         top: int = 0,
-        lane: str = "steps",
+        lane: Lane = "log",
     ) -> Completion:
         """Continue a prompt.
 
@@ -111,7 +114,7 @@ class Session:
             sampling: How tokens are drawn.
             stop: Texts that end the continuation and are not part of it.
             top: How many of the likeliest first tokens to report.
-            lane: "steps" for prompts that will be continued, "aside" for one-off questions.
+            lane: What the prompt is for.
 
         Raises:
             Cancelled: The caller has gone.
@@ -149,12 +152,12 @@ class Session:
         """Return how likely this text is as the continuation of a prompt: a natural log-probability."""
         return self.complete(prompt, max_tokens=64, grammar=lark_literal(text), top=1, lane="aside").logprob
 
-    def _slot_for(self, prompt: str, lane: str) -> int:
-        if lane == "aside":
-            return 0
-        best = max(range(1, SLOTS), key=lambda slot: _shared(self._slots[slot], prompt))
+    def _slot_for(self, prompt: str, lane: Lane) -> int:
+        """The slot whose text this prompt goes on from, or the lane's longest unused one."""
+        slots = [slot for slot in self._order if slot in _LANES[lane]]
+        best = max(slots, key=lambda slot: _shared(self._slots[slot], prompt))
         continues = _shared(self._slots[best], prompt) >= _CONTINUES * max(1, len(self._slots[best]))
-        slot = best if continues and self._slots[best] else self._order[0]
+        slot = best if continues else slots[0]
         self._order.remove(slot)
         self._order.append(slot)
         return slot
@@ -175,7 +178,7 @@ class Engine:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="surefoot-model")
         self._server: Any = None
         self._slots = [""] * SLOTS
-        self._order = list(range(1, SLOTS))
+        self._order = list(range(SLOTS))  # longest unused first
         self.memory: dict[tuple[str, ...], tuple[float, ...]] = {}  # what work remembers between calls
         self.waiting = 0
 

@@ -200,16 +200,15 @@ def _array(schema: Schema, defs: Mapping[str, JsonValue], path: tuple[str, ...])
     if first := _items(schema.get("prefixItems")):
         parts = [_told(part, defs, path) for part in first]
         return {"type": "array", "prefixItems": parts, "minItems": len(parts), "maxItems": len(parts)}
-    at_least = _whole(schema.get("minItems"), 0)
-    told: Told = {"type": "array", "minItems": at_least}
+    at_most = _at_most(schema.get("maxItems"), MAX_ITEMS)
+    at_least = _whole(schema.get("minItems"), min(1, at_most))  # as with strings: nothing is never what was asked for
     try:
-        told["items"] = _told(schema.get("items"), defs, path)
-        told["maxItems"] = max(at_least, _at_most(schema.get("maxItems"), MAX_ITEMS))
+        items = _told(schema.get("items"), defs, path)
     except _Untold:
-        if at_least:
+        if _whole(schema.get("minItems"), 0):
             raise
-        told |= {"items": {"type": "null"}, "maxItems": 0}
-    return told
+        return {"type": "array", "items": {"type": "null"}, "minItems": 0, "maxItems": 0}
+    return {"type": "array", "items": items, "minItems": at_least, "maxItems": max(at_least, at_most)}
 
 
 def _string(schema: Schema) -> Told:

@@ -16,7 +16,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,13 @@ from surefoot.models.engine import (
 )
 from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
 from surefoot.models.grammar import lark
-from surefoot.models.prompt import Action, chat_prompt, choice_prompt, input_prompt, offered
+from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, offered
 
 MODEL_NAME = "smollm2-135m"
 SYSTEM = "local"
-TEMPERATURE = 0.6
+TEMPERATURE = 0.7
+INPUT_COOLING = 0.5
+"""Inputs are drawn at this share of the temperature: a choice may be odd, but an order number is copied or wrong."""
 ARGUMENT_TOKENS = 768  # far above what the bounds of a schema allow
 CHAT_TOKENS = 200
 TIMEOUT_S = 300.0  # of a request with all the waiting for others, unless `timeout` says otherwise
@@ -195,10 +197,11 @@ def _answer(session: Session, engine: Engine, wish: _Wish) -> ModelResponse:
     name = drawn(chances, wish.sampling.seed, prompt)
     action = next(action for action in wish.actions if action.shown == name)
     done = session.complete(
-        input_prompt(prompt, action),
+        form_prompt(wish.conversation, action),
         max_tokens=wish.max_tokens or ARGUMENT_TOKENS,
-        grammar=lark(action.schema, before=" "),
-        sampling=wish.sampling,
+        grammar=lark(action.schema),
+        sampling=replace(wish.sampling, temperature=wish.sampling.temperature * INPUT_COOLING),
+        lane="forms",
     )
     text = done.text.strip()
     if not done.is_cut and not _parses(text):

@@ -1,11 +1,13 @@
-"""What the small model reads: a short work log that it goes on writing.
+"""What the small model reads: a work log to choose the next tool from, a form to fill in for its input.
 
-Owns: the wording, and what can be done next. A 135M model does not follow tool-calling conventions, but it continues a
-pattern: numbered steps, each naming a tool and its input, with the result below. What always holds: the same
-conversation gives the same text, and a longer one gives a text that starts with the shorter one's (until old steps are
-dropped), so that the runtime's prompt cache applies.
+Owns: the wording, and what can be done next. A 135M model does not follow tool-calling conventions; it continues
+patterns. The *log* (numbered steps, each naming a tool, with the result below) gets the order of work right but hardly
+reads the task; the *form* (examples of texts and forms filled in from them, then our text) copies names and amounts
+rightly but has no idea of order. So the tool is chosen in the log and its input is written in the form. What always
+holds: the same conversation gives the same text; prompts begin with what changes least, for the runtime's prompt cache.
 
-Pure: no model, no I/O. The wordings are the best of those measured on the demo's tickets and an office-booking set.
+Pure: no model, no I/O. The wordings are the best of some thirty measured on the demo's tickets and on an office-booking
+set; the examples use words of neither.
 """
 
 import json
@@ -18,11 +20,47 @@ from surefoot.models.conversation import FINISH, Conversation, Step, clean, clip
 from surefoot.models.grammar import Schema
 
 DESCRIPTION_CHARS = 80
-LOG_CHARS = 3200
-"""All tasks, steps and notes together; beyond it the oldest are left out and `...` stands for them."""
+LOG_CHARS = 2400
+"""All tasks, steps and notes of a log together; beyond it the oldest are left out and `...` stands for them."""
+LOG_TASK_CHARS = 400
+LOG_RESULT_CHARS = 60  # which tool comes next hardly depends on what the last one found
+KNOWN_CHARS = 900
+"""All results in a form together; beyond it the oldest are left out."""
 
 _HINT = "You work step by step: first look, then act, then tell."
 _FINISH_NAMES = (FINISH, "answer", "end_task", "give_the_final_answer")
+_FORMS = """\
+Fill in each form from the text.
+
+Text: Please reserve table 7 for Eva Lind on Friday, the booking is R-2083.
+Form: find_booking
+{"booking_id": "R-2083"}
+
+Text: {"member_id": "K-771", "phone": "555-0142", "paid": "35.00"} I lost my key to room B12 (member K-771). I want \
+the 20.00 for the new one back.
+Form: pay_back
+{"member_id": "K-771", "amount": 20.00, "reason": "new key"}
+
+Text: {"member": "M-3306", "mail": "tom@mail.example", "files": [{"file": "X-1", "name": "plan"}, {"file": "X-4", \
+"name": "list"}, {"file": "X-9", "name": "photo"}]} This is member M-3306. The files X-1 and X-9 were damaged. Send me \
+both again. Thanks, Tom
+Form: send_files
+{"member": "M-3306", "files": ["X-1", "X-9"]}
+
+Text: {"member": "M-3306", "mail": "tom@mail.example", "city": "Bonn"} Please tell me by mail when you open on Monday.
+Form: write_mail
+{"to": "tom@mail.example", "subject": "Opening hours", "text": "Dear Tom, we open at 9 on Monday."}
+
+Text: {"member": "M-3306", "mail": "tom@mail.example", "home": "Altgasse 3, 8010 Graz"} Member M-3306 has a new home: \
+Ringstrasse 11, 1010 Wien.
+Form: set_home
+{"member": "M-3306", "home": "Ringstrasse 11, 1010 Wien"}
+
+Text: {"book": "B-40", "due": "May 3"} extended I need the book B-40 for two more weeks.
+Form: finish
+{"text": "You can keep the book B-40 for two more weeks."}
+
+"""
 _TEXT_SCHEMA: Schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
 
@@ -109,9 +147,12 @@ def choice_prompt(conversation: Conversation, actions: Sequence[Action]) -> str:
     return f'{head}\n{_log(conversation, actions)}Step {len(conversation.current.steps) + 1}. Tool: "'
 
 
-def input_prompt(choice: str, action: Action) -> str:
-    """Return the log up to the input of the chosen tool."""
-    return f'{choice}{action.shown}"\nInput:'
+def form_prompt(conversation: Conversation, action: Action) -> str:
+    """Return the form up to where the input of the chosen tool begins: what is known, then what was asked."""
+    task = conversation.current
+    known = [entry if isinstance(entry, str) else entry.result or "" for entry in task.entries]
+    text = " ".join(part for part in (*_last_that_fit(known, KNOWN_CHARS), task.text) if part)
+    return f"{_FORMS}Text: {text}\nForm: {action.shown}\n"
 
 
 def _log(conversation: Conversation, actions: Sequence[Action]) -> str:
@@ -119,20 +160,20 @@ def _log(conversation: Conversation, actions: Sequence[Action]) -> str:
     shown = {action.tool: action.shown for action in actions}
     lines: list[str] = []
     for task in conversation.tasks:
-        lines.append(f"Task: {task.text}\n")
+        lines.append(f"Task: {clipped(task.text, LOG_TASK_CHARS)}\n")
         number = 0
         for entry in task.entries:
             if isinstance(entry, str):
                 lines.append(f"Note: {entry}\n")
             else:
                 number += 1
-                result = "pending" if entry.result is None else entry.result
+                result = "pending" if entry.result is None else clipped(entry.result, LOG_RESULT_CHARS)
                 name = shown.get(entry.action, entry.action)
                 lines.append(f'Step {number}. Tool: "{name}"\nInput: {entry.arguments}\nResult: {result}\n')
     kept = _last_that_fit(lines, LOG_CHARS)
     if len(kept) == len(lines):
         return "".join(lines)
-    asked = f"Task: {conversation.current.text}\n"
+    asked = f"Task: {clipped(conversation.current.text, LOG_TASK_CHARS)}\n"
     return "".join([asked, "...\n", *(line for line in kept if line != asked)])
 
 

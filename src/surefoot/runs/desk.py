@@ -39,8 +39,12 @@ class RunView:
     steps: list[StepView]
 
 
-def wake(tx: Tx, run: int, by: str) -> None:
-    """Wake a run because something it waits for has changed."""
+def wake(tx: Tx, run: int | None, by: str, effect: int | None = None) -> None:
+    """Wake a run, and whoever else waits for an effect, because something they wait for has changed."""
+    if effect is not None:
+        tables.wake_waiters(tx, "effect", effect)
+    if run is None:
+        return
     if tables.get_run(tx.connection, run).state not in ENDED:
         tables.post(tx, run, WAKE, None, sent_by=by)
 
@@ -68,6 +72,12 @@ def records_after(connection: apsw.Connection, run: int, seq: int = 0) -> list[R
     rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
     found = [int(row[0]) for row in rows]
     return [_with_value(connection, load_record(connection, record)) for record in found]
+
+
+def last_record_ms(connection: apsw.Connection, run: int) -> int | None:
+    """Return when a run's newest record was written."""
+    found = [row[0] for row in connection.execute("SELECT max(at_ms) FROM journal WHERE run = ?", (run,))]
+    return None if found[0] is None else int(found[0])
 
 
 def _with_value(connection: apsw.Connection, record: Record) -> Record:

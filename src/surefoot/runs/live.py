@@ -151,6 +151,22 @@ class LiveStep:
         self._strand.after = record.seq
         self._strand.is_fork = False
 
+    def interrupt(self, reason: str) -> None:
+        """See `Step.interrupt`."""
+        if self.ended is None and self.run.stopped is None:
+            record = self.draft(Kind.INTERRUPTED, head=Head(name=self.name, reason=reason))
+            self.run.record(record, "interrupted")
+            self.end(record)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """See `Step.inside`."""
+        token = _parent.set(self.key)
+        try:
+            yield
+        finally:
+            _parent.reset(token)
+
     def stop(self, error: BaseException) -> BaseException:
         """See `Step.stop`."""
         self.run.stop(error)
@@ -160,7 +176,7 @@ class LiveStep:
         """See `Step.raise_divergence`."""
         raise self.run.stop(Divergence(self.run.run_id, self.key, asked, recorded))
 
-    async def park(self, reason: str, wake_at_ms: int | None) -> NoReturn:
+    async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """See `Step.park`."""
         await self.run.wait(self.key, WaitFor.DOUBT, reason, wake_at_ms, grace_s=0.0)
         raise Suspend(reason)
@@ -190,6 +206,7 @@ class LiveRun:
         self.is_overdue = False
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
+        self.same_as: dict[str, str] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
         for letter in letters:
             self.receive(letter)
@@ -231,6 +248,19 @@ class LiveRun:
         finally:
             _place.reset(place)
             _parent.reset(path)
+
+    @contextmanager
+    def adopted(self) -> Iterator[None]:
+        """See `Frame.adopted`."""
+        strand = _strand.get()
+        if strand is None:
+            yield
+            return
+        owner, strand.task = strand.task, asyncio.current_task()
+        try:
+            yield
+        finally:
+            strand.task = owner
 
     def _strand(self) -> Strand:
         strand, task = _strand.get(), asyncio.current_task()

@@ -293,3 +293,7 @@ def letters_of(connection: apsw.Connection, runs: Iterable[int]) -> list[Letter]
 def has_open_effect(tx: Tx, run: int) -> bool:
     """Whether an effect of the run is left unknown."""
     return tx.row("SELECT 1 FROM ledger WHERE state = 3 AND run = ? LIMIT 1", (run,)) is not None
+
+
+def wake_waiters(tx: Tx, kind: str, target: int) -> None:
+    """Wake the runs that are parked for this effect or run."""

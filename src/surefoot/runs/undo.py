@@ -6,12 +6,14 @@ is compensated at most once, under a key made of its own; an effect without `com
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from surefoot.effects import EffectSpec, bound_guard, ledger
 from surefoot.effects.guard import call_of
+from surefoot.effects.keys import fingerprint, identify
 from surefoot.effects.perform import perform
 from surefoot.effects.registry import spec_of
 from surefoot.effects.states import OPEN, State
@@ -89,9 +91,12 @@ async def _compensate(effect: dict[str, Any]) -> None:
     bound = spec.bind((), {name: given[name] for name in spec.signature.parameters if name in given})
     guard = bound_guard.get()
     assert guard is not None, "a run has a guard"
-    outcome = await perform(guard, spec, bound, f"{effect['digest']}-{effect['generation']}")
+    undone = f"{effect['digest']}-{effect['generation']}"  # one compensation per generation, whoever asks for it
+    identity = identify("undo", spec.name, undone, fingerprint(undone.encode()))
+    outcome = await perform(
+        guard, spec, bound, undone, identity=identity, also=partial(ledger.compensated, effect=effect["id"])
+    )
     outcome.unwrap()
-    await guard.store.commit(lambda tx: ledger.compensated(tx, effect["id"]), label="compensated")
 
 
 def _undo_spec(forward: EffectSpec) -> EffectSpec:

@@ -83,7 +83,7 @@ class Worker:
         self.is_executing = True
         self._last_letter = self.store.read_now(_last_letter)
         self._looking = asyncio.create_task(self._look_forever(), name="surefoot-worker")
-        self.guard.on_settled = lambda row: self._wake.set()
+        self.guard.on_settled = lambda tx, effect: tables.wake_waiters(tx, "effect", effect)
         self.guard.wake = wake
 
     async def stop(self) -> None:

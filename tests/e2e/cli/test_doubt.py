@@ -79,3 +79,15 @@ def test_a_stopped_holder_may_still_send(shell: Shell) -> None:
         worker.send_signal(signal.SIGCONT)
     until(lambda: shell.state("t-1") == "completed")
     assert shell.world() == ["posted A-1"]
+
+
+def test_a_run_in_doubt_over_the_effect_of_another(shell: Shell) -> None:
+    """Catches a run that waits for a doubt which no command leads to, or that is not woken by its end."""
+    for run in ("p-1", "p-2"):
+        assert shell.here("run", "floor:pay_parcel", "P", "--id", run, "--store", shell.url).code == 6
+    shown = shell.here("show", "p-2", "--json").document
+    assert shown["effects"] == []
+    assert any("surefoot resolve 1 --done" in str(step["command"]) for step in shown["next"])
+    assert shell.here("resolve", "1", "--done", "--value", '"paid"', "--by", "Ann", "--reason", "saw it").code == 0
+    assert {run["state"] for run in shell.here("runs", "--json").document["runs"]} == {"pending"}
+    assert shell.here("run", "floor:pay_parcel", "P", "--id", "p-2").out == "paid\n"

@@ -14,6 +14,9 @@ from tests.e2e.cli.conftest import Shell
 
 import surefoot as sf
 from surefoot.cli import exits, reference, shapes
+from surefoot.cli.timeline import steps_of
+from surefoot.journal import Kind, Record
+from surefoot.journal.records import Head
 from surefoot.problem import SurefootError
 
 ROOT = Path(__file__).parents[3]
@@ -87,6 +90,18 @@ def test_the_steps_of_a_run_by_outcome(shell: Shell) -> None:
     assert [(step["what"], step["outcome"], step["effect"]) for step in second] == [
         ("start", None, None), ("effect", "repeated", 1), ("end", "completed", None)]  # fmt: skip
     assert second[1]["value"] == "posted A"
+
+
+def test_every_kind_of_record_has_words() -> None:
+    """Catches a record of a kind that a timeline can't tell."""
+    call = b'{"effect":"e","doubt":"d","key":"k","scope":"app","arguments":{}}'
+    claim = Record(1, 1, Kind.CLAIMED, "step", body=call)
+    for kind in Kind:
+        body = call if kind is Kind.CLAIMED else b'["E","text"]'
+        records = [claim, Record(1, 2, kind, "step", head=Head(state="failed"), body=body)]
+        for steps in (steps_of(records, {}), steps_of(records[1:], {})):
+            assert steps
+            assert all(step.what and step.words for step in steps), kind
 
 
 def test_an_exit_code_for_every_error() -> None:

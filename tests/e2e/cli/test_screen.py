@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
 import struct
 import subprocess
+import sys
 import termios
 from pathlib import Path
 
@@ -130,6 +132,22 @@ def test_a_store_that_is_not_there_is_not_made(shell: Shell) -> None:
     damaged = shell.here("runs")
     assert damaged.code == 5
     assert "Traceback" not in damaged.err
+
+
+def test_a_store_that_does_not_answer(shell: Shell) -> None:
+    """Catches a command that waits in silence, for ever, or can't be left, while a stopped process holds the store."""
+    shell.submit("ask_parcel", "A", id="a-1")
+    with Path("agents.db-desk").open() as desk:
+        fcntl.flock(desk, fcntl.LOCK_EX)  # what a process stopped in the middle of a transaction holds
+        left = shell.start("runs")
+        assert left.stderr is not None
+        assert left.stderr.readline().startswith("waiting up to 30 s for the store")
+        left.send_signal(signal.SIGINT)
+        assert left.wait() == 130
+        impatient = "from surefoot.cli import main, place; place.LIMIT_S = 0.1; main(['runs'])"
+        given_up = subprocess.run([sys.executable, "-c", impatient], capture_output=True, text=True, check=False)
+    assert given_up.returncode == 5
+    assert "another process holds its write lock" in given_up.stderr
 
 
 def test_the_environment_names_the_store(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(shell: Shell) -> None:
 def test_ctrl_c_leaves_a_run_that_waits(shell: Shell) -> None:
     """Catches an interruption that ends the run, or leaves without a word."""
     run = shell.start("run", "floor:ask_parcel", "A", "--id", "a-1", "--store", shell.url, "--json")
-    until(lambda: Path("agents.db").exists() and shell.here("runs", "--json").document["runs"])
+    until(lambda: shell.state("a-1") == "running")
     run.send_signal(signal.SIGINT)
     out, err = run.communicate()
     assert run.returncode == 130

@@ -1,0 +1,74 @@
+"""Ending doubts that nobody asks about any more: an effect whose caller is gone, was cancelled, or went on without it.
+
+Only classes that can find out by themselves are tried, and only effects whose code this process knows; the rest waits for a
+person. A doubt that somebody in this process looks into already is left to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import apsw
+
+from surefoot.effects import ledger
+from surefoot.effects.doubt import Overwrite, Probe, Resend
+from surefoot.effects.guard import Case, Guard, call_of
+from surefoot.effects.keys import BadEffect, Identity
+from surefoot.effects.ledger import Row
+from surefoot.effects.registry import spec_of
+from surefoot.effects.resolve import resolve
+from surefoot.effects.spec import Bound
+from surefoot.leases import LeaseLost, Life
+
+AT_ONCE = 8
+"""Doubts looked into at the same time; a probe may be slow, and a service in trouble is not to be stormed."""
+
+BATCH = 100
+"""Doubts looked at by one sweep."""
+
+IDLE_MS = 30_000
+"""How long a doubt is left to its own caller before a sweep looks into it."""
+
+
+async def sweep(guard: Guard) -> None:
+    """Try once to end each doubt that is old enough and that its class can end."""
+    now_boot_ms = guard.store.clock.boot_ms()
+    cases = await guard.store.read(partial(_find, guard, now_boot_ms - IDLE_MS))
+    gate = asyncio.Semaphore(AT_ONCE)
+    await asyncio.gather(*(_look_into(guard, case, gate) for case in cases))
+
+
+async def _look_into(guard: Guard, case: Case, gate: asyncio.Semaphore) -> None:
+    async with gate:
+        try:
+            await resolve(guard, case)
+        except LeaseLost:  # this worker has lost its place: whoever has it now will look
+            return
+
+
+def _find(guard: Guard, before_boot_ms: int, connection: apsw.Connection) -> list[Case]:
+    rows = connection.execute(
+        "SELECT id FROM ledger WHERE state = 3 AND state <= 3 AND (sent_boot_ms < ? OR sent_boot_ms > ?) ORDER BY id LIMIT ?",
+        (before_boot_ms, before_boot_ms + IDLE_MS, BATCH),  # the second: noted in an earlier boot of the machine
+    ).fetchall()
+    found = [ledger.get(connection, int(str(row[0]))) for row in rows]
+    return [case for row in found if row is not None and (case := _case(guard, connection, row)) is not None]
+
+
+def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:
+    if row.id in guard.acting or row.id in guard.resolving:
+        return None
+    if row.holder != guard.session.id and guard.sessions.holder(connection, row.holder).life is Life.ALIVE:
+        return None
+    call = call_of(connection, row)
+    try:
+        spec = spec_of(call.effect)
+    except BadEffect:  # its code is elsewhere
+        return None
+    if not isinstance(spec.in_doubt, Resend | Probe | Overwrite) or spec.needs_context:
+        return None
+    arguments = bytes(call.arguments)
+    identity = Identity(call.scope, call.effect, call.key, row.digest, row.fingerprint)
+    bound = spec.rebound(Bound((), {}, {}), arguments)
+    return Case(spec, bound, arguments, identity, None, None, row=row, is_resent=True)
