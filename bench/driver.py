@@ -1,6 +1,6 @@
 """The command line and the phases of a measured process, the same for every system.
 
-`python -m bench.peers.<system> --runs 100 --cycles 20 --out figures.json` does one of three phases, in a process of its
+`python -m bench.peers.<system> --runs 100 --cycles 20 --out figures.json` does one of four phases, in a process of its
 own, so that CPU, memory and files belong to one system and one case:
 
 - `work`: a short warm-up, then `--rounds` times `--runs` runs at once; figures of the timed part.
@@ -8,6 +8,7 @@ own, so that CPU, memory and files belong to one system and one case:
   and waits to be killed by `kill -9`.
 - `resume`: the same store opened again; how long until every run is back inside the step it was killed in, and until
   every run has ended. Imports are not counted.
+- `age`: fill the store with `--effects` effects of earlier runs, for a system that can (`Aging`); no figures.
 
 A system is written as a small class (`System`); nothing about time or memory is its business.
 """
@@ -25,7 +26,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bench.figures import percentile
 from bench.observer import observer
@@ -66,6 +67,14 @@ class System(Protocol):
         """Stop the engine and close the store."""
 
 
+@runtime_checkable
+class Aging(Protocol):
+    """A system whose store can be filled as by a long life."""
+
+    async def age(self, directory: Path, effects: int) -> None:
+        """Fill the store in this directory with at least this many effects of runs that have ended."""
+
+
 def main(make: Callable[[str], System], variants: Iterable[str] = ("default",)) -> None:
     """Run one phase of one system and write its figures.
 
@@ -81,7 +90,8 @@ def main(make: Callable[[str], System], variants: Iterable[str] = ("default",)) 
     parser.add_argument("--out", type=Path, required=True, help="where the figures are written, as JSON")
     parser.add_argument("--directory", type=Path, help="where the store is (default: a new temporary directory)")
     parser.add_argument("--variant", choices=known, default=known[0])
-    parser.add_argument("--phase", choices=["work", "block", "resume"], default="work")
+    parser.add_argument("--phase", choices=["work", "block", "resume", "age"], default="work")
+    parser.add_argument("--effects", type=int, default=0, help="effects the store shall hold, in phase `age`")
     options = parser.parse_args()
 
     base_rss = peak_rss_bytes()
@@ -93,6 +103,11 @@ def main(make: Callable[[str], System], variants: Iterable[str] = ("default",)) 
     elif options.phase == "block":
         asyncio.run(_block(system, directory, options.runs))
         raise SystemExit("the blocked process was let go instead of killed")
+    elif options.phase == "age":
+        if not isinstance(system, Aging):
+            raise SystemExit("this system's store can't be aged")
+        asyncio.run(system.age(directory, options.effects))
+        figures = {}
     else:
         figures = asyncio.run(_resume(system, directory, options.runs))
     figures |= {"python": sys.version.split()[0], "rss_after_imports_bytes": base_rss, "rss_bytes": peak_rss_bytes()}

@@ -21,12 +21,14 @@ class Work:
         cycles: Cycles of each run; 0 in `resume`, where the driver fixes them.
         rounds: How often a process does all runs, one round after another.
         repeats: How many processes are measured; the figures are their medians.
+        effects: How many effects of earlier runs the store holds before; only for systems that can be aged.
     """
 
     runs: int
     cycles: int = 20
     rounds: int = 1
     repeats: int = 3
+    effects: int = 0
 
     def __str__(self) -> str:
         return f"{self.repeats} x {self.rounds} x {self.runs:,} x {self.cycles}"
@@ -62,6 +64,7 @@ CASES = {
     "one": "One run alone",
     "hundred": "100 runs at once",
     "thousand": "1,000 runs at once",
+    "aged": "100 runs at once in a store that holds 500,000 effects already",
     "long": "One run of 200 cycles: does a step cost more as the history grows?",
     "resume": "Resume after kill -9: 20 recorded steps per run, killed inside the next",
 }
@@ -101,7 +104,15 @@ _VARIANT = {case: work for case, work in _PEER.items() if case in {"empty", "one
 _VARIANT_QUICK = {case: work for case, work in _PEER_QUICK.items() if case in _VARIANT}
 
 SYSTEMS = (
-    System("surefoot", "Surefoot", "bench.peers.surefoot", "default", None, _FAST, _FAST_QUICK),
+    System(
+        "surefoot",
+        "Surefoot",
+        "bench.peers.surefoot",
+        "default",
+        None,
+        _FAST | {"aged": Work(runs=100, rounds=10, repeats=1, effects=500_000)},
+        _FAST_QUICK,
+    ),
     System("bare", "bare store (ceiling)", "bench.peers.bare", "default", None, _FAST, _FAST_QUICK),
     System("dbos", "DBOS", "bench.peers.dbos", "default", DBOS, _PEER, _PEER_QUICK),
     System("dbos-wal", "DBOS, file in WAL mode", "bench.peers.dbos", "wal", DBOS, _VARIANT, _VARIANT_QUICK),

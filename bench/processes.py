@@ -62,6 +62,17 @@ def measure(python: Path, module: str, arguments: list[str]) -> dict[str, Any]:
     return figures
 
 
+def age_and_measure(python: Path, module: str, arguments: list[str]) -> dict[str, Any]:
+    """Let a driver fill its store, and measure another process on it. The store is not weighed: most of it is old.
+
+    Raises:
+        MeasurementFailed: One of the two processes failed, or took longer than `LIMIT_S`.
+    """
+    with _new_directory() as directory:
+        _finish(_start(python, module, [*arguments, "--phase", "age"], directory), directory)
+        return _finish(_start(python, module, arguments, directory), directory)
+
+
 def kill_and_resume(python: Path, module: str, arguments: list[str]) -> dict[str, Any]:
     """Let every run of a driver block inside a step, kill the process with SIGKILL, and measure the resume.
 
@@ -85,7 +96,13 @@ def weigh(directory: Path) -> int:
 
 def arguments_of(work: Work, variant: str) -> list[str]:
     """Return a driver's arguments for its share of a case."""
-    given = {"runs": work.runs, "cycles": work.cycles, "rounds": work.rounds, "variant": variant}
+    given = {
+        "runs": work.runs,
+        "cycles": work.cycles,
+        "rounds": work.rounds,
+        "variant": variant,
+        "effects": work.effects,
+    }
     return [part for name, value in given.items() for part in (f"--{name}", str(value))]
 
 

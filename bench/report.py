@@ -38,7 +38,7 @@ class Table:
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """Return all tables of a session, in reading order; a case nobody was measured on has none."""
     summary: Summary = results["summary"]
-    made = [_rates(summary, case) for case in ("one", "hundred", "thousand")]
+    made = [_rates(summary, case) for case in ("one", "hundred", "thousand", "aged")]
     made += [_history(summary), _resume(summary), _agent_steps(results["agent_step"]), _durability(summary)]
     made += [_probes(results["probes"]), _failures(results["failures"])]
     return [table for table in made if table.rows]
@@ -74,7 +74,14 @@ def _rates(summary: Summary, case: str) -> Table:
         "B/step",
         "processes x rounds x runs x cycles",
     ]
-    return Table(CASES[case], columns, rows)
+    return Table(CASES[case], columns, rows, _against_fresh(summary) if case == "aged" else ())
+
+
+def _against_fresh(summary: Summary) -> list[str]:
+    fresh, aged = (_against(summary, REFERENCE, case, "steps_per_s") for case in ("hundred", "aged"))
+    if fresh is None or aged is None:
+        return []
+    return [f"{aged / fresh:.0%} of the rate of {_TITLES[REFERENCE]} in a fresh store."]
 
 
 def _rate(figures: Figures) -> str:
@@ -221,7 +228,7 @@ def _milliseconds(value: float) -> str:
 
 def _bytes_per_step(summary: Summary, system: str, figures: Figures) -> str:
     empty = summary[system].get("empty")
-    if empty is None:
+    if empty is None or "store_bytes" not in figures:
         return NONE
     return f"{bytes_per_step(figures['store_bytes'], empty['store_bytes'], figures['steps_stored']):,.0f}"
 

@@ -31,6 +31,9 @@ from bench.plan import AGENT_LANES, AGENT_STEP, CASES, SYSTEMS, System, Work  # 
 DOCS = ROOT / "docs" / "benchmarks.md"
 LATEST = processes.OUT / "latest.json"
 
+_CALLS = {"resume": processes.kill_and_resume, "aged": processes.age_and_measure}
+"""The cases that take two processes."""
+
 
 class Session:
     """One pass over the plan.
@@ -78,7 +81,7 @@ class Session:
         return out
 
     def _measure(self, system: System, case: str, repeat: int, work: Work) -> None:
-        call = processes.kill_and_resume if case == "resume" else processes.measure
+        call = _CALLS.get(case, processes.measure)
         figures = call(self._pythons[system.name], system.module, processes.arguments_of(work, system.variant))
         self.measurements.append(
             {"system": system.name, "case": case, "repeat": repeat, "work": str(work), "figures": figures}

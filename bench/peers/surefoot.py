@@ -16,9 +16,14 @@ import apsw
 
 import surefoot as sf
 from bench import driver
+from bench.aging import multiply
 from bench.observer import observer
 from bench.workload import act, decide
 from surefoot.store import Tx
+
+FILE = "surefoot.db"
+AGED_RUNS = 250
+FIRST_AGED_RUN = 8_000_000
 
 
 @sf.step
@@ -46,7 +51,7 @@ class Surefoot:
     """Surefoot as a `driver.System`."""
 
     async def open(self, directory: Path) -> None:
-        self._app = sf.Surefoot(f"sqlite:///{directory}/surefoot.db")
+        self._app = sf.Surefoot(f"sqlite:///{directory / FILE}")
         await self._app.open()
 
     async def durability(self) -> dict[str, str]:
@@ -76,6 +81,12 @@ class Surefoot:
             await asyncio.sleep(0.01)
         while await self._app.runs(state="running", limit=1):
             await asyncio.sleep(0.01)
+
+    async def age(self, directory: Path, effects: int) -> None:
+        await self.open(directory)
+        await asyncio.gather(*(self.run(FIRST_AGED_RUN + run, 20) for run in range(AGED_RUNS)))
+        await self.close()
+        multiply(directory / FILE, effects)
 
     async def close(self) -> None:
         await self._app.close()

@@ -6,18 +6,29 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from surefoot import effects, journal, leases, runs
-from surefoot.effects import Gate, Guard, add_open, remove_open, set_opener
+from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
+from surefoot.effects.desk import EffectView
+from surefoot.effects.states import State
 from surefoot.leases import Session, Sessions
 from surefoot.problem import SurefootError
 from surefoot.runs import Run, Worker
+from surefoot.runs.desk import wake
 from surefoot.runs.life import RunState
 from surefoot.runs.tables import RunRow, list_runs
 from surefoot.store import Clock, Store, open_store
+
+if TYPE_CHECKING:
+    from pydantic_ai import Agent
+
+    from surefoot.adapters.pydantic_ai import DurableAgent
 
 MIGRATIONS = (*leases.MIGRATIONS, *journal.MIGRATIONS, *effects.MIGRATIONS, *runs.MIGRATIONS)
 """The formats of all rooms, in the order they are brought up to date."""
@@ -166,19 +177,45 @@ class Surefoot:
         wanted = None if state is None else RunState[state.upper()]
         return await self.store.read(lambda connection: list_runs(connection, state=wanted, kind=kind, limit=limit))
 
-    def agent(self, agent: Any, *, name: str | None = None) -> Any:
-        """Make a Pydantic AI agent durable; see `surefoot.adapters.pydantic_ai.DurableAgent`."""
+    async def unknowns(self) -> list[EffectView]:
+        """Return the effects whose outcome nobody knows, newest first."""
+        return await self.store.read(partial(desk.list_effects, state=State.UNKNOWN))
+
+    async def resolve(
+        self, effect: int, *, is_done: bool, by: str, reason: str, value: Any = None, is_fence_passed: bool = False
+    ) -> EffectView:
+        """End a doubt by a person's word; see `surefoot.effects.desk.resolve_by_person`."""
+        return await desk.resolve_by_person(
+            self.store,
+            Sessions(self.store),
+            effect,
+            is_done=is_done,
+            who=by,
+            reason=reason,
+            value=value,
+            is_fence_passed=is_fence_passed,
+            wake=wake,
+        )
+
+    def agent(self, agent: Agent[Any, Any], *, name: str | None = None, reads: Iterable[str] = ()) -> DurableAgent:
+        """Make a Pydantic AI agent durable.
+
+        Args:
+            agent: The agent; it is not changed.
+            name: Its durable name; None: `agent.name`. A name is data on disk.
+            reads: Names of tools that change nothing outside, for those not declared with `@sf.read`.
+
+        Returns:
+            What starts its runs: `await support.start(prompt, id=...)`.
+        """
         from surefoot.adapters.pydantic_ai import durable_agent
 
-        return durable_agent(self, agent, name=name)
+        return durable_agent(self, agent, name=name, reads=reads)
 
     async def serve(self) -> None:
         """Execute runs until cancelled: the body of a worker process."""
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-
-
-_configured: list[Surefoot] = []
 
 
 def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:
@@ -188,11 +225,28 @@ def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:
         url: As for `Surefoot`.
         gates: As for `Surefoot`.
     """
-    app = Surefoot(url, gates=gates, is_worker=False)
-    _configured[:] = [app]
+    set_opener(_Opener(Surefoot(url, gates=gates, is_worker=False)))
 
-    async def opener() -> None:
-        if app._store is None:
-            await app.open()
 
-    set_opener(opener)
+class _Opener:
+    """Opens an app once, however many effects, loops and threads ask for it at the same time."""
+
+    def __init__(self, app: Surefoot) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._opened: Future[None] | None = None
+
+    async def __call__(self) -> None:
+        with self._lock:
+            is_first = self._opened is None
+            opened = self._opened = self._opened or Future()
+        if not is_first:
+            await asyncio.wrap_future(opened)
+            return
+        try:
+            await self._app.open()
+        except BaseException as error:
+            self._opened = None
+            opened.set_exception(error)
+            raise
+        opened.set_result(None)

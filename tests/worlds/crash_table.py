@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.worlds import sweep
+from tests.worlds import peers, sweep
 from tests.worlds.cases import Memory, Result
 from tests.worlds.sweep import Cell
 
@@ -40,7 +40,7 @@ place once. Afterwards a new worker goes on, and the *whole* state of the world 
 
 *n/m* says that m cases were run and n of them ended in exactly the undisturbed state. *Doubled*: the service carried a
 call out more than once. *Asked*: the run stopped, named the one call whose outcome nobody knows, and went on once a person
-had looked; without being asked for, nobody's help counts. *Misled*: the model was told "refused" about what was done.
+had looked; *Misled*: the model was told "refused" about what was done.
 """
 
 FOOT = """
@@ -58,7 +58,7 @@ What a service offers is what bounds the answer: at a service that offers nothin
 was sent has landed, so the honest answer there is to ask. Killed are processes, not machines; power loss is another test's.
 
 Made by `python -m tests.worlds.crash_table --jobs 4 > docs/crash-table.md`; the slow lane (`make test-slow`) asserts it.
-The milliseconds are of one case with all its processes, other cases running beside it, and include the waits of the case.
+How fast each engine is, is the bench's subject, not this page's.
 """
 
 
@@ -73,35 +73,42 @@ def cell(results: Cell) -> str:
 def points_table(results: Sequence[Result]) -> Iterator[str]:
     """The table of engines and points."""
     cells = sweep.table(results)
-    yield f"| killed when | {' | '.join(POINTS.values())} | ms per case |"
-    yield "|---" * (len(POINTS) + 2) + "|"
+    yield f"| killed when | {' | '.join(POINTS.values())} |"
+    yield "|---" * (len(POINTS) + 1) + "|"
     for engine in dict.fromkeys(result.engine for result in results):
-        took = [result.took_ms for result in results if result.engine == engine]
         row = " | ".join(cell(cells[engine, at]) for at in POINTS)
-        yield f"| **{engine}** | {row} | {sum(took) / len(took):.0f} |"
+        yield f"| **{engine}** | {row} |"
 
 
 def sums_table(results: Sequence[Result]) -> Iterator[str]:
     """One line per engine: all its cases together."""
-    yield "| engine | cases | kills | exact | asked | doubled | ms per case |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| engine | cases | kills | exact | asked | doubled |"
+    yield "|---|---|---|---|---|---|"
     for engine in dict.fromkeys(result.engine for result in results):
         own = [result for result in results if result.engine == engine]
         whole = Cell(tuple(own))
         asked = sum(result.after_person is not None for result in own)
-        took_ms = sum(result.took_ms for result in own) / len(own)
         kills = sum(result.fired for result in own)
-        yield f"| **{engine}** | {len(own)} | {kills} | {whole.exact} | {asked} | {whole.duplicates} | {took_ms:.0f} |"
+        yield f"| **{engine}** | {len(own)} | {kills} | {whole.exact} | {asked} | {whole.duplicates} |"
 
 
 def kind(result: Result) -> str:
-    """Which sweep a result belongs to."""
+    """Which part of the page a result belongs to."""
+    if result.engine.startswith(peers.NAMES):
+        return "peers"
     if result.memory == Memory.FORGOT:
         return "forgot"
     if result.at == "each crossing":
         return "crossings"
     return "recoveries" if result.at.endswith("each crossing") else "points"
 
+
+PEERS = """## Beside other durable engines
+
+On one suite, banking, with its 13 calls that change something. LangGraph and DBOS record a step once it has ended, and run
+it again if it was not recorded: what that does to an effect is left to the tool. *Nothing*: the tool is called as it is.
+*Keys by hand*: the service keeps idempotency keys, and the tool's author sends the `tool_call_id` as one.
+"""
 
 PARTS = {
     "crossings": "## Killed at every operation of the store\n\n"
@@ -120,6 +127,9 @@ def render(results: Sequence[Result]) -> str:
     for result in results:
         by_kind.setdefault(kind(result), []).append(result)
     lines = [HEAD, *points_table(by_kind["points"])]
+    if "peers" in by_kind:
+        same = [result for result in by_kind["points"] if result.task.startswith(f"{peers.SUITE}/")]
+        lines += ["", PEERS, *points_table([*same, *by_kind["peers"]])]
     for part, title in PARTS.items():
         if part in by_kind:
             lines += ["", title, *sums_table(by_kind[part])]
@@ -130,6 +140,7 @@ def run(per_tool: int | None, jobs: int) -> Iterator[Result]:
     """Run all of it; `per_tool` bounds the calls of each tool, and crossings and recoveries take at most one of each."""
     deep = 1 if per_tool is None else min(1, per_tool)
     yield from sweep.measure([*CONTROLS, *MAIN], "points", per_tool=per_tool, jobs=jobs)
+    yield from peers.points(jobs)
     yield from sweep.measure(BUSINESS, "forgot", per_tool=per_tool, jobs=jobs)
     yield from sweep.measure(MAIN, "crossings", "recoveries", per_tool=deep, jobs=jobs)
 

@@ -74,7 +74,7 @@ class _Runner:
         compiled = graph.compile(checkpointer=saver)
         config = {"configurable": {"thread_id": self.work.run_id}, "recursion_limit": 100}
         there = compiled.get_state(config)
-        if there.values and not there.next:
+        if there.values and there.values["turn"] == len(self.work.calls):
             return dict(there.values["told"])
         start = None if there.values else {"turn": 0, "told": {}}
         return dict(compiled.invoke(start, config, durability="sync")["told"])

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench.environments import LANGGRAPH, PYDANTIC_AI, Environment, python_of
@@ -20,6 +18,9 @@ from tests.worlds.cases import Result
 ROOT = Path(__file__).parents[2]
 
 PEERS = ((LANGGRAPH, "tests.worlds.peer_langgraph:ALL"), (PYDANTIC_AI, "tests.worlds.peer_dbos:ALL"))
+
+NAMES = ("LangGraph", "Pydantic AI on DBOS")
+"""What the names of the peers' engines begin with."""
 
 SUITE = "banking"
 
@@ -46,15 +47,3 @@ def measure(
 def points(jobs: int = 4) -> list[Result]:
     """Every peer, killed at each point of each call of the suite."""
     return [result for environment, place in PEERS for result in measure(environment, place, "points", jobs=jobs)]
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Print the results as JSON lines."""
-    from dataclasses import asdict
-
-    for result in points(int(arguments[0]) if arguments else 4):
-        print(json.dumps(asdict(result)))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

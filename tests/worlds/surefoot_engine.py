@@ -58,6 +58,9 @@ LONGEST_LIFE_MS = 400
 REFUSALS = (Refused, Expired, NotSent)
 """What the service answers, or its client knows, when nothing was done."""
 
+_REFUSED = f"refused by the service: {Refused.__name__}"
+"""What the model reads when the tool itself says no; all else that is not done may be asked for again."""
+
 _given: list[Work] = []
 """What this worker process was given; set by `_Session`."""
 
@@ -314,7 +317,7 @@ class Surefoot:
         about = {"about": call.business_key} if self.manner.by_business else {}
         outcome: sf.Outcome = await tool.outcome(**about, **arguments)
         if outcome.told == "not_done":
-            return "refused" if outcome.reason.startswith("refused by the service") else "not done"
+            return "refused" if outcome.reason.startswith(_REFUSED) else "not done"
         return outcome.told
 
 
@@ -324,7 +327,7 @@ async def _carry_out(engine: Surefoot, suite: str) -> dict[str, str]:
     while (call := await decide(turn)) is not None:
         said = await engine._call(suite, call)
         if said == "not done":
-            continue  # nobody refused it: the model decides the same again
+            continue  # it came too late, or a person has found that it did not land: the model decides the same again
         if call.effectful:
             told[call.label] = said
         turn += 1

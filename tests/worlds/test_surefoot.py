@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tests.worlds import sweep
+from tests.worlds import peers, sweep
 from tests.worlds.cases import Result, Verdict
 from tests.worlds.crash_table import BUSINESS, CONTROLS, MAIN, render
 
@@ -102,3 +102,15 @@ def test_the_page_of_the_docs_can_be_made() -> None:
 
     assert "| **surefoot, keys** | 1/1 | 1/1 |" in page
     assert "| **record after** | 1/1 | 1/1 | 1/1 | 0/1, 1 doubled |" in page
+
+
+@pytest.mark.slow
+def test_other_durable_engines_do_twice_what_they_had_not_recorded_unless_the_tool_sends_a_key() -> None:
+    """Would catch a row of the docs about somebody else's engine that is no longer true."""
+    results = peers.points()
+    by_hand = [result for result in results if result.engine.endswith("by hand")]
+    as_is = [result for result in results if not result.engine.endswith("by hand")]
+
+    assert faults(by_hand) == []
+    assert {result.at for result in as_is if result.duplicates} == {"during_call", "after_reply", "during_call+300ms"}
+    assert len(results) == 2 * 2 * 13 * (len(sweep.POINTS) + 1)

@@ -7,6 +7,7 @@ are left out: they differ on replay though the question is the same.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,15 +19,25 @@ class RequestDigests:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, bytes, tuple[str, ...]]] = {}
-        self._tools: tuple[Any, bytes] | None = None
+        self._chain: tuple[str, list[Any], hashlib.blake2b] | None = None
 
     def digest(self, model: object, messages: Sequence[Any], parameters: object) -> str:
         """Return 16 hexadecimal digits that stand for a request."""
-        chain = hashlib.blake2b(str(model).encode(), digest_size=8)
-        for message in messages:
-            chain.update(self._of(message)[1])
+        chain = self._chain_of(str(model), messages).copy()
         chain.update(self._of_tools(parameters))
         return chain.hexdigest()
+
+    def _chain_of(self, model: str, messages: Sequence[Any]) -> hashlib.blake2b:
+        """Return the digest of the messages so far, going on from the last request where this one only adds to it."""
+        known = self._chain
+        is_longer = known is not None and known[0] == model and len(known[1]) <= len(messages)
+        if known is None or not is_longer or not all(map(operator.is_, known[1], messages)):
+            known = (model, [], hashlib.blake2b(model.encode(), digest_size=8))
+        _, seen, chain = self._chain = known
+        for message in messages[len(seen) :]:
+            chain.update(self._of(message)[1])
+            seen.append(message)
+        return chain
 
     def calls_seen(self, messages: Iterable[Any]) -> frozenset[str]:
         """Return the ids of the tool calls whose answers are among these messages."""

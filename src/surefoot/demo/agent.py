@@ -8,18 +8,22 @@
 | `send_mail`      | a reference, and an expiry it checks | wait for the expiry, then ask                                  |
 | `send_parcel`    | nothing                              | a person                                                       |
 
-Always holds: a tool retries only what the shop said it did not do; everything else is left to the declaration.
+Always holds: a tool retries only what the shop said it did not do; everything else is left to the declaration. A clerk
+reaches no other order than that of its ticket, where that is known: what a tool may touch is not the model's to choose.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx
-from pydantic_ai import Agent, Tool
+from pydantic import Field
+from pydantic_ai import Agent, RunContext, Tool
 from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import tell
@@ -38,24 +42,33 @@ MAIL_LIFE_S = 3.0
 
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.2)  # longer in sum than the shop ever stays dark, and more than it turns away
 
+# What the shop takes; a small model does not ramble within it.
+Amount = Annotated[Decimal, Field(gt=0, decimal_places=2)]
+Address = Annotated[str, Field(max_length=80)]
+Articles = Annotated[list[Annotated[str, Field(pattern="^[A-Z0-9-]{2,12}$")]], Field(min_length=1, max_length=4)]
+MailAddress = Annotated[str, Field(json_schema_extra={"format": "email"})]
+Line = Annotated[str, Field(max_length=60)]
+Words = Annotated[str, Field(max_length=2_500)]
+
 T = TypeVar("T")
 Call = Callable[[], Awaitable[T]]
 
 
-def clerk(model: Model | str, shop: httpx.AsyncClient, *, seed: int) -> Agent[None, str]:
-    """Make the clerk.
+def clerk(model: Model | str, shop: httpx.AsyncClient, settings: ModelSettings | None = None) -> Agent[str, str]:
+    """Make the clerk; its dependency is the number of the ticket's order, empty if that is not known.
 
     Args:
         model: Who decides.
         shop: From `client.open_shop`.
-        seed: For models whose choices follow one.
+        settings: For the model.
     """
     return Agent(
         model,
         name=NAME,
+        deps_type=str,
         instructions=INSTRUCTIONS,
         tools=tools(shop),
-        model_settings=ModelSettings(seed=seed, parallel_tool_calls=False),
+        model_settings=settings,
         retries=3,
         defer_model_check=True,
     )
@@ -72,13 +85,22 @@ def tools(shop: httpx.AsyncClient) -> list[Any]:
     """Return the clerk's tools, bound to one shop."""
     lookup_order = _lookup_order(shop)
     return [
-        lookup_order,
-        _refund(shop),
+        Tool(lookup_order, prepare=_only_its_order),
+        Tool(_refund(shop), prepare=_only_its_order),
         # As a whole it changes nothing: what does is the effect inside, which has its own row in the ledger.
-        Tool(_change_address(shop, lookup_order), metadata={"surefoot": "read"}),
-        _send_parcel(shop),
-        _send_mail(shop),
+        Tool(_change_address(shop, lookup_order), metadata={"surefoot": "read"}, prepare=_only_its_order),
+        Tool(_send_parcel(shop), prepare=_only_its_order),
+        Tool(_send_mail(shop)),
     ]
+
+
+async def _only_its_order(context: RunContext[str], tool: ToolDefinition) -> ToolDefinition:
+    """Offer the tool for the ticket's order only."""
+    if not context.deps:
+        return tool
+    schema = tool.parameters_json_schema
+    properties = {**schema["properties"], "order_id": {"type": "string", "enum": [context.deps]}}
+    return replace(tool, parameters_json_schema={**schema, "properties": properties})
 
 
 def _lookup_order(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Order]]:
@@ -97,7 +119,7 @@ def _refund(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Refund]]:
         in_doubt=sf.Resend(key_ttl="24h"),
         refused_on=(client.ShopRefused,),
     )
-    async def refund(order_id: str, amount: Decimal, reason: str) -> client.Refund:
+    async def refund(order_id: str, amount: Amount, reason: Words) -> client.Refund:
         """Pay money back for an order."""
         key = sf.current_effect().idempotency_key
         return await _unless_busy(lambda: client.refund(shop, order_id, amount, reason, idempotency_key=key))
@@ -120,7 +142,7 @@ def _change_address(
         except client.ShopChanged as changed:
             raise sf.PreconditionFailed(str(changed)) from changed
 
-    async def change_address(order_id: str, address: str) -> Any:
+    async def change_address(order_id: str, address: Address) -> Any:
         """Change the delivery address of an order."""
         # The version is read first and recorded, so that every send of the write, whenever and by whom, names the same.
         try:
@@ -139,7 +161,7 @@ def _send_mail(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Email]
         return sf.Landed(found[0]) if found else sf.NotLanded()
 
     @sf.effect(in_doubt=sf.Probe(ask=was_sent, longest_life=MAIL_LIFE_S), refused_on=(client.ShopRefused,))
-    async def send_mail(to: str, subject: str, text: str) -> client.Email:
+    async def send_mail(to: MailAddress, subject: Line, text: Words) -> client.Email:
         """Write an e-mail to a customer."""
         this = sf.current_effect()
         expires_at = None if this.expires_at_ms is None else this.expires_at_ms / 1_000
@@ -154,7 +176,7 @@ def _send_mail(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Email]
 
 def _send_parcel(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Parcel]]:
     @sf.effect(refused_on=(client.ShopRefused,))
-    async def send_parcel(order_id: str, items: list[str]) -> client.Parcel:
+    async def send_parcel(order_id: str, items: Articles) -> client.Parcel:
         """Send items of an order again."""
         return await _unless_busy(lambda: client.send_parcel(shop, order_id, items))
 

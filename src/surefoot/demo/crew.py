@@ -106,13 +106,17 @@ class Crew:
                 *self.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log
             )
 
-    async def reap(self, progress: int, *, is_late: bool = False) -> None:
+    async def reap(self, progress: int, *, is_late: bool, in_all: int) -> None:
         """Kill somebody if the work has come as far as the next drawn point.
 
         Args:
             progress: How far it has come: a number that only grows.
-            is_late: Whether little work is left, so that the remaining kills must come at every step.
+            is_late: Whether little work is left. Then the remaining kills come at every step, those included that were
+                meant for requests which will not come any more.
+            in_all: How many are to be killed, by either hand.
         """
+        if is_late:
+            self.kills = max(self.kills, self.own_kills + in_all - self.killed)
         if self.own_kills >= self.kills or progress < self._next_at:
             return
         ready = [member for member in self.members if member.is_ready and member.process is not None]

@@ -74,7 +74,7 @@ def run_demo(
     screen.say(f"seed {drawn}, {len(wanted)} tickets, {kills} kills; everything is kept in {directory}/")
     try:
         asyncio.run(demo.whole())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
         _tell_interrupted(screen, demo.place, drawn)
         return INTERRUPTED
     _print(demo)
@@ -181,7 +181,7 @@ class _Demo:
             try:
                 while not working.done():
                     done = len(notes(self.place))
-                    await crew.reap(done, is_late=len(asked) - done <= self.own_kills)
+                    await crew.reap(done, is_late=len(asked) - done <= self.own_kills, in_all=self.kills)
                     line = Line("plain loop", f"{done} of {len(asked)} acts", "")
                     self.screen.show("The same decisions by a plain retrying loop", [line], crew.killed)
                     await asyncio.wait([working], timeout=PLAIN_LOOK_S)

@@ -11,12 +11,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pydantic_ai.models import Model
+from pydantic_ai.settings import ModelSettings
 
 from surefoot.demo.scripted import scripted_model
 from surefoot.problem import SurefootError
 
 LOCAL = "local"
 SCRIPTED = "scripted"
+
+TEMPERATURE = 0.4
+"""Of the local model: erratic enough that clerks differ, orderly enough that every kind of act occurs."""
 
 READY_WITHIN_S = 60.0  # it loads 93 MB; a slow disk gets its time
 STOP_WITHIN_S = 5.0
@@ -41,6 +45,13 @@ def mind(model: str, model_url: str | None) -> Model | str:
         assert model_url is not None, "the local model's process was started"
         return RemoteLocalModel(model_url)
     return model
+
+
+def settings_for(model: str, seed: int) -> ModelSettings:
+    """Return how a model is asked; only the local one's choices follow the demo's seed."""
+    if model == LOCAL:
+        return ModelSettings(seed=seed, temperature=TEMPERATURE)
+    return ModelSettings(parallel_tool_calls=False)
 
 
 def require_weights(say: Callable[[str], None]) -> None:

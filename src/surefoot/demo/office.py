@@ -81,11 +81,11 @@ class Office:
 
     async def __aenter__(self) -> Office:
         # Who decides is the workers' business; here the agent is only needed to start its runs.
-        agent = self.app.agent(clerk(scripted_model(), httpx.AsyncClient(), seed=0))
+        agent = self.app.agent(clerk(scripted_model(), httpx.AsyncClient()))
         await self.app.open()
         for ticket in self._tickets:
             limits = UsageLimits(request_limit=REQUESTS_MAX)
-            await agent.start(prompt_of(ticket), id=ticket.ticket_id, usage_limits=limits)
+            await agent.start(prompt_of(ticket), id=ticket.ticket_id, deps=ticket.order_id or "", usage_limits=limits)
         self._working = asyncio.create_task(self._crew.work())
         return self
 
@@ -124,10 +124,7 @@ class Office:
                 return
             if all(_needs_person(row) for row in left) and not await self._ask_person(ended):
                 return
-            is_late = len(left) <= LATE
-            if is_late:  # few requests are to come: kills that were meant for them are done between calls
-                self._crew.kills = max(self._crew.kills, self._crew.own_kills + self._kills - self._crew.killed)
-            await self._crew.reap(sight.records, is_late=is_late)
+            await self._crew.reap(sight.records, is_late=len(left) <= LATE, in_all=self._kills)
             await asyncio.wait([self._working], timeout=LOOK_S)
             if self._working.done():
                 await self._working

@@ -97,7 +97,7 @@ def _plan_for_anything(prompt: str) -> Plan:
     return [
         ("lookup_order", {"order_id": order_id}),
         ("refund", {"order_id": order_id, "amount": "5.00", "reason": prompt}),
-        ("change_address", {"order_id": order_id, "address": prompt}),
+        ("change_address", {"order_id": order_id, "address": prompt[:80]}),
         ("send_parcel", {"order_id": order_id, "items": ["BOX-1"]}),
-        ("send_mail", {"to": "somebody@customers.example", "subject": prompt, "text": prompt}),
+        ("send_mail", {"to": "somebody@customers.example", "subject": prompt[:60], "text": prompt}),
     ]

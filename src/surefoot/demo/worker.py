@@ -20,7 +20,7 @@ import surefoot as sf
 from surefoot.demo.agent import clerk
 from surefoot.demo.client import open_shop
 from surefoot.demo.crew import await_name
-from surefoot.demo.minds import mind
+from surefoot.demo.minds import mind, settings_for
 from surefoot.demo.place import Place
 
 LOOK_S = 0.1
@@ -37,7 +37,7 @@ async def work(place: Place, name: str) -> None:
     _register(setting.shop_url)
     app = sf.Surefoot(place.url, name=name)
     async with open_shop(setting.shop_url) as shop:
-        app.agent(clerk(mind(setting.model, setting.model_url), shop, seed=setting.seed))
+        app.agent(clerk(mind(setting.model, setting.model_url), shop, settings_for(setting.model, setting.seed)))
         async with app:
             app.worker.room = setting.room
             print("ready", flush=True)

@@ -19,7 +19,16 @@ from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import MIGRATIONS
-from surefoot.effects.outcome import MEANING, Denied, EffectError, KeyConflict, Outcome, OutcomeUnknown, Telling, told_to_model
+from surefoot.effects.outcome import (
+    MEANING,
+    Denied,
+    EffectError,
+    KeyConflict,
+    Outcome,
+    OutcomeUnknown,
+    Telling,
+    told_to_model,
+)
 from surefoot.effects.spec import EffectSpec
 
 __all__ = [

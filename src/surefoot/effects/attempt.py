@@ -18,8 +18,8 @@ from surefoot.effects import ledger
 from surefoot.effects.classify import describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
-from surefoot.effects.guard import Acting, Case, Claim, Guard
 from surefoot.effects.gates import Wait
+from surefoot.effects.guard import Acting, Case, Claim, Guard
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.states import State
@@ -216,7 +216,7 @@ def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding,
     insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
     if finding.state is State.DONE and case.also is not None:
         case.also(tx)
-    guard.settled(tx, row, None if case.frame is None else case.frame.run)
+    guard.settled(tx, row, by_run=record.run if is_held else None)
     for gate in reversed(guard.gates):
         gate.release(tx, case.gate_request())
 
@@ -297,7 +297,9 @@ def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) 
     if not isinstance(claim, Claim):
         return claim, claimed
     if not claim.is_ours:
-        return Outcome("unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id), claimed
+        return Outcome(
+            "unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id
+        ), claimed
     token = _current.set(partial(_describe, guard, case, claim.row, tx))
     telling = told_to_model.set(None)
     try:

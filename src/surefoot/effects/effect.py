@@ -6,7 +6,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from surefoot.effects.binding import guard_for

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import string
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -81,7 +82,7 @@ class KeyTemplate:
         parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(self._template)]
         self.fields = tuple(name for _, name in parts if name is not None)
         self._ends: dict[str, str] = {}
-        for (_, field), (separator, following) in zip(parts, parts[1:], strict=False):
+        for (_, field), (separator, following) in pairwise(parts):
             if field is None:
                 continue
             if not separator and following is not None:

@@ -58,7 +58,6 @@ _SELECT = (
 _encode = msgspec.json.Encoder().encode
 
 
-
 class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The body of a claim record: everything needed to send the same bytes again.
 
@@ -141,8 +140,17 @@ def insert(tx: Tx, row: Row) -> Row | None:
     tx.execute(
         "INSERT INTO ledger (digest, generation, state, token, holder, sender, run, fingerprint, claim, record,"
         " sent_boot_ms) VALUES (?, ?, 2, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (row.digest, row.generation, row.holder, row.sender, row.run, row.fingerprint, row.claim, row.claim,
-         row.sent_boot_ms),
+        (
+            row.digest,
+            row.generation,
+            row.holder,
+            row.sender,
+            row.run,
+            row.fingerprint,
+            row.claim,
+            row.claim,
+            row.sent_boot_ms,
+        ),
     )
     if tx.connection.changes() == 0:
         return None

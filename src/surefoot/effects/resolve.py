@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from functools import partial
-from typing import Any
 
 import apsw
 from msgspec.structs import replace

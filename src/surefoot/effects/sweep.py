@@ -49,7 +49,8 @@ async def _look_into(guard: Guard, case: Case, gate: asyncio.Semaphore) -> None:
 
 def _find(guard: Guard, before_boot_ms: int, connection: apsw.Connection) -> list[Case]:
     rows = connection.execute(
-        "SELECT id FROM ledger WHERE state = 3 AND state <= 3 AND (sent_boot_ms < ? OR sent_boot_ms > ?) ORDER BY id LIMIT ?",
+        "SELECT id FROM ledger WHERE state = 3 AND state <= 3 AND (sent_boot_ms < ? OR sent_boot_ms > ?)"
+        " ORDER BY id LIMIT ?",
         (before_boot_ms, before_boot_ms + IDLE_MS, BATCH),  # the second: noted in an earlier boot of the machine
     ).fetchall()
     found = [ledger.get(connection, int(str(row[0]))) for row in rows]

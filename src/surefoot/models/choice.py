@@ -43,9 +43,9 @@ def probabilities(
         temperature: Above 1 flatter, below 1 sharper; 0: all on the best.
     """
     log = name_logprobs(session, choice_prompt(conversation, actions), [action.shown for action in actions])
-    fit = _fits(session, engine, conversation.current.text, actions)
-    weight = LATER_FIT if conversation.current.steps else FIRST_FIT
     done = [step.action for step in conversation.current.steps]
+    fit = _fits(session, engine, conversation.current.text, actions, done)
+    weight = LATER_FIT if done else FIRST_FIT
     scores = {
         action.shown: log[action.shown] + weight * fit[action.shown] - REPEATED * _times_done(action, done)
         for action in actions
@@ -109,19 +109,24 @@ def name_logprobs(session: Session, prompt: str, names: Sequence[str], depth: in
     return {name: math.log(share) for name, share in shares.items()}
 
 
-def _fits(session: Session, engine: Engine, task: str, actions: Sequence[Action]) -> dict[str, float]:
-    """How much better than the average tool each fits the task, in nats; ways to finish count as average."""
-    tools = [action for action in actions if not action.is_final]
+def _fits(
+    session: Session, engine: Engine, task: str, actions: Sequence[Action], done: Sequence[str]
+) -> dict[str, float]:
+    """How much better each tool fits the task than the average tool still to do, in nats.
+
+    Ways to finish, and what was done already, count as average.
+    """
     fits = dict.fromkeys((action.shown for action in actions), 0.0)
+    tools = [action for action in actions if not action.is_final]
     if len(tools) < 2 or not task:
         return fits
     promises = tuple(f" {tool.promise}" for tool in tools)
     told = _likelihoods(session, engine, task, promises)
     neutral = [_likelihoods(session, engine, nothing, promises) for nothing in NOTHING_ASKED]
     gains = {tool.shown: told[i] - sum(one[i] for one in neutral) / len(neutral) for i, tool in enumerate(tools)}
-    shares = softmax(gains, 1.0)
-    for name, share in shares.items():
-        fits[name] = max(-MAX_FIT, math.log(max(share, 1e-30) * len(tools)))
+    left = {name: gain for name, gain in gains.items() if name not in done}
+    for name, share in softmax(left, 1.0).items() if left else ():
+        fits[name] = max(-MAX_FIT, math.log(max(share, 1e-30) * len(left)))
     return fits
 
 

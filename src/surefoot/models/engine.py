@@ -12,8 +12,9 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -230,10 +231,11 @@ def shared_engine(weights: Path, threads: int | None = None) -> Engine:
 
 
 def _load(weights: Path, threads: int) -> Any:
-    try:
-        import xllamacpp
-    except ImportError as error:
-        raise MissingExtra("xllamacpp") from error
+    with _patient_threads():
+        try:
+            import xllamacpp
+        except ImportError as error:
+            raise MissingExtra("xllamacpp") from error
     settings = xllamacpp.CommonParams()
     settings.model.path = str(weights)
     settings.n_parallel = SLOTS
@@ -249,6 +251,22 @@ def _load(weights: Path, threads: int) -> Any:
         return xllamacpp.Server(settings)
     except RuntimeError as error:
         raise LoadFailed(f"xllamacpp could not load {weights}: {error}", hint="surefoot model pull") from error
+
+
+@contextmanager
+def _patient_threads() -> Iterator[None]:
+    """Let OpenMP threads sleep while they wait for each other.
+
+    Spinning, its default, costs twice the processor time and, as soon as other processes are busy, twice the wall time.
+    The variable is read once, when the library is loaded; children and other libraries shall not see it.
+    """
+    before = os.environ.get("OMP_WAIT_POLICY")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_WAIT_POLICY"]
 
 
 def _shared(one: str, other: str) -> int:

@@ -11,6 +11,7 @@ set; the examples use words of neither.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ LOG_RESULT_CHARS = 60  # which tool comes next hardly depends on what the last o
 KNOWN_CHARS = 900
 """All results in a form together; beyond it the oldest are left out."""
 
+_CLAUSE = re.compile(r"[.:;,(]")
 _HINT = "You work step by step: first look, then act, then tell."
 _FINISH_NAMES = (FINISH, "answer", "end_task", "give_the_final_answer")
 _FORMS = """\
@@ -40,6 +42,10 @@ Text: {"member_id": "K-771", "phone": "555-0142", "paid": "35.00"} I lost my key
 the 20.00 for the new one back.
 Form: pay_back
 {"member_id": "K-771", "amount": 20.00, "reason": "new key"}
+
+Text: {"trip": "Z-5", "seat": "12", "fare": "18.40"} The bus of trip Z-5 never came, give me the money back.
+Form: pay_fare
+{"trip": "Z-5", "amount": 18.40}
 
 Text: {"member": "M-3306", "mail": "tom@mail.example", "files": [{"file": "X-1", "name": "plan"}, {"file": "X-4", \
 "name": "list"}, {"file": "X-9", "name": "photo"}]} This is member M-3306. The files X-1 and X-9 were damaged. Send me \
@@ -93,8 +99,8 @@ class Action:
 
     @property
     def promise(self) -> str:
-        """The description as the end of the sentence "Ok, I will ..."."""
-        words = self.description.rstrip(".") or self.shown.replace("_", " ")
+        """The description's first clause as the end of the sentence "Ok, I will ..."."""
+        words = _CLAUSE.split(self.description)[0].strip() or self.shown.replace("_", " ")
         return words[0].lower() + words[1:]
 
 

@@ -291,8 +291,11 @@ def letters_of(connection: apsw.Connection, runs: Iterable[int]) -> list[Letter]
 
 
 def has_open_effect(tx: Tx, run: int) -> bool:
-    """Whether an effect of the run is left unknown."""
-    return tx.row("SELECT 1 FROM ledger WHERE state = 3 AND run = ? LIMIT 1", (run,)) is not None
+    """Whether an effect of the run has no outcome yet. (Left to itself, SQLite reads the whole ledger for this.)"""
+    found = tx.row(
+        "SELECT 1 FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ? LIMIT 1", (run,)
+    )
+    return found is not None
 
 
 def wake_waiters(tx: Tx, kind: str, target: int) -> None:
