@@ -52,6 +52,11 @@ def lark(schema: Schema, *, before: str = "") -> str:
     return f"%llguidance {{}}\nstart: {start}\nvalue: %json {body}\n"
 
 
+def lark_line(max_chars: int) -> str:
+    """Return the grammar of one line of text, not empty, of at most so many characters."""
+    return f"%llguidance {{}}\nstart: /[^\\n]{{1,{max_chars}}}/\n"
+
+
 def lark_literal(text: str) -> str:
     """Return the grammar that allows exactly this text."""
     return f"%llguidance {{}}\nstart: {json.dumps(text, ensure_ascii=False)}\n"
@@ -141,7 +146,12 @@ def _resolved(ref: str, defs: Mapping[str, JsonValue], path: tuple[str, ...]) ->
 
 
 def _either(branches: Sequence[JsonValue], defs: Mapping[str, JsonValue], path: tuple[str, ...]) -> Told:
-    """Keep the branches the decoder can tell exactly; the others only if there is nothing else."""
+    """Keep the branches the decoder can tell exactly; the others only if there is nothing else.
+
+    A number or free text is how Pydantic describes a `Decimal`: that is told as the number.
+    """
+    if any(_type_of(branch) == "number" for branch in branches):
+        branches = [branch for branch in branches if _type_of(branch) != "string"]
     exact: list[Told] = []
     loose: list[Told] = []
     for branch in branches:
@@ -154,6 +164,10 @@ def _either(branches: Sequence[JsonValue], defs: Mapping[str, JsonValue], path: 
     if not kept:
         raise _Untold
     return kept[0] if len(kept) == 1 else {"anyOf": list(kept)}
+
+
+def _type_of(schema: JsonValue) -> JsonValue:
+    return schema.get("type") if isinstance(schema, Mapping) else None
 
 
 def _merged(schema: Schema, parts: Sequence[JsonValue], defs: Mapping[str, JsonValue]) -> Schema:

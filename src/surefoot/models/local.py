@@ -6,7 +6,7 @@ providers do); one response holds one call or one answer; the same seed and the 
 another seed may give another; the event loop is never blocked, and a cancelled request stops at the next token.
 
 The model is SmolLM2-135M-Instruct: it errs often, which is what it is for. Settings it follows: `max_tokens`,
-`temperature`, `top_p`, `top_k`, `seed`, `stop_sequences` (plain chat only), `timeout`, `tool_choice`. Text is cut to
+`temperature`, `top_p`, `top_k`, `seed`, `stop_sequences` (free text only), `timeout`, `tool_choice`. Text is cut to
 the limits in `conversation`; what still does not fit the context is `ModelContextWindowExceededError`.
 """
 
@@ -41,16 +41,17 @@ from surefoot.models.engine import (
     shared_engine,
 )
 from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
-from surefoot.models.grammar import lark
-from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, offered
+from surefoot.models.grammar import lark, lark_line
+from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, offered, reply_prompt
 
 MODEL_NAME = "smollm2-135m"
 SYSTEM = "local"
 TEMPERATURE = 0.7
 INPUT_COOLING = 0.5
 """Inputs are drawn at this share of the temperature: a choice may be odd, but an order number is copied or wrong."""
-ARGUMENT_TOKENS = 768  # far above what the bounds of a schema allow
+INPUT_TOKENS = 768  # far above what the bounds of a schema allow
 CHAT_TOKENS = 200
+REPLY_CHARS = 200
 TIMEOUT_S = 300.0  # of a request with all the waiting for others, unless `timeout` says otherwise
 
 PROFILE = ModelProfile(
@@ -187,7 +188,7 @@ def _wish(messages: Sequence[ModelMessage], settings: ModelSettings, parameters:
 
 def _answer(session: Session, engine: Engine, wish: _Wish) -> ModelResponse:
     """Do one request; runs on the model's thread."""
-    if len(wish.actions) == 1 and wish.actions[0].tool is None and not wish.actions[0].is_json_text:
+    if len(wish.actions) == 1 and wish.actions[0].is_reply:
         return _chat(session, wish)
     prompt = choice_prompt(wish.conversation, wish.actions)
     chances = {wish.actions[0].shown: 1.0}
@@ -196,29 +197,35 @@ def _answer(session: Session, engine: Engine, wish: _Wish) -> ModelResponse:
         chances, spent = probabilities(session, engine, wish.conversation, wish.actions, wish.sampling.temperature)
     name = drawn(chances, wish.sampling.seed, prompt)
     action = next(action for action in wish.actions if action.shown == name)
-    done = session.complete(
-        form_prompt(wish.conversation, action),
-        max_tokens=wish.max_tokens or ARGUMENT_TOKENS,
-        grammar=lark(action.schema),
-        sampling=replace(wish.sampling, temperature=wish.sampling.temperature * INPUT_COOLING),
-        lane="forms",
-    )
+    done = _reply(session, wish) if action.is_reply else _filled_in(session, wish, action)
     text = done.text.strip()
-    if not done.is_cut and not _parses(text):
-        raise GrammarIgnored(f"the input of {name} is not JSON: {text[:200]!r}", hint="report its JSON schema")
-    part = _part(action, text, is_cut=done.is_cut)
+    part = TextPart(text) if action.tool is None else ToolCallPart(action.tool, text)
     details = {"seed": wish.sampling.seed, "choice": {each: round(chance, 3) for each, chance in chances.items()}}
     return _response(part, done, spent, details)
 
 
-def _part(action: Action, text: str, *, is_cut: bool) -> TextPart | ToolCallPart:
-    if action.tool is not None:
-        return ToolCallPart(action.tool, text)
-    if action.is_json_text:
-        return TextPart(text)
-    if is_cut:
-        return TextPart(text.removeprefix('{"text": "'))
-    return TextPart(str(json.loads(text)["text"]).strip())
+def _filled_in(session: Session, wish: _Wish, action: Action) -> Completion:
+    done = session.complete(
+        form_prompt(wish.conversation, action),
+        max_tokens=wish.max_tokens or INPUT_TOKENS,
+        grammar=lark(action.schema),
+        sampling=replace(wish.sampling, temperature=wish.sampling.temperature * INPUT_COOLING),
+        lane="forms",
+    )
+    if not done.is_cut and not _parses(done.text):
+        raise GrammarIgnored(f"the input of {action.shown} is not JSON: {done.text[:200]!r}", hint="report its schema")
+    return done
+
+
+def _reply(session: Session, wish: _Wish) -> Completion:
+    return session.complete(
+        reply_prompt(wish.conversation),
+        max_tokens=wish.max_tokens or CHAT_TOKENS,
+        grammar=lark_line(REPLY_CHARS),
+        sampling=wish.sampling,
+        stop=wish.stop,
+        lane="aside",
+    )
 
 
 def _chat(session: Session, wish: _Wish) -> ModelResponse:

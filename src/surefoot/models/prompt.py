@@ -43,10 +43,6 @@ the 20.00 for the new one back.
 Form: pay_back
 {"member_id": "K-771", "amount": 20.00, "reason": "new key"}
 
-Text: {"trip": "Z-5", "seat": "12", "fare": "18.40"} The bus of trip Z-5 never came, give me the money back.
-Form: pay_fare
-{"trip": "Z-5", "amount": 18.40}
-
 Text: {"member": "M-3306", "mail": "tom@mail.example", "files": [{"file": "X-1", "name": "plan"}, {"file": "X-4", \
 "name": "list"}, {"file": "X-9", "name": "photo"}]} This is member M-3306. The files X-1 and X-9 were damaged. Send me \
 both again. Thanks, Tom
@@ -57,14 +53,19 @@ Text: {"member": "M-3306", "mail": "tom@mail.example", "city": "Bonn"} Please te
 Form: write_mail
 {"to": "tom@mail.example", "subject": "Opening hours", "text": "Dear Tom, we open at 9 on Monday."}
 
+Text: {"trip": "Z-52", "seat": "12", "fare": "18.40"} I waited for the bus of trip Z-52, and it never came. Give me \
+back the money.
+Form: pay_fare
+{"trip": "Z-52", "amount": 18.40, "reason": "the bus never came"}
+
 Text: {"member": "M-3306", "mail": "tom@mail.example", "home": "Altgasse 3, 8010 Graz"} Member M-3306 has a new home: \
 Ringstrasse 11, 1010 Wien.
 Form: set_home
 {"member": "M-3306", "home": "Ringstrasse 11, 1010 Wien"}
 
-Text: {"book": "B-40", "due": "May 3"} extended I need the book B-40 for two more weeks.
-Form: finish
-{"text": "You can keep the book B-40 for two more weeks."}
+Text: I was told that I can ask here when trip Z-52 leaves.
+Form: find_trip
+{"trip": "Z-52"}
 
 """
 _TEXT_SCHEMA: Schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
@@ -89,6 +90,11 @@ class Action:
     tool: str | None = None
     is_json_text: bool = False
     is_final: bool = False
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it is an answer in free text."""
+        return self.tool is None and not self.is_json_text
 
     @property
     def line(self) -> str:
@@ -161,6 +167,16 @@ def form_prompt(conversation: Conversation, action: Action) -> str:
     return f"{_FORMS}Text: {text}\nForm: {action.shown}\n"
 
 
+def reply_prompt(conversation: Conversation) -> str:
+    """Return the chat in which the model tells the result of the task in a line."""
+    task = conversation.current
+    done = [f"{step.action.replace('_', ' ')}: {step.result or 'pending'}" for step in task.steps]
+    notes = [entry for entry in task.entries if isinstance(entry, str)]
+    facts = "\n".join(_last_that_fit([*done, *notes], KNOWN_CHARS)) or "nothing yet"
+    asked = f"{task.text}\n\nWhat was done:\n{facts}\n\nAnswer in one short sentence."
+    return _chat([("system", conversation.instructions), ("user", asked)])
+
+
 def _log(conversation: Conversation, actions: Sequence[Action]) -> str:
     """The tasks with their steps; when it gets too long, without the oldest."""
     shown = {action.tool: action.shown for action in actions}
@@ -209,6 +225,10 @@ def chat_prompt(conversation: Conversation) -> str:
                 turns.append(("assistant", _said(entry)))
             else:
                 turns.append(("user", entry))
+    return _chat(turns)
+
+
+def _chat(turns: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"
 
 
