@@ -103,6 +103,7 @@ class Surefoot:
         if worker is not None:
             remove_open(worker.guard)
             await worker.stop()
+            session = worker.session  # a new one, if the first was lost meanwhile
         if session is not None:
             await asyncio.to_thread(session.close, is_acting=worker is not None and bool(worker.guard.acting))
         if store is not None:

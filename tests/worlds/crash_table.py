@@ -1,6 +1,6 @@
 """The crash table of the docs: every engine, killed at every point of each of AgentDojo's 81 effects, and counted.
 
-python -m tests.worlds.crash_table --jobs 4 > docs/crash-table.md        # about an hour on two cores
+python -m tests.worlds.crash_table --jobs 4 > docs/crash-table.md        # about half an hour on two idle cores
 python -m tests.worlds.crash_table --per-tool 1                          # a look at it: one call of each tool
 python -m tests.worlds.crash_table --from results.jsonl                  # from results that were kept with --keep
 """
@@ -22,6 +22,9 @@ CONTROLS = ("tests.worlds.plain:RECORD_AFTER", "tests.worlds.plain:RECORD_BEFORE
 BUSINESS = (f"{ENGINES}:BUSINESS",)
 MAIN = tuple(f"{ENGINES}:{name}" for name in ("KEYS", "PROBE", "NOTHING", "PYDANTIC_AI"))
 
+DEEP = ("send_money", "invite_user_to_slack")
+"""Tools of the tasks that are killed at every operation: one whose repetition changes the state, one that refuses it."""
+
 POINTS = {
     "before_claim": "before the claim",
     "after_claim": "claimed, not sent",
@@ -40,7 +43,7 @@ place once. Afterwards a new worker goes on, and the *whole* state of the world 
 
 *n/m* says that m cases were run and n of them ended in exactly the undisturbed state. *Doubled*: the service carried a
 call out more than once. *Asked*: the run stopped, named the one call whose outcome nobody knows, and went on once a person
-had looked; *Misled*: the model was told "refused" about what was done.
+had looked. *Misled*: the model was told "refused" about what was done.
 """
 
 FOOT = """
@@ -70,12 +73,22 @@ def cell(results: Cell) -> str:
     return ", ".join(parts + [f"{number} {what}" for what, number in counts.items() if number])
 
 
+def engines(results: Sequence[Result]) -> list[str]:
+    """The engines of some results, controls first, Surefoot's in the order of its services."""
+    order = ("record after", "record before", "surefoot, keys", "surefoot, probe", "surefoot, nothing", "surefoot")
+    return sorted({result.engine for result in results}, key=lambda name: _rank(name, order))
+
+
+def _rank(name: str, order: Sequence[str]) -> tuple[int, str]:
+    return next((place for place, start in enumerate(order) if name.startswith(start)), len(order)), name
+
+
 def points_table(results: Sequence[Result]) -> Iterator[str]:
     """The table of engines and points."""
     cells = sweep.table(results)
     yield f"| killed when | {' | '.join(POINTS.values())} |"
     yield "|---" * (len(POINTS) + 1) + "|"
-    for engine in dict.fromkeys(result.engine for result in results):
+    for engine in engines(results):
         row = " | ".join(cell(cells[engine, at]) for at in POINTS)
         yield f"| **{engine}** | {row} |"
 
@@ -84,7 +97,7 @@ def sums_table(results: Sequence[Result]) -> Iterator[str]:
     """One line per engine: all its cases together."""
     yield "| engine | cases | kills | exact | asked | doubled |"
     yield "|---|---|---|---|---|---|"
-    for engine in dict.fromkeys(result.engine for result in results):
+    for engine in engines(results):
         own = [result for result in results if result.engine == engine]
         whole = Cell(tuple(own))
         asked = sum(result.after_person is not None for result in own)
@@ -113,9 +126,10 @@ it again if it was not recorded: what that does to an effect is left to the tool
 PARTS = {
     "crossings": "## Killed at every operation of the store\n\n"
     "Not at a named place, but before, inside and after each transaction of the store and each exchange with the service,\n"
-    "one case each: this finds places that have no name.\n",
+    "one case each: this finds places that have no name. Of two tasks; the slow lane takes more of them.\n",
     "recoveries": "## The recovery killed too\n\n"
-    "A kill during the call or just before it is sent, then one at every operation of the recovery, one case each.\n",
+    "A kill during the call or just before it is sent, then one at every operation of the recovery, one case each.\n"
+    "Of the same two tasks.\n",
     "forgot": "## A model that forgot\n\n"
     "After the kill another run decides everything anew, in other words, beside the first one, which goes on as well.\n",
 }
@@ -137,12 +151,11 @@ def render(results: Sequence[Result]) -> str:
 
 
 def run(per_tool: int | None, jobs: int) -> Iterator[Result]:
-    """Run all of it; `per_tool` bounds the calls of each tool, and crossings and recoveries take at most one of each."""
-    deep = 1 if per_tool is None else min(1, per_tool)
+    """Run all of it; `per_tool` bounds the calls of each tool."""
     yield from sweep.measure([*CONTROLS, *MAIN], "points", per_tool=per_tool, jobs=jobs)
     yield from peers.points(jobs)
     yield from sweep.measure(BUSINESS, "forgot", per_tool=per_tool, jobs=jobs)
-    yield from sweep.measure(MAIN, "crossings", "recoveries", per_tool=deep, jobs=jobs)
+    yield from sweep.measure(MAIN, "crossings", "recoveries", per_tool=1, tools=DEEP, jobs=jobs)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 from tests.worlds import peers, sweep
 from tests.worlds.cases import Result, Verdict
-from tests.worlds.crash_table import BUSINESS, CONTROLS, MAIN, render
+from tests.worlds.crash_table import BUSINESS, CONTROLS, DEEP, MAIN, render
 
 NOTHING = "surefoot, nothing"
 
@@ -51,7 +51,7 @@ def test_a_model_that_forgot_cannot_do_it_again() -> None:
     results = sweep.measure(BUSINESS, "forgot", per_tool=1, tools=["send_email"])
 
     assert faults(results) == []
-    assert {at for _, at in asked(results)} == IN_DOUBT_AT
+    assert asked(results) == {(f"{NOTHING}, business key", at) for at in IN_DOUBT_AT}
 
 
 @pytest.mark.slow
@@ -77,10 +77,11 @@ def test_every_task_is_undisturbed_without_kills() -> None:
 @pytest.mark.slow
 def test_every_operation_of_the_store_can_be_killed_at_and_so_can_the_recovery() -> None:
     """Would catch a place that has no name: a transaction that must not be cut in two, an order that must not change."""
-    results = sweep.measure(MAIN, "crossings", "recoveries", per_tool=1, deadline_s=30)
+    tools = [*DEEP, "create_calendar_event", "append_to_file", "reserve_hotel", "add_user_to_channel"]
+    results = sweep.measure(MAIN, "crossings", "recoveries", per_tool=1, tools=tools, deadline_s=30)
 
     assert faults(results) == []
-    assert len(results) > 4_000
+    assert len(results) > 2_000
     assert {engine for engine, _ in asked(results)} == {NOTHING}
 
 
@@ -91,6 +92,7 @@ def test_no_model_that_forgot_does_any_of_the_effects_again() -> None:
     repeats = sweep.measure(BUSINESS, "repeats", deadline_s=30)
 
     assert faults(results) == faults(repeats) == []
+    assert asked(results) == {(f"{NOTHING}, business key", at) for at in IN_DOUBT_AT}
     assert asked(repeats) == set()
 
 

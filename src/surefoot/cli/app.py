@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.text import Text
@@ -146,6 +146,15 @@ def _flushed(code: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         code = ExitCode.READER_LEFT
-    if code == ExitCode.READER_LEFT:  # the interpreter would flush once more, and complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if code == ExitCode.READER_LEFT:
+        _silence(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _silence(sys.stderr)
     return code
+
+
+def _silence(stream: TextIO) -> None:
+    """Let the interpreter's own last flush succeed, which would complain otherwise."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

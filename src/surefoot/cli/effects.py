@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from surefoot.cli import look, show
+from surefoot.cli.code import load_module
 from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import one_of, read_json
 from surefoot.cli.place import HOW, YOU, Desk, JsonOption, StoreOption, at_desk
@@ -15,7 +17,9 @@ from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import EffectsDocument, EffectShape, ResolveDocument
 from surefoot.cli.words import state_words
 from surefoot.effects.desk import resolve_by_person
+from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
+from surefoot.journal import Undecodable
 from surefoot.runs.desk import wake
 
 STATES = tuple(state.name.lower() for state in State)
@@ -88,6 +92,10 @@ def resolve(
             "- reads standard input, @FILE a file.",
         ),
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE", help="The module that declares the effect: --value is checked by its type."),
+    ] = None,
     is_fence_passed: Annotated[
         bool, typer.Option("--fence-passed", help="You vouch that no earlier request of it can still land.")
     ] = False,
@@ -107,6 +115,8 @@ def resolve(
     if by == YOU or reason == HOW:
         raise WrongUsage(f"{YOU} and {HOW} stand for your own words", hint="who decided, and how do they know?")
     returned = None if value is None else read_json(value, "--value")
+    if module is not None:
+        load_module(module)
 
     async def work(desk: Desk) -> None:
         sessions = desk.app.worker.sessions
@@ -114,7 +124,9 @@ def resolve(
         async def look_again() -> EffectShape:
             return await desk.read(lambda connection: look.get_effect(connection, sessions, effect))
 
-        await look_again()  # says that there is none as what it is
+        before = await look_again()  # says that there is none as what it is
+        if module is not None and is_done:
+            _check_value(before, returned)
         await resolve_by_person(
             desk.app.store,
             sessions,
@@ -133,3 +145,16 @@ def resolve(
         return say(f"effect {effect} ({after.key}) is {state_words(after.state)}{goes_on}")
 
     at_desk(store, work)
+
+
+def _check_value(effect: EffectShape, value: Any) -> None:
+    """Refuse a value that the effect could not have returned: once recorded it can't be changed, and its run would block.
+
+    Raises:
+        WrongUsage: It doesn't fit; the message says where.
+        BadEffect: The module declares no such effect.
+    """
+    try:
+        spec_of(effect.name).codec.load(msgspec.json.encode(value))
+    except Undecodable as error:
+        raise WrongUsage(f"--value is nothing {effect.name} could have returned: {error.message}") from error

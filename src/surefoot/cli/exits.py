@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from surefoot.effects import Denied, KeyConflict
+from surefoot.effects import BadEffect, Denied, KeyConflict
 from surefoot.effects.desk import CannotResolve
 from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
@@ -74,6 +74,7 @@ class Interrupted(Exception):
 BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (WrongUsage, ExitCode.USAGE),
     (UnknownKind, ExitCode.USAGE),
+    (BadEffect, ExitCode.USAGE),
     (Unserializable, ExitCode.USAGE),
     (ValueTooLarge, ExitCode.USAGE),
     (RunNotFound, ExitCode.NOT_FOUND),

@@ -119,9 +119,12 @@ def list_effects(
 
 
 def effects_of(connection: apsw.Connection, sessions: Sessions, run: int) -> list[EffectShape]:
-    """Return the effects a run claimed and the one it waits for, whoever claimed that."""
-    views = effects_desk.list_effects(connection, run=run, limit=ALL)[::-1]
-    return [effect_shape(connection, sessions, view) for view in views]
+    """Return the effects a run claimed, oldest first, and those of other runs that it waits for."""
+    own = [effect_shape(connection, sessions, view)
+           for view in effects_desk.list_effects(connection, run=run, limit=ALL)[::-1]]  # fmt: skip
+    known = {effect.id for effect in own}
+    others = [effect for effect in runs_desk.awaited_effects(connection, run) if effect not in known]
+    return [*own, *(get_effect(connection, sessions, effect) for effect in others)]
 
 
 def evidence_shape(view: EvidenceView) -> EvidenceShape:

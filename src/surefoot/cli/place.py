@@ -16,7 +16,7 @@ import typer
 
 from surefoot.app import Surefoot
 from surefoot.cli.exits import NoStoreThere
-from surefoot.cli.stopping import execute
+from surefoot.cli.stopping import execute, opened
 from surefoot.store import parse_url
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ DEFAULT_URL = "sqlite:///agents.db"
 ENVIRONMENT = "SUREFOOT_URL"
 
 LIMIT_S = 30.0
-"""How long a command that only looks or tells waits for the store. Far above what a busy one needs."""
+"""How long a command that only looks or tells waits for the store to open. Far above what a busy one needs."""
 
 StoreOption = Annotated[
     str | None,
@@ -113,7 +113,11 @@ def at_desk(given: str | None, work: Callable[[Desk], Awaitable[T]]) -> T:
     url = find_url(given)
 
     async def whole() -> T:
-        async with Surefoot(url, is_worker=False) as app:
+        app = Surefoot(url, is_worker=False)
+        await opened(app, LIMIT_S)
+        try:
             return await work(Desk(app))
+        finally:
+            await app.close()
 
-    return execute(whole, limit_s=LIMIT_S)
+    return execute(whole)

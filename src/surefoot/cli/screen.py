@@ -37,25 +37,30 @@ FLEXIBLE_MIN = 12
 """Below this a shortened column says nothing any more, and rows are shown as blocks."""
 
 
-class _Console(Console):
+class _Data(Console):
     def on_broken_pipe(self) -> None:
         raise ReaderLeft
 
 
-def _console(file: TextIO) -> Console:
+class _Words(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on: work doesn't end because nobody listens to what is said about it."""
+
+
+def _console(console: type[Console], file: TextIO) -> Console:
     columns = os.environ.get("COLUMNS", "")
     width = None if file.isatty() else int(columns) if columns.isdigit() and int(columns) > 0 else WIDE
-    return _Console(file=file, markup=False, highlight=False, emoji=False, width=width, safe_box=True)
+    return console(file=file, markup=False, highlight=False, emoji=False, width=width, safe_box=True)
 
 
 def data() -> Console:
     """Return the console for what was asked for."""
-    return _console(sys.stdout)
+    return _console(_Data, sys.stdout)
 
 
 def words() -> Console:
     """Return the console for all else."""
-    return _console(sys.stderr)
+    return _console(_Words, sys.stderr)
 
 
 def emit(document: Struct) -> None:

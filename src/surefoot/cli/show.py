@@ -108,10 +108,22 @@ def step_tail(step: StepShape, *, is_full: bool) -> str:
     is_valued = step.value is not None and step.outcome not in ("raised", "failed", "cancelled")
     is_plain = is_valued and step.words == "done" and step.what != "effect"
     parts = [step.what if step.step else "", "" if is_plain else one_line(step.words)]
-    parts += [value_words(step.value, None if is_full else VALUE_CHARS_MAX // 2)] if is_valued else []
+    parts += [_value(step, None if is_full else VALUE_CHARS_MAX // 2)] if is_valued else []
     parts += [f"effect {step.effect}"] if step.effect else []
     parts += [", ".join(f"{name} {amount:g}" for name, amount in step.cost.items())] if step.cost else []
     return " · ".join(one_line(part) for part in parts if part)
+
+
+def _value(step: StepShape, limit: int | None) -> str:
+    """Return a step's value; of a model's response what it says and which tools it calls."""
+    parts = step.value.get("parts") if step.what == "decision" and isinstance(step.value, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return value_words(step.value, limit)
+    said = [
+        f"calls {part['tool_name']}({part.get('args')})" if "tool_name" in part else f"says {part.get('content')}"
+        for part in parts
+    ]
+    return shorten(one_line("; ".join(said)), limit)
 
 
 def show_effects(effects: Sequence[EffectShape], now_ms: int, *, is_with_run: bool = True) -> None:

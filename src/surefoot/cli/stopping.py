@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, TypeVar
 
+from surefoot.app import Surefoot
 from surefoot.cli.exits import ExitCode
 from surefoot.store import StoreBusy
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 NOTICE_S = 1.0
-"""When a command that should be short says what it waits for. The store answers in milliseconds, busy ones too."""
+"""When a command says that it waits for the store to open, which takes milliseconds, also while others write."""
 
 
 class Stopping:
@@ -83,7 +84,6 @@ class _Pool(ThreadPoolExecutor):
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="surefoot-tool")
         self.running: set[Future[Any]] = set()
-        self.is_given_up = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future = super().submit(fn, *args, **kwargs)
@@ -91,59 +91,49 @@ class _Pool(ThreadPoolExecutor):
         future.add_done_callback(self.running.discard)
         return future
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether waiting for it could take for ever."""
-        return self.is_given_up or bool(self.running)
-
 
 _pools: list[_Pool] = []
 
 
-def execute(work: Callable[[], Coroutine[Any, Any, T]], *, limit_s: float | None = None) -> T:
-    """Run async work in an event loop of its own, as `asyncio.run` does, but without waiting for stuck threads.
-
-    Args:
-        work: What to do.
-        limit_s: Seconds after which a store that does not answer is given up; None for work that takes its time.
-
-    Raises:
-        StoreBusy: The limit has passed.
-    """
+def execute(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run async work in an event loop of its own, as `asyncio.run` does, but without waiting for stuck threads."""
     pool = _Pool()
     _pools.append(pool)
     runner = asyncio.Runner()
 
     async def whole() -> T:
         asyncio.get_running_loop().set_default_executor(pool)
-        return await (work() if limit_s is None else _limited(work(), limit_s, pool))
+        return await work()
 
     try:
         return runner.run(whole())
     finally:
-        if not pool.is_stuck:
+        if not pool.running:
             runner.close()
 
 
-async def _limited(work: Coroutine[Any, Any, T], limit_s: float, pool: _Pool) -> T:
-    """Wait for work that should be short: say so when it is not, and give up in the end."""
-    task = asyncio.ensure_future(work)
+async def opened(app: Surefoot, limit_s: float) -> None:
+    """Open an app whose store should answer at once: say so when it does not, and give up in the end.
+
+    Raises:
+        StoreBusy: The limit has passed.
+    """
+    task = asyncio.ensure_future(app.open())
     await asyncio.wait({task}, timeout=min(NOTICE_S, limit_s))
     if not task.done():
         _write(f"waiting up to {limit_s:.0f} s for the store: another process holds it; Ctrl-C leaves")
         await asyncio.wait({task}, timeout=limit_s - NOTICE_S)
     if not task.done():
-        pool.is_given_up = True
         raise StoreBusy(
-            f"the store gave no answer within {limit_s:.0f} s: another process holds its write lock",
+            f"{app.url}: no answer within {limit_s:.0f} s: another process holds its write lock",
             hint="is a worker stopped (SIGSTOP, a debugger) or the disk stuck? continue it or end it",
         )
-    return task.result()
+    task.result()
 
 
 def leave(code: int) -> NoReturn:
     """End the process, even if a thread never returns: an effect that runs in it keeps its claim, and is unknown."""
-    if any(pool.is_stuck for pool in _pools):
+    if any(pool.running for pool in _pools):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

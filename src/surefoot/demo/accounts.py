@@ -17,7 +17,7 @@ from surefoot.effects.keys import Identity
 from surefoot.effects.states import State
 from surefoot.runs.tables import RunRow, list_runs
 
-KIND_OF = {"refund": "refund", "write_address": "address", "send_mail": "email", "send_parcel": "parcel"}
+KIND_OF = {"refund": "refund", "write_address": "address", "write_email": "email", "send_parcel": "parcel"}
 """Which kind of act an effect is, by its name in the ledger."""
 
 ALL = -1

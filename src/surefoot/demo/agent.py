@@ -5,11 +5,11 @@
 | `lookup_order`   | changes nothing                      | read again                                                     |
 | `refund`         | dedupes on an idempotency key        | the same key again                                             |
 | `change_address` | `If-Match`                           | the same again under the same etag; when that fails, read back |
-| `send_mail`      | a reference, and an expiry it checks | wait for the expiry, then ask                                  |
+| `write_email`    | a reference, and an expiry it checks | wait for the expiry, then ask                                  |
 | `send_parcel`    | nothing                              | a person                                                       |
 
 Always holds: a tool retries only what the shop said it did not do; everything else is left to the declaration. A clerk
-reaches no other order than that of its ticket, where that is known: what a tool may touch is not the model's to choose.
+is offered no other order than that of its ticket, where that is known.
 """
 
 import asyncio
@@ -31,9 +31,17 @@ from surefoot.demo import client
 from surefoot.demo.tickets import Ticket
 
 NAME = "clerk"
-INSTRUCTIONS = (
-    "You are a support clerk of a small shop. Look up the order, then do what the customer asks, once, then finish."
-)
+INSTRUCTIONS = "You are a support clerk."  # a small model does worse with every further sentence
+
+FORM = {
+    "refund": "Please refund me.",
+    "address": "Please change the delivery address.",
+    "parcel": "Please send the items again.",
+    "email": "Please write me an e-mail.",
+}
+"""What customers tick in the shop's form, under their own words. It is told to the clerk after them: without it, a small
+model pays everybody back, and a demo would show one kind of act only."""
+
 REQUESTS_MAX = 8
 """Decisions on one ticket: two acts with their look-up take four; a clerk that goes round in circles is stopped."""
 
@@ -75,10 +83,12 @@ def clerk(model: Model | str, shop: httpx.AsyncClient, settings: ModelSettings |
 
 
 def prompt_of(ticket: Ticket) -> str:
-    """Return what the clerk is told of a ticket."""
+    """Return what the clerk is told of a ticket: the customer's words, and what they ticked in the form."""
     if ticket.order_id and ticket.order_id not in ticket.text:
         return f"{ticket.text} (order {ticket.order_id})"
-    return ticket.text
+    if ticket.wanted is None:
+        return ticket.text
+    return f"{ticket.text} {FORM[ticket.wanted[-1].kind] if ticket.wanted else 'Thank you.'}"
 
 
 def tools(shop: httpx.AsyncClient) -> list[Any]:
@@ -90,7 +100,7 @@ def tools(shop: httpx.AsyncClient) -> list[Any]:
         # As a whole it changes nothing: what does is the effect inside, which has its own row in the ledger.
         Tool(_change_address(shop, lookup_order), metadata={"surefoot": "read"}, prepare=_only_its_order),
         Tool(_send_parcel(shop), prepare=_only_its_order),
-        Tool(_send_mail(shop)),
+        Tool(_write_email(shop)),
     ]
 
 
@@ -154,15 +164,15 @@ def _change_address(
     return change_address
 
 
-def _send_mail(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Email]]:
+def _write_email(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Email]]:
     async def was_sent() -> sf.Landed | sf.NotLanded:
         reference = sf.current_effect().idempotency_key
         found = await _read_patiently(lambda: client.find_mails(shop, reference))
         return sf.Landed(found[0]) if found else sf.NotLanded()
 
     @sf.effect(in_doubt=sf.Probe(ask=was_sent, longest_life=MAIL_LIFE_S), refused_on=(client.ShopRefused,))
-    async def send_mail(to: MailAddress, subject: Line, text: Words) -> client.Email:
-        """Write an e-mail to a customer."""
+    async def write_email(to: MailAddress, subject: Line, text: Words) -> client.Email:
+        """Write an e-mail to the customer."""
         this = sf.current_effect()
         expires_at = None if this.expires_at_ms is None else this.expires_at_ms / 1_000
         return await _unless_busy(
@@ -171,7 +181,7 @@ def _send_mail(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Email]
             )
         )
 
-    return send_mail
+    return write_email
 
 
 def _send_parcel(shop: httpx.AsyncClient) -> Callable[..., Awaitable[client.Parcel]]:

@@ -14,6 +14,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings
 
 from surefoot.demo.scripted import scripted_model
+from surefoot.models import resolve_model
 from surefoot.problem import SurefootError
 
 LOCAL = "local"
@@ -39,12 +40,7 @@ def mind(model: str, model_url: str | None) -> Model | str:
     """
     if model == SCRIPTED:
         return scripted_model()
-    if model == LOCAL:
-        from surefoot.models.server import RemoteLocalModel
-
-        assert model_url is not None, "the local model's process was started"
-        return RemoteLocalModel(model_url)
-    return model
+    return resolve_model(model if model_url is None else f"local+{model_url}")
 
 
 def settings_for(model: str, seed: int) -> ModelSettings:

@@ -87,7 +87,7 @@ def _act(ticket: Ticket, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         case "parcel":
             return "send_parcel", {"order_id": wanted.order_id, "items": list(wanted.items)}
     to = _EMAILS[wanted.order_id]
-    return "send_mail", {"to": to, "subject": f"Your order {wanted.order_id}", "text": "We are sorry. Your shop"}
+    return "write_email", {"to": to, "subject": f"Your order {wanted.order_id}", "text": "We are sorry. Your shop"}
 
 
 def _plan_for_anything(prompt: str) -> Plan:
@@ -99,5 +99,5 @@ def _plan_for_anything(prompt: str) -> Plan:
         ("refund", {"order_id": order_id, "amount": "5.00", "reason": prompt}),
         ("change_address", {"order_id": order_id, "address": prompt[:80]}),
         ("send_parcel", {"order_id": order_id, "items": ["BOX-1"]}),
-        ("send_mail", {"to": "somebody@customers.example", "subject": prompt[:60], "text": prompt}),
+        ("write_email", {"to": "somebody@customers.example", "subject": prompt[:60], "text": prompt}),
     ]

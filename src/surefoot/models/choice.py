@@ -2,14 +2,18 @@
 
 Owns: the score of an action. Two opinions of the same model are added, because each alone is near chance on a task it
 has not seen: what comes next in the *log* (knows the order of work: look first, finish last; hardly reads the task) and
-what *fits* the task (how much likelier "Ok, I will <description>" becomes after the task than after messages that ask
-for nothing). Fit is the noisy-channel idea (Min et al. 2022) with its domain correction (Holtzman et al. 2021, PMI):
+what *fits* the task (how much likelier "Ok, I will <description>" is after the task than after a message that asks for
+nothing). Fit is the noisy-channel idea (Min et al. 2022) with its domain correction (Holtzman et al. 2021, PMI):
 
-    score(a) = log P(name of a | log) + weight * fit(a) - REPEATED * how often a was done for this task
+    score(a) = log P(name of a | log) + weight * (fit(a) - best fit) - REPEATED * how often a was done for this task
     P(a) = softmax(score / temperature)
 
+A way to finish has no fit of its own; it is as good as the best tool once that is done.
+
 What always holds: the same seed and the same log give the same choice; every offered action has a chance above zero
-unless the temperature is 0. The weights were tuned on the demo's twelve tickets and on an office-booking set.
+unless the temperature is 0. The constants are the best of a grid over the demo's tickets and an office-booking set
+; about four of five decisions there
+are sensible.
 """
 
 import hashlib
@@ -20,12 +24,14 @@ from surefoot.models.conversation import Conversation
 from surefoot.models.engine import Engine, Session
 from surefoot.models.prompt import Action, choice_prompt, fit_prompt
 
-FIRST_FIT = 0.4  # at the first step: a look before acting is worth more than the perfect tool
+FIRST_FIT = 0.3  # at the first step a look before acting is worth more than the perfect tool
 LATER_FIT = 1.2
-MAX_FIT = 6.0  # in nats, either way
+WORST_FIT = -8.0  # nats
+FINISH_BEFORE_START = -3.0
+FINISH_BEFORE_BEST = -1.0
 REPEATED = 3.0  # nats per earlier call of the same action for this task
 TOP_TOKENS = 256
-NOTHING_ASKED = ("Hello.", "I wrote to you last week about it, and nothing has happened since then.")
+NOTHING_ASKED = "I wrote to you last week about it, and nothing has happened since then."
 _WORTH_A_LOOK = 0.02  # share of probability below which a token that begins several names is split evenly
 _REMEMBERED = 256  # tasks and tool lists whose fit is kept
 
@@ -112,21 +118,22 @@ def name_logprobs(session: Session, prompt: str, names: Sequence[str], depth: in
 def _fits(
     session: Session, engine: Engine, task: str, actions: Sequence[Action], done: Sequence[str]
 ) -> dict[str, float]:
-    """How much better each tool fits the task than the average tool still to do, in nats.
-
-    Ways to finish, and what was done already, count as average.
-    """
+    """How much worse than the best tool each action fits the task, in nats; what was done already counts as good."""
     fits = dict.fromkeys((action.shown for action in actions), 0.0)
     tools = [action for action in actions if not action.is_final]
     if len(tools) < 2 or not task:
         return fits
     promises = tuple(f" {tool.promise}" for tool in tools)
     told = _likelihoods(session, engine, task, promises)
-    neutral = [_likelihoods(session, engine, nothing, promises) for nothing in NOTHING_ASKED]
-    gains = {tool.shown: told[i] - sum(one[i] for one in neutral) / len(neutral) for i, tool in enumerate(tools)}
-    left = {name: gain for name, gain in gains.items() if name not in done}
-    for name, share in softmax(left, 1.0).items() if left else ():
-        fits[name] = max(-MAX_FIT, math.log(max(share, 1e-30) * len(left)))
+    neutral = _likelihoods(session, engine, NOTHING_ASKED, promises)
+    gains = {tool.shown: one - other for tool, one, other in zip(tools, told, neutral, strict=True)}
+    best = max(gains, key=gains.__getitem__)
+    finish = FINISH_BEFORE_START if not done else 0.0 if best in done else FINISH_BEFORE_BEST
+    for action in actions:
+        if action.is_final:
+            fits[action.shown] = finish
+        elif action.shown not in done:
+            fits[action.shown] = max(WORST_FIT, gains[action.shown] - gains[best])
     return fits
 
 

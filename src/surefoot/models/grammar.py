@@ -27,6 +27,9 @@ DECIMALS = 2  # unless the range is so narrow that more are needed
 MAX_DEPTH = 4
 """How often a recursive schema may be entered; deeper, optional parts are left out."""
 
+MAX_IDS = 40
+_ID_NAME = re.compile(r"(?:^|_)id$|[a-z]I[dD]$")
+_WORD_WITH_DIGIT = re.compile(r"(?=\D*\d)[\w-]{1,40}")
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _COMPACT: dict[str, JsonValue] = {
     "whitespace_flexible": False,
@@ -52,9 +55,37 @@ def lark(schema: Schema, *, before: str = "") -> str:
     return f"%llguidance {{}}\nstart: {start}\nvalue: %json {body}\n"
 
 
-def lark_line(max_chars: int) -> str:
-    """Return the grammar of one line of text, not empty, of at most so many characters."""
-    return f"%llguidance {{}}\nstart: /[^\\n]{{1,{max_chars}}}/\n"
+def lark_quoted(max_chars: int) -> str:
+    """Return the grammar of what follows an open quote: plain text, not empty, and the closing quote."""
+    return f'%llguidance {{}}\nstart: /[^"\\\\\\n]{{1,{max_chars}}}"/\n'
+
+
+def grounded(schema: Schema, text: str) -> Schema:
+    """Return a schema whose ids are copied from a text, never invented.
+
+    An id is a top-level string property called `id` or `..._id`/`...Id`, without a pattern, format or list of values of
+    its own; it may then be any word of the text with a digit in it (not a decimal number). No such word: no change.
+    """
+    words = _words_with_digit(text)
+    properties = schema.get("properties")
+    if not words or not isinstance(properties, Mapping):
+        return schema
+    told = {name: {"enum": words} if _is_free_id(name, part) else part for name, part in properties.items()}
+    return {**schema, "properties": told}
+
+
+def _words_with_digit(text: str) -> list[JsonValue]:
+    words = (word.strip(".,;:!?") for word in re.split(r"[\s\"'(){}\[\]<>]+", text))
+    return list(dict.fromkeys(word for word in words if _WORD_WITH_DIGIT.fullmatch(word)))[:MAX_IDS]
+
+
+def _is_free_id(name: str, part: JsonValue) -> bool:
+    return (
+        _ID_NAME.search(name) is not None
+        and isinstance(part, Mapping)
+        and part.get("type") == "string"
+        and not part.keys() & {"pattern", "format", "enum", "const"}
+    )
 
 
 def lark_literal(text: str) -> str:

@@ -41,8 +41,8 @@ from surefoot.models.engine import (
     shared_engine,
 )
 from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
-from surefoot.models.grammar import lark, lark_line
-from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, offered, reply_prompt
+from surefoot.models.grammar import grounded, lark, lark_quoted
+from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, known_text, offered, reply_prompt
 
 MODEL_NAME = "smollm2-135m"
 SYSTEM = "local"
@@ -51,7 +51,7 @@ INPUT_COOLING = 0.5
 """Inputs are drawn at this share of the temperature: a choice may be odd, but an order number is copied or wrong."""
 INPUT_TOKENS = 768  # far above what the bounds of a schema allow
 CHAT_TOKENS = 200
-REPLY_CHARS = 200
+REPLY_CHARS = 160
 TIMEOUT_S = 300.0  # of a request with all the waiting for others, unless `timeout` says otherwise
 
 PROFILE = ModelProfile(
@@ -197,18 +197,19 @@ def _answer(session: Session, engine: Engine, wish: _Wish) -> ModelResponse:
         chances, spent = probabilities(session, engine, wish.conversation, wish.actions, wish.sampling.temperature)
     name = drawn(chances, wish.sampling.seed, prompt)
     action = next(action for action in wish.actions if action.shown == name)
-    done = _reply(session, wish) if action.is_reply else _filled_in(session, wish, action)
-    text = done.text.strip()
+    done = _reply(session, wish, prompt, action) if action.is_reply else _filled_in(session, wish, action)
+    text = done.text.rstrip('"').strip() if action.is_reply else done.text
     part = TextPart(text) if action.tool is None else ToolCallPart(action.tool, text)
     details = {"seed": wish.sampling.seed, "choice": {each: round(chance, 3) for each, chance in chances.items()}}
     return _response(part, done, spent, details)
 
 
 def _filled_in(session: Session, wish: _Wish, action: Action) -> Completion:
+    text = known_text(wish.conversation)
     done = session.complete(
-        form_prompt(wish.conversation, action),
+        form_prompt(text, action),
         max_tokens=wish.max_tokens or INPUT_TOKENS,
-        grammar=lark(action.schema),
+        grammar=lark(grounded(action.schema, text)),
         sampling=replace(wish.sampling, temperature=wish.sampling.temperature * INPUT_COOLING),
         lane="forms",
     )
@@ -217,14 +218,13 @@ def _filled_in(session: Session, wish: _Wish, action: Action) -> Completion:
     return done
 
 
-def _reply(session: Session, wish: _Wish) -> Completion:
+def _reply(session: Session, wish: _Wish, prompt: str, action: Action) -> Completion:
     return session.complete(
-        reply_prompt(wish.conversation),
+        reply_prompt(prompt, action),
         max_tokens=wish.max_tokens or CHAT_TOKENS,
-        grammar=lark_line(REPLY_CHARS),
-        sampling=wish.sampling,
+        grammar=lark_quoted(REPLY_CHARS),
+        sampling=replace(wish.sampling, temperature=wish.sampling.temperature * INPUT_COOLING),
         stop=wish.stop,
-        lane="aside",
     )
 
 

@@ -159,22 +159,21 @@ def choice_prompt(conversation: Conversation, actions: Sequence[Action]) -> str:
     return f'{head}\n{_log(conversation, actions)}Step {len(conversation.current.steps) + 1}. Tool: "'
 
 
-def form_prompt(conversation: Conversation, action: Action) -> str:
-    """Return the form up to where the input of the chosen tool begins: what is known, then what was asked."""
+def known_text(conversation: Conversation) -> str:
+    """Return what an input can be taken from: the results so far, then what was asked."""
     task = conversation.current
     known = [entry if isinstance(entry, str) else entry.result or "" for entry in task.entries]
-    text = " ".join(part for part in (*_last_that_fit(known, KNOWN_CHARS), task.text) if part)
+    return " ".join(part for part in (*_last_that_fit(known, KNOWN_CHARS), task.text) if part)
+
+
+def form_prompt(text: str, action: Action) -> str:
+    """Return the form up to where the input of the chosen tool begins."""
     return f"{_FORMS}Text: {text}\nForm: {action.shown}\n"
 
 
-def reply_prompt(conversation: Conversation) -> str:
-    """Return the chat in which the model tells the result of the task in a line."""
-    task = conversation.current
-    done = [f"{step.action.replace('_', ' ')}: {step.result or 'pending'}" for step in task.steps]
-    notes = [entry for entry in task.entries if isinstance(entry, str)]
-    facts = "\n".join(_last_that_fit([*done, *notes], KNOWN_CHARS)) or "nothing yet"
-    asked = f"{task.text}\n\nWhat was done:\n{facts}\n\nAnswer in one short sentence."
-    return _chat([("system", conversation.instructions), ("user", asked)])
+def reply_prompt(choice: str, action: Action) -> str:
+    """Return the log up to the text of the answer, quote included."""
+    return f'{choice}{action.shown}"\nInput: {{"text": "'
 
 
 def _log(conversation: Conversation, actions: Sequence[Action]) -> str:

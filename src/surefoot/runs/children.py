@@ -7,6 +7,7 @@ from typing import Any
 
 import apsw
 
+from surefoot.effects.classify import describe
 from surefoot.journal import Kind, Record, load_record
 from surefoot.journal.records import Head
 from surefoot.runs import tables
@@ -15,7 +16,7 @@ from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed
 from surefoot.runs.handle import Run, read_end, start_run
 from surefoot.runs.life import ENDED, WaitFor
 from surefoot.runs.live import LiveRun, LiveStep
-from surefoot.runs.steps import live_run
+from surefoot.runs.steps import live_run, load_recorded
 
 
 async def child(function: Callable[..., Any], *args: Any, id: str | None = None, key: str | None = None) -> Any:
@@ -32,14 +33,23 @@ async def child(function: Callable[..., Any], *args: Any, id: str | None = None,
     """
     run = live_run("child")
     kind = kind_of(function)
+    given = kind.dump_input(args, {})
     taken = run.open_step(kind.name, key)
-    if taken.ended is None:
-        await _run_child(run, taken, kind.name, kind.dump_input(args, {}), id)
-    record = taken.ended
-    assert record is not None
+    try:
+        if taken.ended is None:
+            await _run_child(run, taken, kind.name, given, id)
+        record = taken.ended
+        assert record is not None, "the child has ended"
+        if record.kind is Kind.INTERRUPTED:
+            await run.meet_again()
+    except BaseException as error:
+        taken.interrupt(describe(error))
+        raise
+    finally:
+        taken.close()
     if record.head.state != "completed":
         raise StepFailed(taken.key, record.head.state, record.head.reason)
-    return kind.result.load(record.body or b"null")
+    return load_recorded(run, kind.result, record.body or b"null")
 
 
 async def _run_child(run: LiveRun, taken: LiveStep, name: str, given: tuple[bytes, bytes], run_id: str | None) -> None:
@@ -51,10 +61,7 @@ async def _run_child(run: LiveRun, taken: LiveStep, name: str, given: tuple[byte
     handle = await start_run(
         run.store, worker, kind_of(name), *given, run_id=child_id, deadline_ms=None, parent=run.row.id
     )
-    try:
-        head, body = await _await_end(run, taken, handle)
-    finally:
-        taken.close()
+    head, body = await _await_end(run, taken, handle)
     record = taken.draft(Kind.CHILD_ENDED, head=head, body=body)
     run.record(record, "child")
     taken.end(record)
@@ -69,7 +76,7 @@ async def _await_end(run: LiveRun, taken: LiveStep, handle: Run) -> tuple[Head, 
             except (RunFailed, RunCancelled) as error:
                 return Head(name=handle.kind, run=handle.id, state=record.head.state, reason=error.message), None
             return Head(name=handle.kind, run=handle.id, state="completed"), record.body
-        await run.wait(taken.key, WaitFor.CHILD, f"child {handle.id}", None)
+        await run.wait(taken.key, WaitFor.CHILD, f"child {handle.id}", None, target=("run", handle.row))
 
 
 def _end_of(connection: apsw.Connection, handle: Run) -> Record | None:

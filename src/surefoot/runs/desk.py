@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import msgspec
@@ -72,6 +72,12 @@ def records_after(connection: apsw.Connection, run: int, seq: int = 0) -> list[R
     rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
     found = [int(row[0]) for row in rows]
     return [_with_value(connection, load_record(connection, record)) for record in found]
+
+
+def awaited_effects(connection: apsw.Connection, run: int) -> list[int]:
+    """Return the ledger's rows of the effects a parked run waits for, its own and those of other runs."""
+    rows = connection.execute("SELECT target FROM waiters WHERE run = ? AND kind = 'effect' ORDER BY target", (run,))
+    return [cast(int, row[0]) for row in rows]
 
 
 def last_record_ms(connection: apsw.Connection, run: int) -> int | None:

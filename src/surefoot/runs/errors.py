@@ -80,6 +80,10 @@ class AmbiguousStep(SurefootError):
     """Two tasks ask for steps of one name under one parent: on replay nobody could tell which is which."""
 
 
+class RecordRefused(SurefootError):
+    """A record of the run could not be written, so nothing that follows it is: durability stays a prefix."""
+
+
 class NotInRun(SurefootError):
     """Something that only a run can do was called outside of one."""
 
@@ -94,3 +98,14 @@ class Suspend(BaseException):
 
     def __init__(self, reason: Any = "") -> None:
         super().__init__(reason)
+
+
+def name_of(error: BaseException) -> str:
+    """Return the qualified name of an error's class, as it is recorded."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def without_surrogates(text: str) -> str:
+    r"""Return text that can be written as UTF-8: a lone surrogate, as in odd file names, becomes "\udcff"."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +126,7 @@ class Run:
 
         Args:
             reason: Why; kept with the undo.
-            id: The undo's business id; None: this run's id and "/undo".
+            id: The undo's business id; None: this run's id and "/undo", and a number when an earlier undo has failed.
 
         Raises:
             SurefootError: The run still goes on: cancel it first.
@@ -136,11 +137,19 @@ class Run:
                 f"run {self.id} is {row.state.name.lower()}; only a run that has ended is undone",
                 hint=f"surefoot cancel {self.id} --reason ...",
             )
+        run_id = await self._store.read(self._free_undo_id) if id is None else id
         kind = kind_of("surefoot undo")
         body, digest = kind.dump_input((self.id, reason), {})
-        return await start_run(
-            self._store, self._worker, kind, body, digest, run_id=id or f"{self.id}/undo", deadline_ms=None
-        )
+        return await start_run(self._store, self._worker, kind, body, digest, run_id=run_id, deadline_ms=None)
+
+    def _free_undo_id(self, connection: apsw.Connection) -> str:
+        """Return the id of the undo that goes on or is done, else the next one: a failed undo may be tried again."""
+        for attempt in itertools.count(1):
+            run_id = f"{self.id}/undo" if attempt == 1 else f"{self.id}/undo#{attempt}"
+            there = tables.find_run(connection, run_id)
+            if there is None or there.state not in (RunState.FAILED, RunState.CANCELLED):
+                return run_id
+        raise AssertionError("itertools.count has no end")
 
     async def _post(self, name: str, payload: bytes | None, by: str, dedupe: str | None) -> bool:
         def unit(tx: Tx) -> int | None:

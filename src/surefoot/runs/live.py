@@ -7,21 +7,31 @@ store's `commit`, guarded by the epoch. When the run is parked or taken away, ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 
 from surefoot.journal import Kind, Place, Record, insert_record
-from surefoot.journal.records import NO_HEAD, Head
+from surefoot.journal.records import NO_HEAD, Head, encode_head
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import tables
-from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, Suspend
+from surefoot.runs.errors import (
+    AmbiguousStep,
+    DeadlinePassed,
+    Divergence,
+    RecordRefused,
+    Suspend,
+    name_of,
+    without_surrogates,
+)
 from surefoot.runs.life import WaitFor
 from surefoot.runs.replay import History, Recorded, step_key
 from surefoot.runs.tables import CANCEL, Letter, RunRow
@@ -30,14 +40,27 @@ from surefoot.store import Store, Tx
 WAIT_IN_PLACE_S = 5.0
 """How long a run waits in memory for a timer, a signal or a child before it is evicted."""
 
+QUIET_S = 1.0
+"""How long after a step's end a run whose other tasks wait is left in memory for the next step."""
+
+CANCEL_WAIT_S = 60.0
+"""How long a replay may take to come to where a cancellation hits; then the code is cancelled wherever it stands."""
+
+Target: TypeAlias = tuple[str, int]
+"""What a wait is for, as a row: ("effect", id) of the ledger, or ("run", id)."""
+
+_FACTS = frozenset({Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.INTERRUPTED})
+_encode = msgspec.json.Encoder().encode
+
 
 class Strand:
     """One task of a run: the record it has seen last, under each parent it is in."""
 
-    __slots__ = ("after", "is_fork", "task")
+    __slots__ = ("after", "is_fork", "is_lent", "task")
 
     def __init__(self, task: asyncio.Task[Any] | None, after: int, *, is_fork: bool) -> None:
         self.task = task
+        self.is_lent = False
         self.after = after
         self.is_fork = is_fork
 
@@ -76,6 +99,8 @@ class Waiting:
     reason: str
     wake_at_ms: int | None
     future: asyncio.Future[Any]
+    target: Target | None
+    task: asyncio.Task[Any] | None
     is_evictable: bool = False
 
 
@@ -94,12 +119,13 @@ class Parking:
     wait_for: WaitFor
     reason: str
     wake_at_ms: int | None
+    targets: tuple[Target, ...] = ()
 
 
 class LiveStep:
     """One step being taken. See `journal.frame.Step`."""
 
-    __slots__ = ("_after", "_is_fork", "_strand", "ended", "key", "name", "opened", "run")
+    __slots__ = ("_after", "_is_fork", "_strand", "ended", "key", "name", "opened", "run", "task")
 
     def __init__(self, run: LiveRun, key: str, name: str, recorded: Recorded | None, strand: Strand) -> None:
         self.run = run
@@ -110,18 +136,21 @@ class LiveStep:
         self._strand = strand
         self._after = strand.after
         self._is_fork = strand.is_fork
+        self.task = strand.task
         if self.ended is not None:
             self._seen(self.ended)
+            run.note_replay(self)
         else:
             run.open_steps[key] = self
 
     def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
-        """See `Step.draft`."""
+        """See `Step.draft`. What an act came to is a fact, and is drafted though the run was stopped meanwhile."""
         run = self.run
-        run.check()
+        if run.stopped is not None and kind not in _FACTS:
+            run.check()
         run.seq += 1
         after = -self._after - 1 if self._is_fork else self._after
-        return Record(run.row.id, run.seq, kind, self.key, after, head, body)
+        return Record(run.row.id, run.seq, kind, self.key, after, writable(head), body)
 
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
@@ -130,7 +159,7 @@ class LiveStep:
 
     def is_held(self, tx: Tx) -> bool:
         """See `Step.is_held`."""
-        return tables.is_held(tx, self.run.row.id, self.run.row.epoch)
+        return self.run.is_held(tx)
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """See `Step.append`."""
@@ -139,33 +168,45 @@ class LiveStep:
     def end(self, record: Record) -> None:
         """See `Step.end`."""
         self.ended = record
-        self.run.open_steps.pop(self.key, None)
+        run = self.run
+        run.open_steps.pop(self.key, None)
         self._seen(record)
-        self.run.consider_eviction()
+        if run.waits or run.is_closing:
+            run.note_ended()
 
     def close(self) -> None:
-        """Note that nobody works on the step any more, whether it ended or not."""
-        self.run.open_steps.pop(self.key, None)
+        """See `Step.close`."""
+        self.run.note_closed(self)
+
+    def interrupt(self, reason: str) -> None:
+        """See `Step.interrupt`. Called while the error that left the step is handled: an error of the code's own is
+        recorded as such, and is raised again on replay; a cancellation comes again by itself. A step of a run that is
+        being suspended stays as it is: its next execution asks for it again."""
+        if self.ended is not None or self.run.stopped is not None:
+            return
+        error = sys.exception()
+        if isinstance(error, Exception):
+            body = _encode([name_of(error), without_surrogates(str(error))])
+            record = self.draft(Kind.RAISED, head=Head(name=self.name, reason=reason), body=body)
+        else:
+            record = self.draft(Kind.INTERRUPTED, head=Head(name=self.name, reason=reason))
+        self.run.record(record, "interrupted")
+        self.end(record)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """See `Step.inside`. While it lasts the asking task is not interrupted: what it does is under way outside."""
+        token = _parent.set(self.key)
+        self.run.acting[self.key] = self
+        try:
+            yield
+        finally:
+            self.run.acting.pop(self.key, None)
+            _parent.reset(token)
 
     def _seen(self, record: Record) -> None:
         self._strand.after = record.seq
         self._strand.is_fork = False
-
-    def interrupt(self, reason: str) -> None:
-        """See `Step.interrupt`."""
-        if self.ended is None and self.run.stopped is None:
-            record = self.draft(Kind.INTERRUPTED, head=Head(name=self.name, reason=reason))
-            self.run.record(record, "interrupted")
-            self.end(record)
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """See `Step.inside`."""
-        token = _parent.set(self.key)
-        try:
-            yield
-        finally:
-            _parent.reset(token)
 
     def stop(self, error: BaseException) -> BaseException:
         """See `Step.stop`."""
@@ -178,7 +219,10 @@ class LiveStep:
 
     async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """See `Step.park`."""
-        await self.run.wait(self.key, WaitFor.DOUBT, reason, wake_at_ms, grace_s=0.0)
+        waiting = self.run.waiting(self.key, WaitFor.DOUBT, reason, wake_at_ms, ("effect", effect))
+        await self.run.wait_for(waiting, grace_s=0.0)
+        waiting.wake_at_ms = self.run.store.clock.wall_ms()  # woken while the rest of the run went on:
+        self.run.evict([waiting])  # it looks again from the start, at once
         raise Suspend(reason)
 
 
@@ -196,18 +240,26 @@ class LiveRun:
         self.loop = asyncio.get_running_loop()
         self.task: asyncio.Task[Any] | None = None
         self.open_steps: dict[str, LiveStep] = {}
+        self.acting: dict[str, LiveStep] = {}
+        self.siblings: set[asyncio.Task[Any]] = set()
+        self.closing = asyncio.Event()
+        self.is_closing = False
+        self.refused: BaseException | None = None
         self.waits: list[Waiting] = []
         self.letters: list[Letter] = []
         self.last_letter = 0
         self.parking: Parking | None = None
         self.stopped: BaseException | None = None
-        self.is_cancelling = False
         self.cancelled_by = ""
+        self._cancels: deque[Cancellation] = deque()
+        self._quiet: asyncio.TimerHandle | None = None
+        self._is_begun = False
         self.is_overdue = False
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
         self.same_as: dict[str, str] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
+        self._recall_cancels()
         for letter in letters:
             self.receive(letter)
 
@@ -226,10 +278,18 @@ class LiveRun:
         identity = step_key(parent, name, key, self._count(parent, name, key, strand))
         recorded = self.history.steps.get(identity)
         self._check_order(strand, parent, identity, recorded)
+        if self._cancels:
+            self._come_to_cancel(identity, recorded)
         if recorded is not None:
             recorded.is_asked = True
-        self._check_deadline(identity, recorded)
-        return LiveStep(self, identity, name, recorded, strand)
+            if self.is_closing:
+                self.closing.set()
+        elif self.is_closing:
+            raise Suspend("the run's code has ended")
+        step = LiveStep(self, identity, name, recorded, strand)
+        if self.is_overdue or self.history.expired is not None:
+            self._check_deadline(step)
+        return step
 
     def enter(self, name: str, key: str | None) -> str:
         """Return the path of a branch: steps under it are counted apart."""
@@ -241,6 +301,7 @@ class LiveRun:
     def tool_call(self, call: ToolCall) -> Iterator[None]:
         """Take the steps inside as those of a tool call: under its decision, by its id, whatever the order."""
         self.check()
+        self._strand()  # a task of its own gets a strand of its own here, before another task asks on its behalf
         path = _parent.set(call.path)
         place = _place.set(call)
         try:
@@ -251,16 +312,16 @@ class LiveRun:
 
     @contextmanager
     def adopted(self) -> Iterator[None]:
-        """See `Frame.adopted`."""
-        strand = _strand.get()
-        if strand is None:
+        """See `Frame.adopted`. One helper at a time speaks for a task; a second one beside it counts for itself."""
+        strand, task = _strand.get(), asyncio.current_task()
+        if strand is None or strand.task is task or strand.is_lent:
             yield
             return
-        owner, strand.task = strand.task, asyncio.current_task()
+        lender, strand.task, strand.is_lent = strand.task, task, True
         try:
             yield
         finally:
-            strand.task = owner
+            strand.task, strand.is_lent = lender, False
 
     def _strand(self) -> Strand:
         strand, task = _strand.get(), asyncio.current_task()
@@ -270,7 +331,17 @@ class LiveRun:
         elif strand.task is not task:
             strand = Strand(task, strand.after, is_fork=True)
             _strand.set(strand)
+            if task is not None and task is not self.task:
+                self.siblings.add(task)
+                task.add_done_callback(self._note_done)
         return strand
+
+    def _note_done(self, task: asyncio.Task[Any]) -> None:
+        """Forget a task; one that we unwound ended as it should, and asyncio need not complain of it."""
+        self.siblings.discard(task)
+        self.closing.set()
+        if (self.stopped is not None or self.is_closing) and not task.cancelled():
+            task.exception()
 
     def _count(self, parent: str, name: str, key: str | None, strand: Strand) -> int:
         names = self._names.get((parent, name, key))
@@ -297,19 +368,24 @@ class LiveRun:
         if recorded is not None and _began_in_order(recorded):
             raise self.stop(Divergence(self.run_id, identity, f"step {identity} here", "it elsewhere"))
 
-    def _check_deadline(self, step: str, recorded: Recorded | None) -> None:
-        """Raise `DeadlinePassed` once, at the step that comes first after the deadline; on replay at the same one."""
-        expired = self.history.expired
-        if expired is not None and expired.step == step:
-            raise self._overdue()
-        if self.is_overdue and expired is None and (recorded is None or recorded.ended is None):
-            self._note_expired(step)
+    def _check_deadline(self, step: LiveStep) -> None:
+        """Raise `DeadlinePassed` once, at the step that comes first after the deadline; on replay at the same one.
+
+        An effect that is claimed already is looked into first: the deadline says nothing about what it did.
+        """
+        if step.ended is not None:
+            if step.ended.kind is Kind.EXPIRED:
+                step.close()
+                raise self._overdue()
+        elif self.history.expired is None and (step.opened is None or step.opened.kind is not Kind.CLAIMED):
+            self._end_expired(step)
             raise self._overdue()
 
-    def _note_expired(self, step: str) -> None:
-        record = self.about_run(Kind.EXPIRED, step=step)
+    def _end_expired(self, step: LiveStep) -> None:
+        record = step.draft(Kind.EXPIRED)
         self.history.expired = record
         self.record(record, "expired")
+        step.end(record)
 
     def _overdue(self) -> DeadlinePassed:
         return DeadlinePassed(
@@ -324,16 +400,35 @@ class LiveRun:
             raise self.stopped if isinstance(self.stopped, Suspend) else Suspend(self.stopped)
 
     def require(self, tx: Tx) -> None:
-        """Raise LeaseLost unless this process still holds the run; called in the transaction that writes."""
+        """Raise unless this process still holds the run, and all it recorded before is written; called in the
+        transaction that writes.
+
+        Raises:
+            LeaseLost: Another holds it.
+            RecordRefused: An earlier record could not be written: what follows it stands on nothing.
+        """
+        if self.refused is not None:
+            raise RecordRefused(
+                f"run {self.run_id}: an earlier record was refused: {without_surrogates(str(self.refused))}",
+                hint="nothing after it is recorded; mend the cause, then wake the run",
+            ) from self.refused
         if not tables.is_held(tx, self.row.id, self.row.epoch):
             raise LeaseLost(
                 f"run {self.run_id}: another worker holds it (our epoch was {self.row.epoch})",
                 hint="nothing was recorded; the other worker goes on",
             )
 
+    def is_held(self, tx: Tx) -> bool:
+        """Whether `require` would pass."""
+        return self.refused is None and tables.is_held(tx, self.row.id, self.row.epoch)
+
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
-        """Record in order without waiting; a refusal stops the run."""
-        self.store.append(unit, label=label, size=size, on_error=self._refused)
+        """Record in order without waiting; a refusal stops the run, and all that it records after."""
+        self.store.append(unit, label=label, size=size, on_error=self._stop_refused, on_refused=self._refuse)
+
+    def _refuse(self, error: BaseException) -> None:
+        """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
+        self.refused = self.refused or error
 
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
@@ -346,11 +441,11 @@ class LiveRun:
     def about_run(self, kind: Kind, *, step: str = "", head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """Return the next record about the run itself."""
         self.seq += 1
-        return Record(self.row.id, self.seq, kind, step, 0, head, body)
+        return Record(self.row.id, self.seq, kind, step, 0, writable(head), body)
 
-    def _refused(self, error: BaseException) -> None:
+    def _stop_refused(self, error: BaseException) -> None:
         self.stop(error)
-        self._interrupt()
+        self.interrupt()
 
     def stop(self, why: BaseException) -> BaseException:
         """Let every further call into the run raise; return `why`, to be raised. The first reason stays."""
@@ -358,66 +453,130 @@ class LiveRun:
             self.stopped = why
         return why
 
-    def _interrupt(self) -> None:
-        """Wake whatever waits inside, so that the code unwinds."""
+    def interrupt(self, *, is_final: bool = False) -> None:
+        """Let the code unwind, in all its tasks; `is_final`: also what is in the middle of an act."""
         for waiting in self.waits:
             if not waiting.future.done():
                 waiting.future.set_exception(Suspend(self.stopped))
-        if self.task is not None and not self.waits:
-            self.task.cancel("surefoot: the run was stopped")
+        spared = {asyncio.current_task(), *(waiting.task for waiting in self.waits)}
+        if not is_final:
+            spared.update(step.task for step in self.acting.values())
+        for task in (self.task if self._is_begun else None, *self.siblings):
+            if task is not None and task not in spared:
+                task.cancel("surefoot: the run was stopped")
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
     async def wait(
-        self, step: str, wait_for: WaitFor, reason: str, wake_at_ms: int | None, *, grace_s: float = WAIT_IN_PLACE_S
+        self,
+        step: str,
+        wait_for: WaitFor,
+        reason: str,
+        wake_at_ms: int | None,
+        target: Target | None = None,
+        *,
+        grace_s: float = WAIT_IN_PLACE_S,
     ) -> Any:
-        """Wait in memory until resumed; after `grace_s`, and when nothing else goes on, the run is evicted."""
+        """Wait in memory until resumed; after `grace_s`, and when nothing else goes on, the run is evicted.
+
+        Args:
+            step: The waiting step.
+            wait_for: What for.
+            reason: The same in words.
+            wake_at_ms: When to look again at the latest, wall clock; None for never.
+            target: The row whose end wakes it, or None.
+            grace_s: Seconds to wait in memory; 0 for none.
+        """
+        return await self.wait_for(self.waiting(step, wait_for, reason, wake_at_ms, target), grace_s=grace_s)
+
+    def waiting(
+        self, step: str, wait_for: WaitFor, reason: str, wake_at_ms: int | None, target: Target | None = None
+    ) -> Waiting:
+        """Return a wait of the asking task, to be waited for by `wait_for`."""
         self.check()
-        waiting = Waiting(step, wait_for, reason, wake_at_ms, self.loop.create_future())
+        future: asyncio.Future[Any] = self.loop.create_future()
+        return Waiting(step, wait_for, reason, wake_at_ms, future, target, asyncio.current_task())
+
+    async def wait_for(self, waiting: Waiting, *, grace_s: float) -> Any:
+        """See `wait`."""
         self.waits.append(waiting)
+        self.worker.note_wait(waiting.target, 1)
         grace = self.loop.call_later(grace_s, self._allow_eviction, waiting) if grace_s > 0 else None
         if grace is None:
             self.loop.call_soon(self._allow_eviction, waiting)
+        if self.is_closing:
+            self.closing.set()
         try:
             return await waiting.future
         finally:
             if grace is not None:
                 grace.cancel()
             self.waits.remove(waiting)
+            self.worker.note_wait(waiting.target, -1)
+
+    async def meet_again(self) -> NoReturn:
+        """Wait, in a step that was interrupted when it was first executed, for the same to happen again."""
+        await self.loop.create_future()
+        raise AssertionError("nobody resolves this future")
 
     def _allow_eviction(self, waiting: Waiting) -> None:
         waiting.is_evictable = True
         self.consider_eviction()
 
+    def note_ended(self) -> None:
+        """A step has ended while others wait: what its task does next is seen only by its next step."""
+        if self.is_closing:
+            self.closing.set()
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = self.loop.call_later(QUIET_S, self.consider_eviction)
+
     def consider_eviction(self) -> None:
         """Evict the run when all that goes on in it is waiting, and has waited long enough."""
-        if not self.waits or self.stopped is not None or any(not waiting.is_evictable for waiting in self.waits):
+        if self.is_closing or self.stopped is not None or not self.waits:
             return
-        waiting_steps = {waiting.step for waiting in self.waits}
-        for key in self.open_steps:
-            is_outer = any(other.startswith(f"{key}/") for other in self.open_steps)
-            if key not in waiting_steps and not is_outer:
-                return
-        self.evict()
+        if any(not waiting.is_evictable for waiting in self.waits):
+            return
+        if not self.acting and not self.steps_in_progress():
+            self.evict(self.waits)
 
-    def evict(self) -> None:
+    def steps_in_progress(self) -> list[str]:
+        """Return the open steps that do something: neither wait nor enclose a step that does."""
+        waiting = {waiting.step for waiting in self.waits}
+        return [
+            key
+            for key in self.open_steps
+            if key not in waiting and not any(other.startswith(f"{key}/") for other in self.open_steps)
+        ]
+
+    def evict(self, waits: Sequence[Waiting]) -> None:
         """Unwind the code; the worker then writes the run as waiting for the most important of its waits."""
+        if self.stopped is not None:
+            return
         order = list(WaitFor)
-        first = min(self.waits, key=lambda waiting: order.index(waiting.wait_for))
-        times = [waiting.wake_at_ms for waiting in self.waits if waiting.wake_at_ms is not None]
-        self.parking = Parking(first.wait_for, first.reason, min(times, default=None))
+        first = min(waits, key=lambda waiting: order.index(waiting.wait_for))
+        times = [waiting.wake_at_ms for waiting in waits if waiting.wake_at_ms is not None]
+        is_free = any(waiting.wait_for is not WaitFor.DOUBT for waiting in waits)
+        if is_free and self.row.deadline_ms is not None and self.history.expired is None:
+            times.append(self.row.deadline_ms)
+        targets = tuple(waiting.target for waiting in waits if waiting.target is not None)
+        self.parking = Parking(first.wait_for, first.reason, min(times, default=None), targets)
         self.stop(Suspend(first.reason))
-        self._interrupt()
+        self.interrupt()
 
     # -- letters --------------------------------------------------------------------------------------------------
 
     def receive(self, letter: Letter) -> None:
-        """Take a signal, a cancellation or a wake-up that was sent to the run."""
-        if letter.id <= self.last_letter:
+        """Take a signal, a cancellation or a wake-up that was sent to the run.
+
+        A run that is being suspended takes none: what comes now must find it as one that has not seen it.
+        """
+        if letter.id <= self.last_letter or self.stopped is not None or self.is_closing:
             return
         self.last_letter = letter.id
         if letter.name == CANCEL:
-            self.cancel(letter.sent_by)
+            if letter.id not in self.history.cancels:
+                self.cancel(letter.sent_by, letter.id)
         elif letter.id not in self.history.signals_taken:
             self.letters.append(letter)
             self._hand_out(letter)
@@ -428,28 +587,166 @@ class LiveRun:
             if is_meant and not waiting.future.done():
                 waiting.future.set_result(None)
 
-    def take_letter(self, name: str) -> Letter | None:
-        """Return the oldest unread signal of this name, and remove it."""
+    def take_letter(self, name: str, does_fit: Callable[[Letter], bool]) -> Letter | None:
+        """Return the oldest unread signal of this name that fits, and remove it."""
         for letter in self.letters:
-            if letter.name == name:
+            if letter.name == name and does_fit(letter):
                 self.letters.remove(letter)
                 return letter
         return None
 
-    def cancel(self, by: str) -> None:
-        """Cancel the run's code: it sees asyncio.CancelledError where it stands."""
-        self.is_cancelling, self.cancelled_by = True, by
-        if self.task is not None:
-            self.task.cancel(f"cancelled by {by}")
+    # -- being cancelled -------------------------------------------------------------------------------------------
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether the code was told to stop."""
+        return bool(self.cancelled_by)
+
+    def begin(self) -> None:
+        """Note that the code starts now: from here on it can be cancelled."""
+        self._is_begun = True
+        if self._cancels:
+            self._seek_cancel()
+
+    def finish(self) -> None:
+        """Note that the main code has ended: what the task does now is the worker's, and is not cancelled."""
+        self._is_begun = False
+        self.closing.set()
+        self.is_closing = True
+
+    def is_busy(self) -> bool:
+        """Whether, after the end of the main code, something of the run still does what must be waited for."""
+        if self.steps_in_progress():
+            return True
+        history = self.history
+        return self.stopped is None and bool(self.siblings or history.has_late_tasks()) and bool(history.left_over())
+
+    def end_tasks(self) -> set[asyncio.Task[Any]]:
+        """Cancel what still runs of the code's other tasks; return them."""
+        found = {*self.siblings, *(step.task for step in self.open_steps.values())} - {self.task, None}
+        tasks = {task for task in found if task is not None and not task.done()}
+        for task in tasks:
+            task.cancel("surefoot: the run has ended")
+        return tasks
+
+    def cancel(self, by: str, letter: int = 0) -> None:
+        """Cancel the run's code: it sees asyncio.CancelledError where it stands; in a replay, once it is up to date."""
+        self._cancels.append(Cancellation(letter, by, is_recorded=False, before=set(self.history.left_over())))
+        if self._is_begun:
+            self._seek_cancel()
+
+    def _recall_cancels(self) -> None:
+        """Let the code meet the cancellations that reached it before, each where it did.
+
+        The record of a hit says what had been recorded before; a replay is let go on until it has asked for all of that,
+        so that clean-up that was begun is taken up again.
+        """
+        for record in self.history.cancels.values():
+            before = {*self.history.left_over(before=record.seq), *(record.head.detail or ())}
+            self._cancels.append(Cancellation(record.head.signal, record.head.reason, is_recorded=True, before=before))
+
+    def _seek_cancel(self) -> None:
+        """Hit as soon as the code stands where it must; a code that never comes there is hit after `CANCEL_WAIT_S`."""
+        self.loop.call_soon(self._hit)
+        self.loop.call_later(CANCEL_WAIT_S, self._hit_anyway, self._cancels[0])
+
+    def _come_to_cancel(self, identity: str, recorded: Recorded | None) -> None:
+        """A step is asked for while a cancellation is to be met: one step nearer, or, for a new step, there."""
+        for cancellation in self._cancels:
+            cancellation.before.discard(identity)
+        if not self._cancels[0].before:
+            if recorded is None and asyncio.current_task() is self.task:
+                self._note_cancelled(self._cancels.popleft())
+                raise asyncio.CancelledError(f"cancelled by {self.cancelled_by}")
+            self.loop.call_soon(self._hit)
+
+    def note_replay(self, step: LiveStep) -> None:
+        """Note that a recorded step is being given its outcome: a cancellation doesn't hit it there again."""
+        if self._cancels and step.ended is not None and step.ended.kind is not Kind.INTERRUPTED:
+            self._cancels[0].replays.add(step.key)
+
+    def note_closed(self, step: LiveStep) -> None:
+        """Note that nobody works on a step any more."""
+        self.open_steps.pop(step.key, None)
+        if self._cancels:
+            self._cancels[0].replays.discard(step.key)
+            self.loop.call_soon(self._hit)
+        if self.is_closing:
+            self.closing.set()
+
+    def _hit(self) -> None:
+        """Cancel the code if it has come to where the next cancellation belongs."""
+        if self._cancels and self._is_begun and self._cancels[0].is_due and self.stopped is None:
+            self._note_cancelled(self._cancels.popleft())
+            if self.task is not None:
+                self.task.cancel(f"cancelled by {self.cancelled_by}")
+            if self._cancels:
+                self._seek_cancel()
+
+    def _hit_anyway(self, cancellation: Cancellation) -> None:
+        if cancellation in self._cancels:
+            cancellation.before.clear()
+            cancellation.replays.clear()
+            self._hit()
+
+    def _note_cancelled(self, cancellation: Cancellation) -> None:
+        self.cancelled_by = self.cancelled_by or cancellation.by or "somebody"
+        if not cancellation.is_recorded:
+            # What the code was in the middle of then, it will be in the middle of when it is hit again.
+            head = Head(
+                name=CANCEL, signal=cancellation.letter, reason=cancellation.by, detail=list(self.open_steps) or None
+            )
+            self.record(self.about_run(Kind.SIGNAL, head=head), "cancel")
+
+    # -- deadlines -------------------------------------------------------------------------------------------------
 
     def expire(self) -> None:
         """Note that the deadline has passed: what waits now raises, or else the next step."""
         self.is_overdue = True
         for waiting in self.waits:
+            step = self.open_steps.get(waiting.step)
             is_free = waiting.wait_for is not WaitFor.DOUBT and not waiting.future.done()
-            if is_free and self.history.expired is None and self.stopped is None:
-                self._note_expired(waiting.step)
+            if is_free and step is not None and self.history.expired is None and self.stopped is None:
+                self._end_expired(step)
                 waiting.future.set_exception(self._overdue())
+
+
+@dataclass(slots=True, eq=False)
+class Cancellation:
+    """One cancellation on its way to the code.
+
+    Attributes:
+        letter: The row of the inbox it came with.
+        by: Who sent it, and why.
+        is_recorded: Whether it hit the code before, in an earlier execution.
+        before: Recorded steps that the code has yet to ask for before it is hit.
+        replays: Steps that are being given their recorded outcome.
+    """
+
+    letter: int
+    by: str
+    is_recorded: bool
+    before: set[str]
+    replays: set[str] = field(default_factory=set)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the code stands where it belongs."""
+        return not self.before and not self.replays
+
+
+def writable(head: Head) -> Head:
+    """Return the head as it can be written: proven here, in the code's own task, where an error has an owner."""
+    if head is NO_HEAD:
+        return head
+    try:
+        encode_head(head)
+    except UnicodeEncodeError:
+        texts = {name: value for name in head.__struct_fields__ if isinstance(value := getattr(head, name), str)}
+        clean = {name: without_surrogates(value) for name, value in texts.items()}
+        head = msgspec.structs.replace(head, **clean)
+        encode_head(head)
+    return head
 
 
 def _began_in_order(recorded: Recorded) -> bool:

@@ -25,6 +25,28 @@ class Recorded:
     ended: Record | None = None
     is_asked: bool = False
 
+    @property
+    def began(self) -> int:
+        """The number of its first record."""
+        first = self.opened or self.ended
+        return 0 if first is None else first.seq
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether its task was cancelled before it had an outcome."""
+        return self.ended is not None and self.ended.kind is Kind.INTERRUPTED
+
+    @property
+    def is_fork(self) -> bool:
+        """Whether it is the first step of a task that was forked off."""
+        first = self.opened or self.ended
+        return first is not None and first.after < 0
+
+    @property
+    def stands_for_inner(self) -> bool:
+        """Whether its outcome stands for all that was recorded inside it, or will."""
+        return self.ended is not None or (self.opened is not None and self.opened.kind is Kind.CLAIMED)
+
 
 @dataclass(slots=True)
 class History:
@@ -37,21 +59,41 @@ class History:
     started: Record | None = None
     ended: Record | None = None
     expired: Record | None = None
+    cancels: dict[int, Record] = field(default_factory=dict)
     drifts: set[str] = field(default_factory=set)
 
     def follower(self, parent: str, after: int) -> str | None:
         """Return the step recorded after this record, in the same task and under the same parent."""
         return self.followers.get((parent, after))
 
-    def left_over(self) -> list[str]:
-        """Return recorded steps the code has not asked for, except those inside a step whose outcome was replayed."""
-        return [key for key, step in self.steps.items() if not step.is_asked and not self._is_inside_ended(key)]
+    def left_over(self, before: int | None = None) -> list[str]:
+        """Return recorded steps the code has not asked for, except those inside a step whose outcome was replayed.
+
+        A step that was left without an outcome is none of them: the code went on without it, and may not come to it again
+        (its task is cancelled before it starts, because what made that happen is known at once on replay).
+
+        Args:
+            before: Only steps that began before this record; None for all.
+        """
+        return [
+            key
+            for key, step in self.steps.items()
+            if not step.is_asked
+            and not step.is_interrupted
+            and (before is None or step.began < before)
+            and not self._is_inside_ended(key)
+        ]
+
+    def has_late_tasks(self) -> bool:
+        """Whether a task that was forked off has not asked for its first step yet."""
+        return any(step.is_fork and not step.is_asked for step in self.steps.values())
 
     def _is_inside_ended(self, key: str) -> bool:
+        """Whether the step belongs to another that has its outcome, or to an act, whose doubt may end without its code."""
         while "/" in key:
             key = key.rpartition("/")[0]
             outer = self.steps.get(key)
-            if outer is not None and outer.ended is not None and outer.is_asked:
+            if outer is not None and outer.stands_for_inner:
                 return True
         return False
 
@@ -61,14 +103,14 @@ def arrange(records: Iterable[Record]) -> History:
     history = History()
     for record in records:
         history.last_seq = max(history.last_seq, record.seq)
-        if record.kind in OPENS_STEP or record.kind in ENDS_STEP:
+        if record.kind is Kind.SIGNAL and not record.step:  # a cancellation that reached the code
+            history.cancels[record.head.signal] = record
+        elif record.kind in OPENS_STEP or record.kind in ENDS_STEP:
             _add_step(history, record)
         elif record.kind is Kind.STARTED:
             history.started = record
         elif record.kind is Kind.ENDED:
             history.ended = record
-        elif record.kind is Kind.EXPIRED:
-            history.expired = record
         elif record.kind is Kind.DRIFT:
             history.drifts.add(record.step)
     return history
@@ -86,6 +128,8 @@ def _add_step(history: History, record: Record) -> None:
         step.opened = step.opened or record
     if record.kind is Kind.SIGNAL:
         history.signals_taken.add(record.head.signal)
+    elif record.kind is Kind.EXPIRED:
+        history.expired = record
 
 
 def parent_of(key: str) -> str:
@@ -97,6 +141,8 @@ def step_key(parent: str, name: str, key: str | None, occurrence: int) -> str:
     """Return a step's identity: "parent/name#2", "parent/name[key]"; slashes of the parts are escaped."""
     text = name if key is None else f"{name}[{key}]"
     text = text.replace("%", "%25").replace("/", "%2F") if "/" in text or "%" in text else text
+    if not text.isascii():  # a lone surrogate, as in odd file names, can't be written
+        text = text.encode("utf-8", "backslashreplace").decode()
     if occurrence > 1:
         text = f"{text}#{occurrence}"
     return f"{parent}/{text}" if parent else text

@@ -16,13 +16,14 @@ import msgspec
 
 from surefoot.effects.classify import describe
 from surefoot.effects.doubt import duration_ms
-from surefoot.journal import Kind, Record, ValueCodec, codec_of, current_frame
+from surefoot.journal import Kind, Record, Undecodable, ValueCodec, codec_of, current_frame
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import canonical_bytes
 from surefoot.problem import SurefootError
-from surefoot.runs.errors import Blocked, NotInRun, StepFailed
+from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import LiveRun, LiveStep, _parent
+from surefoot.runs.tables import Letter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,18 +129,25 @@ async def take_step(
     run = live_run(f"step {name}")
     taken = run.open_step(name, key)
     if taken.ended is not None:
-        _note_drift(run, taken, request)
-        value = _replayed(taken, codec)
+        try:
+            _note_drift(run, taken, request)
+            value = await _replayed(run, taken, codec)
+        finally:
+            taken.close()
         return (value, taken) if is_told_step else value
     token = _parent.set(taken.key)
     try:
         value = await work()
         body, copy = codec.dump(value)
-    except Blocked:
-        raise
+    except (Blocked, Undecodable) as error:  # inside: what the journal holds no longer fits
+        raise run.stop(error) from None
     except Exception as error:
+        run.check()
         taken.end(_append_error(run, taken, error))
         raise _step_failed(taken.key, error) from error
+    except BaseException as error:
+        taken.interrupt(describe(error))
+        raise
     finally:
         _parent.reset(token)
         taken.close()
@@ -153,20 +161,31 @@ async def take_step(
 
 
 def _append_error(run: LiveRun, taken: LiveStep, error: Exception) -> Record:
-    record = taken.draft(Kind.RAISED, head=Head(name=taken.name), body=_encode([_type_name(error), str(error)]))
+    record = taken.draft(Kind.RAISED, head=Head(name=taken.name), body=_encode([name_of(error), _text(error)]))
     run.record(record, "decision")
     return record
 
 
-def _replayed(taken: LiveStep, codec: ValueCodec) -> Any:
+async def _replayed(run: LiveRun, taken: LiveStep, codec: ValueCodec) -> Any:
     record = taken.ended
-    assert record is not None and record.body is not None, "ended steps have a body"
+    assert record is not None, "called with an ended step"
+    if record.kind is Kind.INTERRUPTED:
+        await run.meet_again()
+    assert record.body is not None, "outcomes of steps have a body"
     if record.kind is Kind.RAISED:
         kind, text = _decode(record.body)
         raise StepFailed(taken.key, kind, text)
     if record.kind is not Kind.DECIDED:
         taken.raise_divergence(f"a decision {taken.name}", f"a {record.kind.name} of that name")
-    return codec.load(record.body)
+    return load_recorded(run, codec, record.body)
+
+
+def load_recorded(run: LiveRun, codec: ValueCodec, body: bytes) -> Any:
+    """Return a recorded value; one that no longer fits its type blocks the run, whatever the code catches."""
+    try:
+        return codec.load(body)
+    except Undecodable as error:
+        raise run.stop(error) from None
 
 
 def _note_drift(run: LiveRun, taken: LiveStep, request: str) -> None:
@@ -183,12 +202,11 @@ def _note_drift(run: LiveRun, taken: LiveStep, request: str) -> None:
 def _step_failed(step_key: str, error: Exception) -> StepFailed:
     if isinstance(error, StepFailed):
         return StepFailed(step_key, error.error_type, error.error)
-    return StepFailed(step_key, _type_name(error), str(error))
+    return StepFailed(step_key, name_of(error), _text(error))
 
 
-def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+def _text(error: BaseException) -> str:
+    return without_surrogates(str(error))
 
 
 @asynccontextmanager
@@ -231,6 +249,7 @@ async def sleep_until(moment: datetime, *, key: str | None = None) -> None:
 async def _timer(run: LiveRun, key: str | None, wake_at_ms: int) -> None:
     taken = run.open_step("sleep", key)
     if taken.ended is not None:
+        await _meet_again_if_interrupted(run, taken)
         return
     if taken.opened is None:
         opened = taken.draft(Kind.TIMER_SET, head=Head(wake_at_ms=wake_at_ms))
@@ -239,11 +258,22 @@ async def _timer(run: LiveRun, key: str | None, wake_at_ms: int) -> None:
         wake_at_ms = taken.opened.head.wake_at_ms
     try:
         await _wait_until(run, taken.key, WaitFor.TIMER, wake_at_ms)
+    except BaseException as error:
+        taken.interrupt(describe(error))
+        raise
     finally:
         taken.close()
     record = taken.draft(Kind.TIMER_FIRED)
     run.record(record, "timer")
     taken.end(record)
+
+
+async def _meet_again_if_interrupted(run: LiveRun, taken: LiveStep) -> None:
+    try:
+        if taken.ended is not None and taken.ended.kind is Kind.INTERRUPTED:
+            await run.meet_again()
+    finally:
+        taken.close()
 
 
 async def _wait_until(run: LiveRun, step_key: str, wait_for: WaitFor, wake_at_ms: int) -> None:
@@ -280,10 +310,12 @@ async def wait_signal(
     codec = codec_of(type, f"signal {name}")
     taken = run.open_step(f"signal {name}", key)
     if taken.ended is not None:
-        return None if taken.ended.body is None else codec.load(taken.ended.body)
+        await _meet_again_if_interrupted(run, taken)
+        return None if taken.ended.body is None else load_recorded(run, codec, taken.ended.body)
     wake_at_ms = _timeout_at(run, taken, timeout)
+    does_fit = functools.partial(_does_fit, codec)
     try:
-        letter = run.take_letter(name)
+        letter = run.take_letter(name, does_fit)
         while letter is None and (wake_at_ms is None or run.store.clock.wall_ms() < wake_at_ms):
             alarm = None
             if wake_at_ms is not None:
@@ -294,7 +326,10 @@ async def wait_signal(
             finally:
                 if alarm is not None:
                     alarm.cancel()
-            letter = run.take_letter(name)
+            letter = run.take_letter(name, does_fit)
+    except BaseException as error:
+        taken.interrupt(describe(error))
+        raise
     finally:
         taken.close()
     head = Head(name=name, signal=letter.id) if letter else Head(name=name, reason="timed out")
@@ -303,6 +338,15 @@ async def wait_signal(
     run.record(record, "signal")
     taken.end(record)
     return None if body is None else codec.load(body)
+
+
+def _does_fit(codec: ValueCodec, letter: Letter) -> bool:
+    """Whether a signal's payload is of the expected type; one that isn't stays unread."""
+    try:
+        codec.load(letter.payload or b"null")
+    except Undecodable:
+        return False
+    return True
 
 
 def _timeout_at(run: LiveRun, taken: LiveStep, timeout: float | str | None) -> int | None:

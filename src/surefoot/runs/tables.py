@@ -1,6 +1,7 @@
 """The tables of runs and of what is sent to them, and their SQL.
 
 `runs`: one row per run; `epoch` counts its holders, and every write of a holder names its epoch (`is_held`).
+`waiters`: what parked runs wait for, so that whoever settles it wakes them in the same transaction.
 `inbox`: signals, cancellations and wake-ups, from anybody to a run; consumed by a record of the run that names the row.
 """
 
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
+from surefoot.effects import ledger
 from surefoot.runs.life import SUSPECT_AFTER, RunState, WaitFor
 from surefoot.store import Migration, Tx
 
@@ -50,6 +52,19 @@ MIGRATIONS = (
             payload BLOB);
         CREATE INDEX inbox_run ON inbox (run);
         CREATE UNIQUE INDEX inbox_dedupe ON inbox (run, name, dedupe) WHERE dedupe IS NOT NULL""",
+    ),
+    Migration(
+        "runs",
+        2,
+        "waiters",
+        # What a parked run waits for, by row: ('effect', id) of the ledger or ('run', id); written when it is parked,
+        # deleted when it is woken or claimed.
+        """CREATE TABLE waiters (
+            run INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            target INTEGER NOT NULL,
+            PRIMARY KEY (kind, target, run)) WITHOUT ROWID;
+        CREATE INDEX waiters_run ON waiters (run)""",
     ),
 )
 
@@ -169,18 +184,41 @@ def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int, *, may_tr
 
 
 def take_over_runs(tx: Tx, holder: int) -> None:
-    """Free the runs of a holder that is dead or expired: its epoch can write no more, and anybody may claim them.
-
-    A run that was taken over without a new record since the last time is one step nearer to being suspect.
-    """
+    """Free the runs of a holder that is dead or expired: its epoch can write no more, and anybody may claim them."""
     rows = tx.execute(f"{_SELECT} WHERE state = 2 AND state <= 3 AND holder = ?", (holder,)).fetchall()
     for row in map(_row, rows):
-        newest = _newest_seq(tx, row.id)
-        tx.execute(
-            "UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1, takeovers = ?, progress = ? WHERE id = ?",
-            (row.takeovers + 1 if newest <= row.progress else 0, newest, row.id),
-        )
+        _free(tx, row, is_counted=True)
     tx.held.clear()
+
+
+def _free(tx: Tx, row: RunRow, *, is_counted: bool) -> None:
+    """Make a run pending in a new epoch.
+
+    One that is freed without a new record since the last time is one step nearer to being suspect.
+    """
+    newest = _newest_seq(tx, row.id)
+    takeovers = row.takeovers + int(is_counted) if newest <= row.progress else 0
+    tx.execute(
+        "UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1, takeovers = ?, progress = ? WHERE id = ?",
+        (takeovers, newest, row.id),
+    )
+
+
+def doubt_claims(tx: Tx, holder: int, session: int, boot_ms: int) -> None:
+    """Note what a dead or expired holder has claimed as in doubt: nobody acts on it, and it is listed from now on."""
+    rows = tx.execute(
+        "SELECT id FROM ledger INDEXED BY ledger_open WHERE state = 2 AND state <= 3 AND holder = ?", (holder,)
+    ).fetchall()
+    for (effect,) in rows:
+        row = ledger.get(tx.connection, cast(int, effect))
+        if row is not None:
+            doubt_claim(tx, row, session, boot_ms, f"session {holder}, which claimed it, is gone")
+
+
+def doubt_claim(tx: Tx, row: ledger.Row, session: int, boot_ms: int, reason: str) -> None:
+    """Note that nobody acts on a claim any more; it may have been sent until now."""
+    if ledger.doubt(tx, row, session, boot_ms):
+        ledger.add_evidence(tx, row.id, "in doubt", f"session {session}", {"token": row.token, "reason": reason})
 
 
 def has_due(connection: apsw.Connection, kinds: Sequence[str], now_ms: int) -> bool:
@@ -225,32 +263,80 @@ def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
         " WHERE id = ?",
         (session, row.id),
     )
+    tx.execute("DELETE FROM waiters WHERE run = ?", (row.id,))
     tx.held.clear()
     return get_run(tx.connection, row.id)
 
 
-def dead_holders(connection: apsw.Connection) -> list[int]:
+def run_holders(connection: apsw.Connection) -> list[int]:
     """Return the sessions that hold running runs; whether they are dead is for `leases` to say."""
-    return [
-        int(row[0]) for row in connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3")
-    ]
+    rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3")
+    return [cast(int, row[0]) for row in rows]
 
 
-def park_run(tx: Tx, run: int, wait_for: WaitFor, reason: str, wake_at_ms: int | None, last_letter: int) -> RunState:
-    """Suspend a run, unless a letter has arrived that its code hasn't seen: then it is pending at once."""
+def claim_holders(connection: apsw.Connection) -> set[int]:
+    """Return the sessions that hold claims, inside runs or outside."""
+    rows = connection.execute(
+        "SELECT DISTINCT holder FROM ledger INDEXED BY ledger_open WHERE state = 2 AND state <= 3"
+    )
+    return {cast(int, row[0]) for row in rows}
+
+
+def park_run(
+    tx: Tx,
+    run: int,
+    wait_for: WaitFor,
+    reason: str,
+    wake_at_ms: int | None,
+    last_letter: int,
+    *,
+    targets: Sequence[tuple[str, int]] = (),
+) -> RunState:
+    """Suspend a run, unless what it waits for has happened unseen: then it is pending at once.
+
+    Args:
+        tx: The transaction.
+        run: The run.
+        wait_for: What it waits for.
+        reason: The same in words.
+        wake_at_ms: When to claim it at the latest; None for never.
+        last_letter: The last letter its code has seen.
+        targets: The rows whose end wakes it.
+    """
+    if any(is_over(tx.connection, target) for target in targets):
+        hand_back_run(tx, run, is_counted=True)
+        return RunState.PENDING
     newer = tx.row("SELECT 1 FROM inbox WHERE run = ? AND id > ?", (run, last_letter))
     state = RunState.WAITING if newer is None else RunState.PENDING
     tx.execute(
         "UPDATE runs SET state = ?, holder = NULL, waiting_for = ?, reason = ?, wake_at_ms = ? WHERE id = ?",
         (int(state), wait_for.value if newer is None else None, reason, wake_at_ms, run),
     )
+    if newer is None:
+        for kind, target in targets:
+            tx.execute("INSERT INTO waiters (run, kind, target) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                       (run, kind, target))  # fmt: skip
     tx.held.clear()
     return state
 
 
-def hand_back_run(tx: Tx, run: int) -> None:
-    """Give a run back to whoever claims it next."""
-    tx.execute("UPDATE runs SET state = 1, holder = NULL WHERE id = ?", (run,))
+def is_over(connection: apsw.Connection, target: tuple[str, int]) -> bool:
+    """Whether an effect has its outcome, or a run its end."""
+    kind, row = target
+    sql = "SELECT state FROM ledger WHERE id = ?" if kind == "effect" else "SELECT state FROM runs WHERE id = ?"
+    found = next(connection.execute(sql, (row,)), None)
+    return found is not None and cast(int, found[0]) > 3
+
+
+def hand_back_run(tx: Tx, run: int, *, is_counted: bool) -> None:
+    """Give a run back to whoever claims it next.
+
+    Args:
+        tx: The transaction.
+        run: The run.
+        is_counted: Whether this counts as a takeover: it does unless the worker itself is going down.
+    """
+    _free(tx, get_run(tx.connection, run), is_counted=is_counted)
     tx.held.clear()
 
 
@@ -298,5 +384,16 @@ def has_open_effect(tx: Tx, run: int) -> bool:
     return found is not None
 
 
+def open_effects(tx: Tx, run: int) -> list[int]:
+    """Return the run's effects that have no outcome yet."""
+    rows = tx.execute(
+        "SELECT id FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ?", (run,)
+    )
+    return [cast(int, row[0]) for row in rows.fetchall()]
+
+
 def wake_waiters(tx: Tx, kind: str, target: int) -> None:
     """Wake the runs that are parked for this effect or run."""
+    for (run,) in tx.execute("SELECT run FROM waiters WHERE kind = ? AND target = ?", (kind, target)).fetchall():
+        tx.execute("DELETE FROM waiters WHERE run = ?", (run,))
+        post(tx, cast(int, run), WAKE, None, sent_by=f"{kind} {target}")

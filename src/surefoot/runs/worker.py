@@ -12,23 +12,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import apsw
 import msgspec
 
-from surefoot.effects import Guard, bound_guard, told_to_model
+from surefoot.effects import Guard, bound_guard, ledger, told_to_model
+from surefoot.effects.states import State
+from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, Undecodable, current_frame, insert_record
 from surefoot.journal.records import Head
-from surefoot.journal.tables import load_records_of
+from surefoot.journal.tables import load_records, load_records_of
 from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs import tables
 from surefoot.runs.desk import wake
 from surefoot.runs.durable import kind_of, known_kinds
-from surefoot.runs.errors import Blocked, Divergence, Suspend
+from surefoot.runs.errors import Blocked, Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import SUSPECT_AFTER, TAKEOVERS_MAX, RunState, WaitFor
-from surefoot.runs.live import LiveRun, Parking, Strand, _parent, _place, _strand
+from surefoot.runs.live import LiveRun, Parking, Strand, Target, Waiting, _parent, _place, _strand
 from surefoot.runs.replay import History, arrange
 from surefoot.runs.tables import Letter, RunRow
 from surefoot.store import Store, StoreError, Tx
@@ -52,6 +55,18 @@ CLAIM_MAX = 500
 STRANGE_AFTER_MS = 10_000
 """How long a run may be pending before a worker that doesn't know its kind says so."""
 
+UNWIND_S = 10.0
+"""How long tasks of a run that has ended may take to unwind; what they ask for meanwhile is refused."""
+
+CLOSE_S = 60.0
+"""How long acts in progress in a run's other tasks may take once its main code has ended; then they are cancelled."""
+
+SWEEP_S = 0.25
+"""How often waits in memory are checked against what other processes have settled, and other holders' claims."""
+
+DOUBTS_S = 10.0
+"""How often doubts that nobody asks about any more are looked into."""
+
 GRACE_S = 10.0
 """How long a graceful stop waits for acts in progress to get their answer before it hands runs back."""
 
@@ -73,8 +88,14 @@ class Worker:
         self._ended: dict[int, list[asyncio.Future[None]]] = {}
         self._last_letter = 0
         self._looking: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self._waited: dict[Target, int] = {}
+        self._told: set[Target] = set()
+        self._swept_s = self._doubts_s = store.clock.monotonic_s()
         self.failure: BaseException | None = None
+        guard.on_settled = self._tell_settled
+        guard.wake = wake
 
     # -- service ---------------------------------------------------------------------------------------------------
 
@@ -83,27 +104,30 @@ class Worker:
         self.is_executing = True
         self._last_letter = self.store.read_now(_last_letter)
         self._looking = asyncio.create_task(self._look_forever(), name="surefoot-worker")
-        self.guard.on_settled = lambda tx, effect: tables.wake_waiters(tx, "effect", effect)
-        self.guard.wake = wake
 
     async def stop(self) -> None:
         """Take no more runs, let acts in progress end, hand the rest back."""
         self._is_stopping = True
         self.is_executing = False
         self._wake.set()
-        if self._looking is not None:
-            await self._looking
+        for task in (self._looking, self._sweeping):
+            if task is not None:
+                if task is self._sweeping:
+                    task.cancel()
+                await asyncio.wait([task])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
                 while self.guard.acting:
                     await asyncio.wait([asyncio.create_task(a.wait()) for a in self.guard.acting.values()])
+        await self._halt(Suspend("handed back"))
+
+    async def _halt(self, why: BaseException) -> None:
+        """Unwind all runs, acts in progress included, and return when each is written as what it then is."""
         runs = [run for run in self.live.values() if run.task is not None]
         for run in runs:
             run.parking = None
-            run.stop(Suspend("handed back"))
-            run._interrupt()
-            if run.task is not None:
-                run.task.cancel("surefoot: handed back")
+            run.stop(why)
+            run.interrupt(is_final=True)
         await asyncio.gather(*(run.task for run in runs if run.task), return_exceptions=True)
 
     def nudge(self) -> None:
@@ -119,33 +143,105 @@ class Worker:
                     async with asyncio.timeout(POLL_S):
                         await self._wake.wait()
                 self._wake.clear()
-        except StoreError as error:
-            self.failure = error
-            for run in list(self.live.values()):
-                run.stop(error)
-                run._interrupt()
-            self._wake_waiters()
+        except Exception as error:  # the store is gone, or a mistake of ours: no run of this process goes on unseen
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Stop executing, and say so to whoever waits for a run of this process."""
+        self.failure, self.is_executing = error, False
+        if not isinstance(error, StoreError):  # those reach every caller by themselves
+            _complain("this worker has stopped", error)
+        for run in list(self.live.values()):
+            run.stop(error)
+            run.interrupt()
+        self._wake_waiters()
 
     async def _look(self) -> None:
-        seen = await self.store.read(self._glance)
+        if not self.session.may_act():
+            await self._begin_anew()
+        now_s = self.store.clock.monotonic_s()
+        if is_sweep := now_s - self._swept_s >= SWEEP_S:
+            self._swept_s = now_s
+        told, self._told = self._told, set()
+        targets = [*told, *(waiting.target for waiting in self._waits() if waiting.target)] if is_sweep else [*told]
+        seen = await self.store.read(partial(self._glance, targets, is_sweep))
+        self._told |= (told - seen.settled) & self._waited.keys()  # told before the transaction was committed
         if seen.letters:
             self._deliver(seen.letters)
+        if seen.settled:
+            self._resume_waits(seen.settled)
         for run in seen.overdue:
             if run in self.live:
                 self.live[run].expire()
         if seen.dead or seen.strange or (seen.has_due and len(self.live) < self.room):
             await self._claim(seen)
         self._wake_waiters()
+        if now_s - self._doubts_s >= DOUBTS_S and (self._sweeping is None or self._sweeping.done()):
+            self._doubts_s = now_s
+            self._sweeping = asyncio.create_task(self._sweep(), name="surefoot-doubts")
 
-    def _glance(self, connection: apsw.Connection) -> Glance:
+    async def _sweep(self) -> None:
+        try:
+            await sweep(self.guard)
+        except StoreError:  # every caller of the store is told
+            return
+        except Exception as error:
+            _complain("looking into doubts failed", error)
+
+    async def _begin_anew(self) -> None:
+        """Go on after the session has run out: all that it held may be another's by now, so nothing of it is touched."""
+        lost = self.session
+        await self._halt(
+            LeaseLost(f"the lease of {lost.name} has run out", hint="another worker goes on with its runs")
+        )
+        self.session = self.guard.session = await self.sessions.open(lost.name)
+        await asyncio.to_thread(lost.close, is_acting=bool(self.guard.acting))
+
+    def _waits(self) -> Iterator[Waiting]:
+        return (waiting for run in self.live.values() for waiting in run.waits)
+
+    def _resume_waits(self, settled: set[Target]) -> None:
+        for waiting in list(self._waits()):
+            if waiting.target in settled and not waiting.future.done():
+                waiting.future.set_result(None)
+
+    def _tell_settled(self, tx: Tx, effect: int) -> None:
+        self._tell(tx, ("effect", effect))
+
+    def _tell(self, tx: Tx, target: Target) -> None:
+        """Wake whoever waits for this: parked runs in this transaction, those in memory once it is committed."""
+        tables.wake_waiters(tx, *target)
+        if target in self._waited and self._looking is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits in memory any more
+                self._looking.get_loop().call_soon_threadsafe(self._note_told, target)
+
+    def _note_told(self, target: Target) -> None:
+        self._told.add(target)
+        self._wake.set()
+
+    def note_wait(self, target: Target | None, change: int) -> None:
+        """Count the waits in memory for a target, so that the writer tells us of those only."""
+        if target is None:
+            return
+        count = self._waited.get(target, 0) + change
+        if count > 0:
+            self._waited[target] = count
+        else:
+            self._waited.pop(target, None)
+
+    def _glance(self, targets: Sequence[Target], is_sweep: bool, connection: apsw.Connection) -> Glance:
         """Look, without writing, whether there is anything to do; runs on the reader."""
         now_ms, kinds = self.store.clock.wall_ms(), known_kinds()
-        holders = [holder for holder in tables.dead_holders(connection) if holder != self.session.id]
+        holders = set(tables.run_holders(connection))
+        if is_sweep:
+            holders |= tables.claim_holders(connection)
+        holders.discard(self.session.id)
         return Glance(
             has_due=tables.has_due(connection, kinds, now_ms),
             dead=[one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE],
             strange=tables.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
             letters=tables.letters_since(connection, self._last_letter),
+            settled={target for target in targets if tables.is_over(connection, target)},
             overdue=[
                 run.row.id
                 for run in list(self.live.values())
@@ -162,11 +258,13 @@ class Worker:
 
     async def _claim(self, seen: Glance) -> None:
         kinds, session, room = known_kinds(), self.session.id, min(CLAIM_MAX, self.room - len(self.live))
+        boot_ms = self.store.clock.boot_ms()
         may_try_suspect = not any(run.row.takeovers >= SUSPECT_AFTER for run in self.live.values())
 
         def unit(tx: Tx) -> list[RunRow]:
             for holder in seen.dead:
                 tables.take_over_runs(tx, holder)
+                tables.doubt_claims(tx, holder, session, boot_ms)
             for run in seen.strange:
                 tables.block_unknown(tx, run, kinds)
             return tables.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
@@ -179,12 +277,36 @@ class Worker:
     async def _resume(self, rows: Sequence[RunRow]) -> None:
         """Load the journals of many runs with one query, and go on with each."""
         ids = [row.id for row in rows]
-        records, letters = await self.store.read(
-            lambda connection: (load_records_of(connection, ids), tables.letters_of(connection, ids))
-        )
+        letters = await self.store.read(lambda connection: tables.letters_of(connection, ids))
+        try:
+            records = await self.store.read(lambda connection: load_records_of(connection, ids))
+        except StoreError:
+            raise
+        except Exception:  # one of them holds what this code can't read: find out which
+            records = None
         for row in rows:
-            own = [letter for letter in letters if letter.run == row.id] if letters else []
-            self.launch(row, arrange(records[row.id]), own)
+            own = [letter for letter in letters if letter.run == row.id]
+            try:
+                of_run = (
+                    await self.store.read(partial(load_records, run=row.id)) if records is None else records[row.id]
+                )
+                history = arrange(of_run)
+            except StoreError:
+                raise
+            except Exception as error:
+                await self._block(row, own, f"its journal can't be read: {name_of(error)}: {error}")
+            else:
+                self.launch(row, history, own)
+
+    async def _block(self, row: RunRow, letters: Sequence[Letter], reason: str) -> None:
+        """Park a run that this code can't execute; somebody must mend something, and wake it."""
+        last = max((letter.id for letter in letters), default=0)
+
+        def unit(tx: Tx) -> None:
+            if tables.is_held(tx, row.id, row.epoch):
+                tables.park_run(tx, row.id, WaitFor.BLOCKED, without_surrogates(reason), None, last)
+
+        await self.store.commit(unit, label="park")
 
     # -- executing -------------------------------------------------------------------------------------------------
 
@@ -204,14 +326,74 @@ class Worker:
         _place.set(None)
         told_to_model.set(None)
         try:
-            await self._conclude(run, await self._call(run))
-        except (LeaseLost, StoreError) as error:
-            if isinstance(error, StoreError):
-                self.failure = error
+            await self._execute_held(run)
+        except StoreError as error:
+            self.failure = error
+        except LeaseLost:  # whoever holds it now goes on; of an effect's act we are told by its row
+            pass
         finally:
+            run.stop(Suspend("this execution has ended"))
             self.live.pop(run.row.id, None)
             self._wake_waiters()
             self._wake.set()
+
+    async def _execute_held(self, run: LiveRun) -> None:
+        try:
+            verdict = await self._call(run)
+        except LeaseLost:
+            await self._close(run, 0.0)
+            await self._hand_back(run)
+            return
+        try:
+            await self._conclude(run, await self._judge(run, verdict))
+        except (LeaseLost, StoreError):
+            raise
+        except Exception as error:  # whatever can't be written: visible, not lost
+            reason = f"its end can't be written: {name_of(error)}: {error}"
+            await self._conclude(run, Parking(WaitFor.BLOCKED, reason, None))
+
+    async def _hand_back(self, run: LiveRun) -> None:
+        """Give up a run, if it is still ours, so that it is not left running with nobody in it."""
+
+        def unit(tx: Tx) -> None:
+            if tables.is_held(tx, run.row.id, run.row.epoch):
+                tables.hand_back_run(tx, run.row.id, is_counted=True)
+
+        await self.store.commit(unit, label="park")
+
+    async def _judge(self, run: LiveRun, verdict: Any) -> Any:
+        """Let nothing of the run go on, then say what is to be written about it."""
+        limit_s = 0.0 if self._is_stopping else CLOSE_S
+        if run.siblings or run.open_steps or (isinstance(verdict, _Ending) and run.history.left_over()):
+            await self._close(run, limit_s)
+        if not isinstance(verdict, _Ending):
+            return verdict
+        if run.stopped is not None:
+            return self._suspended(run)
+        left = run.history.left_over()
+        if not left:
+            return verdict
+        ending = f"the end ({verdict.reason})" if verdict.reason else "the end"
+        recorded = f"step {left[0]}" + (
+            f" and {len(left) - 1} more, never asked for" if left[1:] else ", never asked for"
+        )
+        return Parking(WaitFor.BLOCKED, str(Divergence(run.run_id, left[0], ending, recorded)), None)
+
+    async def _close(self, run: LiveRun, limit_s: float) -> None:
+        """Wait for acts in progress in the run's other tasks: they settle by themselves. Then end these tasks.
+
+        On replay a task may not have come to its first step when the main code ends; it is given the same time.
+        """
+        clock = self.store.clock
+        until_s = clock.monotonic_s() + limit_s
+        while (left_s := until_s - clock.monotonic_s()) > 0 and run.is_busy():
+            run.closing.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await run.closing.wait()
+        tasks = run.end_tasks()
+        if tasks:
+            await asyncio.wait(tasks, timeout=UNWIND_S)
 
     async def _call(self, run: LiveRun) -> Any:
         """Run the code; return what to write about the run."""
@@ -222,14 +404,15 @@ class Worker:
             kind = kind_of(run.row.kind)
             started = run.history.started
             args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
-            if run.is_cancelling:
-                return _Ending(RunState.CANCELLED, _encode([run.cancelled_by]), f"cancelled by {run.cancelled_by}")
+            run.begin()
+            run.check()
             value = await kind.function(*args, **kwargs)
-            return self._finished(run, kind.result.dump(value)[0])
+            body = kind.result.dump(value)[0]
+            return self._suspended(run) if run.stopped is not None else _Ending(RunState.COMPLETED, body, "")
         except Suspend:
             return self._suspended(run)
-        except asyncio.CancelledError:
-            return self._cancelled(run)
+        except asyncio.CancelledError as error:
+            return self._cancelled(run, error)
         except (Blocked, Undecodable) as error:
             return Parking(WaitFor.BLOCKED, str(error), None)
         except (LeaseLost, StoreError) as error:
@@ -240,18 +423,9 @@ class Worker:
                 return self._suspended(run)
             if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
                 raise
-            return _Ending(RunState.FAILED, _encode([_name_of(error), str(error)]), f"{_name_of(error)}: {error}")
-
-    def _finished(self, run: LiveRun, body: bytes) -> Any:
-        if run.stopped is not None:
-            return self._suspended(run)
-        left = run.history.left_over()
-        if left:
-            error = Divergence(
-                run.run_id, left[0], "the end", f"step {left[0]} and {len(left) - 1} more, never asked for"
-            )
-            return Parking(WaitFor.BLOCKED, str(error), None)
-        return _Ending(RunState.COMPLETED, body, "")
+            return _failed(error)
+        finally:
+            run.finish()
 
     def _suspended(self, run: LiveRun) -> Any:
         if run.parking is not None:
@@ -261,40 +435,66 @@ class Worker:
             return Parking(WaitFor.BLOCKED, str(stopped), None)
         if isinstance(stopped, LeaseLost | StoreError):
             raise stopped
+        if stopped is not None and not isinstance(stopped, Suspend):
+            return Parking(WaitFor.BLOCKED, f"a record was refused: {name_of(stopped)}: {stopped}", None)
         return None
 
-    def _cancelled(self, run: LiveRun) -> Any:
+    def _cancelled(self, run: LiveRun, error: asyncio.CancelledError) -> Any:
         if run.stopped is not None:
             return self._suspended(run)
         if run.is_cancelling:
-            return _Ending(RunState.CANCELLED, _encode([run.cancelled_by]), f"cancelled by {run.cancelled_by}")
-        return None  # the loop is going down: hand the run back
+            by = without_surrogates(run.cancelled_by)
+            return _Ending(RunState.CANCELLED, _encode([by]), f"cancelled by {by}")
+        if self._is_stopping or (run.task is not None and run.task.cancelling()):
+            return None  # the loop is going down: hand the run back
+        return _failed(error)  # the code's own: something it awaited was cancelled
 
     async def _conclude(self, run: LiveRun, verdict: Any) -> None:
         """Write the end, the wait, or that the run is free again."""
         record = run.about_run(Kind.ENDED, head=Head(state=verdict.state.name.lower()), body=verdict.body) if isinstance(
             verdict, _Ending) else None  # fmt: skip
-        parent = run.row.parent
 
         def unit(tx: Tx) -> None:
-            run.require(tx)
+            if record is not None:
+                run.require(tx)
+            elif not tables.is_held(tx, run.row.id, run.row.epoch):
+                raise LeaseLost(f"run {run.run_id}: another worker holds it", hint="the other worker goes on")
             if verdict is None:
-                tables.hand_back_run(tx, run.row.id)
+                tables.hand_back_run(tx, run.row.id, is_counted=not self._is_stopping)
             elif isinstance(verdict, Parking):
-                tables.park_run(tx, run.row.id, verdict.wait_for, verdict.reason, verdict.wake_at_ms, run.last_letter)
+                self._park(tx, run, verdict)
             elif tables.has_open_effect(tx, run.row.id):
-                reason = f"ends as {verdict.state.name.lower()} once its unknown effects are known"
-                tables.park_run(tx, run.row.id, WaitFor.DOUBT, reason, None, run.last_letter)
+                self._park(tx, run, self._doubting(tx, run, verdict))
             else:
                 self._write_end(tx, run, verdict, record)
-                if parent is not None:
-                    tables.post(tx, parent, tables.WAKE, None, sent_by=f"child {run.run_id}")
 
         await self.store.commit(unit, label="end" if record is not None else "park")
+
+    def _park(self, tx: Tx, run: LiveRun, parking: Parking) -> None:
+        reason = without_surrogates(parking.reason)
+        tables.park_run(
+            tx, run.row.id, parking.wait_for, reason, parking.wake_at_ms, run.last_letter, targets=parking.targets
+        )
+
+    def _doubting(self, tx: Tx, run: LiveRun, ending: _Ending) -> Parking:
+        """Say why a run that owns open effects can't end yet; note those that nobody acts on as in doubt."""
+        open_effects = tables.open_effects(tx, run.row.id)
+        for effect in open_effects:
+            row = ledger.get(tx.connection, effect)
+            if row is not None and row.state is State.CLAIMED and self._is_left(tx, row):
+                tables.doubt_claim(tx, row, self.session.id, self.store.clock.boot_ms(), f"run {run.run_id} has ended")
+        reason = f"ends as {ending.state.name.lower()} once its unknown effects are known"
+        return Parking(WaitFor.DOUBT, reason, None, tuple(("effect", effect) for effect in open_effects))
+
+    def _is_left(self, tx: Tx, row: ledger.Row) -> bool:
+        if row.id in self.guard.acting or row.id in self.guard.resolving:
+            return False
+        return row.holder == self.session.id or self.sessions.holder(tx.connection, row.holder).life is not Life.ALIVE
 
     def _write_end(self, tx: Tx, run: LiveRun, verdict: _Ending, record: Record | None) -> None:
         assert record is not None, "an ending has a record"
         tables.end_run(tx, run.row.id, verdict.state, insert_record(tx, record), verdict.reason)
+        self._tell(tx, ("run", run.row.id))
 
     # -- waiting for ends --------------------------------------------------------------------------------------------
 
@@ -329,6 +529,7 @@ class Glance(msgspec.Struct, frozen=True):
     dead: list[int]
     strange: list[int]
     letters: list[Letter]
+    settled: set[Target]
     overdue: list[int]
 
 
@@ -345,6 +546,11 @@ def _last_letter(connection: apsw.Connection) -> int:
     return int(row[0] or 0)
 
 
-def _name_of(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+def _complain(message: str, error: Exception) -> None:
+    """Say aloud what nobody waits for: asyncio's handler logs it as an error."""
+    asyncio.get_running_loop().call_exception_handler({"message": f"surefoot: {message}", "exception": error})
+
+
+def _failed(error: BaseException) -> _Ending:
+    name, text = name_of(error), without_surrogates(str(error))
+    return _Ending(RunState.FAILED, _encode([name, text]), f"{name}: {text}")

@@ -47,3 +47,11 @@ class StoreFailed(StoreError):
 
 class StoreClosed(StoreError):
     """The store was closed, or this process is a fork of the one that opened it."""
+
+
+class UnitFailed(SurefootError):
+    """What was to be written raised something that is no ordinary error (a cancellation, an exit). Nothing was written."""
+
+
+class InsideTransaction(SurefootError):
+    """The store was asked to write by something that runs inside one of its own transactions: it would wait for itself."""

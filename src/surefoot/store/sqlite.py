@@ -26,7 +26,8 @@ T = TypeVar("T")
 
 APPLICATION_ID = 0x53464F54  # "SFOT": lets `file` and us tell a Surefoot store from another database
 BUSY_TIMEOUT_MS = 10_000  # only foreign programs can make us wait: our own processes queue in the turnstile
-CACHE_KIB = 65_536  # the index of 500,000 effect keys is about 20 MiB: it stays in memory
+CACHE_KIB = 32_768  # the index of 500,000 effect keys is about 20 MiB: it stays in memory
+READER_CACHE_KIB = 4_096  # reads are of few rows; what is written anew is dropped from this cache anyway
 
 
 def parse_url(url: str) -> Path:
@@ -103,7 +104,7 @@ def open_store(
     Raises:
         UnusablePath, UnsafeSqlite, NewerFormat, CorruptStore, StoreBusy: See each; the file is left as it was.
     """
-    path = parse_url(url)
+    path = _real_path(parse_url(url))
     refuse_unsafe_sqlite(apsw.sqlite_lib_version())
     _check_place(path)
     clock = clock or SystemClock()
@@ -112,11 +113,14 @@ def open_store(
         connection = _connect(path)
         with turnstile:
             _prepare(connection, migrations, clock)
-        reader = _connect(path)
-        writer_checkpointer = Checkpointer(connection, _connect(path))
+        reader = _connect(path, READER_CACHE_KIB)
+        writer_checkpointer = Checkpointer(connection, _connect(path, READER_CACHE_KIB))
     except apsw.Error as error:
         turnstile.close()
         raise _named(error, path) from error
+    except BaseException:
+        turnstile.close()
+        raise
     writer = Writer(connection, clock, turnstile, writer_checkpointer, flush_s=flush_s)
     return Store(path, clock, writer, writer_checkpointer, reader, turnstile, connection)
 
@@ -130,6 +134,14 @@ def refuse_unsafe_sqlite(version: str) -> None:
             f"SQLite {version} can lose commits in WAL mode (fixed in 3.51.3, 3.50.7 and 3.44.6)",
             hint="pip install -U apsw  (its wheels carry their own SQLite)",
         )
+
+
+def _real_path(path: Path) -> Path:
+    """Return one name for one file, however it is spelled: its locks and its workers are found by that name."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise UnusablePath(f"{path}: leads nowhere ({error})", hint="name a file, not a loop of links") from error
 
 
 def _check_place(path: Path) -> None:
@@ -146,10 +158,10 @@ def _check_place(path: Path) -> None:
             )
 
 
-def _connect(path: Path) -> apsw.Connection:
+def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    for pragma in ("mmap_size=0", f"cache_size=-{CACHE_KIB}", "synchronous=FULL", "foreign_keys=OFF"):
+    for pragma in ("mmap_size=0", f"cache_size=-{cache_kib}", "synchronous=FULL", "foreign_keys=OFF"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 

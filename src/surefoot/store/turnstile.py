@@ -3,27 +3,75 @@
 SQLite's own busy handler sleeps and polls, so a busy process starves the others. Here a process takes the door, then
 the desk, then leaves the door: whoever holds the desk must pass the door again for another turn, and finds the next one
 standing in it. Both are kernel file locks: they are waited for without polling, and drop when their holder dies.
+
+A holder that is stopped (SIGSTOP, a debugger) neither dies nor goes on. Nobody waits for it longer than `WAIT_S`; whose
+turn it is stands in the desk file. Kernel locks can't be waited for with a limit, so a thread of our own stands in line.
 """
 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
+
+from surefoot.store.errors import StoreBusy
+
+WAIT_S = 10.0
+"""Longest wait for our turn. A turn takes milliseconds; a disk that stalls for seconds is waited for."""
+
+_NOTE_BYTES = 16
+"""The desk file: the process id of whoever wrote last, as decimal text, padded."""
 
 
 class Turnstile:
     """Two lock files beside the database; used as a context manager around one transaction."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, *, wait_s: float = WAIT_S) -> None:
+        self._database = database
+        self._wait_s = wait_s
         self._door = os.open(f"{database}-door", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._desk = os.open(f"{database}-desk", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(self._desk).st_size < _NOTE_BYTES:
+            os.ftruncate(self._desk, _NOTE_BYTES)
+        self._note = mmap.mmap(self._desk, _NOTE_BYTES)  # written at every turn, without a system call
+        self._name = str(os.getpid()).encode().ljust(_NOTE_BYTES)
 
     def __enter__(self) -> None:
-        fcntl.flock(self._door, fcntl.LOCK_EX)
-        fcntl.flock(self._desk, fcntl.LOCK_EX)
+        """Wait for our turn.
+
+        Raises:
+            StoreBusy: It did not come within the limit.
+        """
+        if not self._is_free():
+            self._queue()
+        self._note[:] = self._name
+
+    def _is_free(self) -> bool:
+        """Take a turn that nobody else wants."""
+        try:
+            fcntl.flock(self._door, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        try:
+            fcntl.flock(self._desk, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False  # we stand in the door now, and `_stand` takes it again, which is no change
         fcntl.flock(self._door, fcntl.LOCK_UN)
+        return True
+
+    def _queue(self) -> None:
+        turn = _Turn(os.dup(self._door), os.dup(self._desk))
+        threading.Thread(target=turn.stand, name="surefoot-turnstile", daemon=True).start()
+        if turn.wait(self._wait_s):
+            return
+        holder = self._note[:].split(b"\0")[0].decode().strip() or "?"
+        raise StoreBusy(
+            f"{self._database}: process {holder} has held the write lock for over {self._wait_s:g} s",
+            hint=f"is it stopped? `ps -o stat,cmd -p {holder}`; `kill -CONT {holder}` or end it, then try again",
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -31,6 +79,43 @@ class Turnstile:
         fcntl.flock(self._desk, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give both files back to the system."""
-        os.close(self._door)
-        os.close(self._desk)
+        """Give both files back to the system. Safe to call twice."""
+        if not self._note.closed:
+            self._note.close()
+            os.close(self._door)
+            os.close(self._desk)
+
+
+class _Turn:
+    """One wait in line, by a thread of its own: with own descriptors of the same two open files, so that it locks for us
+    and outlives a close."""
+
+    def __init__(self, door: int, desk: int) -> None:
+        self._door = door
+        self._desk = desk
+        self._lock = threading.Lock()
+        self._has_come = threading.Event()
+        self._is_given_up = False
+
+    def wait(self, limit_s: float) -> bool:
+        """Return whether the turn came within the limit; if not, it is given up when it comes."""
+        if self._has_come.wait(limit_s):
+            return True
+        with self._lock:
+            self._is_given_up = not self._has_come.is_set()
+            return not self._is_given_up
+
+    def stand(self) -> None:
+        """Take the door, then the desk, then leave the door."""
+        try:
+            fcntl.flock(self._door, fcntl.LOCK_EX)
+            fcntl.flock(self._desk, fcntl.LOCK_EX)
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+            with self._lock:
+                if self._is_given_up:
+                    fcntl.flock(self._desk, fcntl.LOCK_UN)
+                else:
+                    self._has_come.set()
+        finally:
+            os.close(self._door)
+            os.close(self._desk)

@@ -8,7 +8,10 @@ What holds:
 * *Bounded flush*: a unit that nobody waits for is on disk within `flush_s`; the writer wakes for it by itself.
 * *A refused unit fails alone*: a batch whose unit raises is rolled back and written again, each unit in its own
   transaction. A unit must therefore do nothing but read and write through its `Tx`: it may run twice.
-* *A failed write or sync stops the writer for good*: all that waits gets `StoreFailed`, later units too.
+* *A failed write or sync stops the writer for good*: all that waits gets `StoreFailed`, later units too. What is at fault,
+  the file or the unit, is decided by where it was raised: BEGIN, COMMIT and ROLLBACK speak of the file; a unit speaks of it
+  only with SQLite's own words for a sick file, and never when it runs alone, since then it is the user's code.
+* *Nobody hangs*: whatever ends the writer's thread is told to all who wait.
 
 Units run in the writer's thread. Nothing else in the process writes to the file.
 """
@@ -16,6 +19,7 @@ Units run in the writer's thread. Nothing else in the process writes to the file
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import deque
@@ -25,7 +29,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import apsw
 
 from surefoot.store.clock import Clock
-from surefoot.store.errors import DiskFull, StoreBusy, StoreClosed, StoreError, StoreFailed
+from surefoot.store.errors import (
+    DiskFull,
+    InsideTransaction,
+    StoreBusy,
+    StoreClosed,
+    StoreError,
+    StoreFailed,
+    UnitFailed,
+)
 
 if TYPE_CHECKING:
     from surefoot.store.checkpoint import Checkpointer
@@ -43,7 +55,7 @@ BACKLOG_BYTES_MAX = 32 * 1024 * 1024
 """Unsynced bytes above which `has_room` says no. About 0.2 s of a slow cloud disk."""
 
 
-FATAL = (
+SICK_FILE = (
     apsw.BusyError,
     apsw.CantOpenError,
     apsw.CorruptError,
@@ -52,9 +64,16 @@ FATAL = (
     apsw.NoMemError,
     apsw.NotADBError,
     apsw.ReadOnlyError,
-    OSError,
 )
-"""What says that the file, not the unit, is at fault."""
+"""What says, out of a unit's SQL, that the file, not the unit, is at fault."""
+
+
+class _SickFile(Exception):
+    """Carries what says that the file is at fault to where the writer stops."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Tx:
@@ -105,12 +124,25 @@ class Tx:
 
 
 Unit = Callable[[Tx], T]
+_OPEN_AGAIN = "open it again: `async with app:` in this process"
 
 
 class Ticket(Generic[T]):
     """A unit on its way to the disk."""
 
-    __slots__ = ("done", "error", "future", "is_alone", "label", "loop", "on_error", "result", "size", "unit")
+    __slots__ = (
+        "done",
+        "error",
+        "future",
+        "is_alone",
+        "label",
+        "loop",
+        "on_error",
+        "on_refused",
+        "result",
+        "size",
+        "unit",
+    )
 
     def __init__(self, unit: Unit[T], label: str, size: int, is_alone: bool) -> None:
         self.unit = unit
@@ -122,7 +154,18 @@ class Ticket(Generic[T]):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.future: asyncio.Future[T] | None = None
         self.on_error: Callable[[BaseException], None] | None = None
+        self.on_refused: Callable[[BaseException], None] | None = None
         self.done: threading.Event | None = None
+
+    def refuse(self, error: BaseException) -> None:
+        """Note that the unit raised, in the writer, before anything queued behind it is looked at."""
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):  # a future can't carry these
+            refused = UnitFailed(f"{self.label}: raised {type(error).__name__}: {error}")
+            refused.__cause__ = error
+            error = refused
+        self.error = error
+        if self.on_refused is not None:
+            self.on_refused(error)
 
     def settle(self) -> None:
         """Hand the result over; runs in the loop that waits."""
@@ -161,23 +204,34 @@ class Writer:
         self._is_closing = False
         self._failure: StoreError | None = None
         self._backlog = 0
+        self._lock = threading.Lock()  # around the queue's two ends: putting, and ending for good
         self._pid = os.getpid()
         self.syncs = 0
         self._thread = threading.Thread(target=self._run, name="surefoot-writer", daemon=True)
         self._thread.start()
 
-    def append(self, unit: Unit[T], *, label: str, on_error: Callable[[BaseException], None], size: int = 0) -> None:
+    def append(
+        self,
+        unit: Unit[T],
+        *,
+        label: str,
+        on_error: Callable[[BaseException], None],
+        on_refused: Callable[[BaseException], None] | None = None,
+        size: int = 0,
+    ) -> None:
         """Record in order, without waiting.
 
         Args:
             unit: What to write.
             label: What this is, for traces and fault injection: "decision", "settle", ...
             on_error: Called in the running loop if the unit is refused or the store fails.
+            on_refused: Called in the writer's thread if the unit is refused, before any later unit runs.
             size: Bytes of the unit, for the backlog's bound.
         """
         ticket = Ticket(unit, label, size, is_alone=False)
         ticket.loop = asyncio.get_running_loop()
         ticket.on_error = on_error
+        ticket.on_refused = on_refused
         self._put(ticket)
         if self._is_asleep:
             self._wake.set()
@@ -201,7 +255,16 @@ class Writer:
         self._put(ticket)
         if not self._wake.is_set():  # it clears this before it looks at the queue, so what is in the queue now is seen
             self._wake.set()
-        return await future
+        result = await future
+        if self._backlog >= BACKLOG_BYTES_MAX:
+            await self._until_room()
+        return result
+
+    async def _until_room(self) -> None:
+        """Hold back a caller whose own unit is on disk, until what others have queued is no longer too much."""
+        while not self.has_room and self._failure is None and not self._is_closing:
+            with contextlib.suppress(StoreError):  # the caller's own unit is recorded; its next one is told
+                await self.commit(_nothing, label="room")
 
     def commit_blocking(self, unit: Unit[T], *, label: str) -> T:
         """As `commit`, for threads without a loop."""
@@ -219,39 +282,59 @@ class Writer:
         """Whether less than `BACKLOG_BYTES_MAX` waits for the disk; when not, await `barrier` before appending more."""
         return self._backlog < BACKLOG_BYTES_MAX
 
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the caller is a unit, or something a unit calls: it must not wait for the writer it holds up."""
+        return threading.get_ident() == self._thread.ident
+
     def close(self) -> None:
         """Write what is queued, then stop. Safe to call twice."""
         self._is_closing = True
+        if os.getpid() != self._pid:
+            return
         self._wake.set()
-        if os.getpid() == self._pid:
-            self._thread.join()
+        self._thread.join()
 
     def _put(self, ticket: Ticket[Any]) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._is_closing or os.getpid() != self._pid:
-            reason = "is closed" if self._is_closing else "was opened before this process was forked"
-            raise StoreClosed(f"the store {reason}", hint="open it again: `async with app:` in this process")
-        self._backlog += ticket.size
-        self._queue.append(ticket)
+        if os.getpid() != self._pid:
+            raise StoreClosed("the store was opened before this process was forked", hint=_OPEN_AGAIN)
+        if threading.get_ident() == self._thread.ident:
+            raise InsideTransaction(
+                f"{ticket.label}: asked for from inside a transaction, which would wait for itself",
+                hint="inside a Transactional effect, write through sf.current_effect().transaction only",
+            )
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._is_closing:
+                raise StoreClosed("the store is closed", hint=_OPEN_AGAIN)
+            self._backlog += ticket.size
+            self._queue.append(ticket)
 
     def _run(self) -> None:
-        while True:
-            is_asked = self._wake.wait(self._flush_s)
-            if not is_asked and not self._queue and not self._is_closing:
-                self._is_asleep = True
-                if not self._queue:  # an append that came before it saw us asleep is in the queue now
-                    self._wake.wait()
-                self._is_asleep = False
-                continue
-            self._wake.clear()
-            while self._queue and self._failure is None:
-                self._write_batch()
-            if self._is_closing and (not self._queue or self._failure is not None):
-                return
-
-    def _write_batch(self) -> None:
         batch: list[Ticket[Any]] = []
+        try:
+            while not self._is_done():
+                is_asked = self._wake.wait(self._flush_s)
+                if not is_asked and not self._queue and not self._is_closing:
+                    self._is_asleep = True
+                    if not self._queue:  # an append that came before it saw us asleep is in the queue now
+                        self._wake.wait()
+                    self._is_asleep = False
+                    continue
+                self._wake.clear()
+                while self._queue and self._failure is None:
+                    batch.clear()
+                    self._write_batch(batch)
+        except BaseException as error:
+            self._fail([ticket for ticket in batch if ticket.error is None], error)
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left to write, and nothing can come: after this, `_put` refuses."""
+        with self._lock:
+            return self._failure is not None or (self._is_closing and not self._queue)
+
+    def _write_batch(self, batch: list[Ticket[Any]]) -> None:
         queue = self._queue
         while queue and len(batch) < BATCH_UNITS_MAX:
             is_alone = queue[0].is_alone
@@ -262,67 +345,98 @@ class Writer:
                 break
         try:
             self._transact(batch)
-        except FATAL as error:
-            self._fail(batch, error)
-        self._backlog -= sum(ticket.size for ticket in batch)
+        except _SickFile as sick:
+            self._fail(batch, sick.error)
+            return
+        with self._lock:
+            self._backlog -= sum(ticket.size for ticket in batch)
         _wake_callers(batch)
+        batch.clear()  # they have their answer, whatever the checkpoint meets
         self._checkpointer.after_commit()
 
     def _transact(self, batch: list[Ticket[Any]]) -> None:
-        with self._turnstile:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._write(batch)
-            except Exception as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                self._tx.forget()
-                if isinstance(error, FATAL):
-                    raise
-                if len(batch) == 1:
-                    batch[0].error = error
+        """Write the batch in one transaction; if a unit raises, each of its units in one of its own.
+
+        Raises:
+            _SickFile: Nobody knows any more what is on disk.
+        """
+        try:
+            with self._turnstile:
+                if self._transact_at_desk(batch):
                     return
-            else:
-                self._connection.execute("COMMIT")
-                self.syncs += 1
-                return
+        except (apsw.Error, OSError, StoreBusy) as error:
+            raise _SickFile(error) from error
         for ticket in batch:
             self._transact([ticket])
 
+    def _transact_at_desk(self, batch: list[Ticket[Any]]) -> bool:
+        """Return whether every unit of the batch has its answer."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        self._tx.begin(self._clock.wall_ms())
+        try:
+            self._write(batch)
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._tx.forget()
+            if isinstance(error, SICK_FILE) and not batch[0].is_alone:
+                raise
+            if len(batch) > 1:
+                return False
+            batch[0].refuse(error)
+            return True
+        connection.execute("COMMIT")
+        self.syncs += 1
+        return True
+
     def _write(self, batch: list[Ticket[Any]]) -> None:
         tx = self._tx
-        tx.begin(self._clock.wall_ms())
         for ticket in batch:
             ticket.result = ticket.unit(tx)
 
-    def _fail(self, batch: list[Ticket[Any]], error: Exception) -> None:
-        path = self._connection.filename
-        if isinstance(error, apsw.FullError):
-            failure: StoreError = DiskFull(
-                f"{path}: no room on the device",
-                hint="free some room and start the process again; all that was acknowledged is recorded",
-            )
-        elif isinstance(error, apsw.BusyError):
-            failure = StoreBusy(
-                f"{path}: another program holds the write lock",
-                hint="close it (an open transaction in a SQLite shell?) and start the process again",
-            )
-        else:
-            failure = StoreFailed(
-                f"{path}: writing failed ({error}); this process records nothing more",
-                hint="check the disk, then start the process again; all that was acknowledged is recorded",
-            )
-        failure.__cause__ = error
-        self._failure = failure
-        batch.extend(self._queue)
-        self._queue.clear()
+    def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
+        """Stop for good, and tell all who wait."""
+        failure = _failure_of(error, str(self._connection.filename))
+        with self._lock:
+            self._failure = failure
+            batch = [*batch, *self._queue]
+            self._queue.clear()
+            self._backlog = 0
         for ticket in batch:
             ticket.error = ticket.error or failure
+        _wake_callers(batch)
 
     @property
     def failure(self) -> StoreError | None:
         """Why the writer stopped, or None while it works."""
         return self._failure
+
+
+def _failure_of(error: BaseException, path: str) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, apsw.FullError):
+        failure: StoreError = DiskFull(
+            f"{path}: no room on the device",
+            hint="free some room and start the process again; all that was acknowledged is recorded",
+        )
+    elif isinstance(error, apsw.BusyError):
+        failure = StoreBusy(
+            f"{path}: another program holds the write lock",
+            hint="close it (an open transaction in a SQLite shell?) and start the process again",
+        )
+    else:
+        failure = StoreFailed(
+            f"{path}: writing failed ({type(error).__name__}: {error}); this process records nothing more",
+            hint="check the disk, then start the process again; all that was acknowledged is recorded",
+        )
+    failure.__cause__ = error
+    return failure
+
+
+def _nothing(_tx: Tx) -> None:
+    return None
 
 
 def _wake_callers(batch: list[Ticket[Any]]) -> None:

@@ -11,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 import surefoot as sf
 
 HOSTILE = (
@@ -49,6 +51,15 @@ async def label(order: str) -> str:
     return HOSTILE
 
 
+class Receipt(BaseModel):
+    number: int
+
+
+@sf.effect(key="bill:{order}")
+async def bill(order: str) -> Receipt:
+    raise TimeoutError("no answer")
+
+
 @sf.effect(key="pay:{order}")
 async def pay(order: str) -> str:
     raise TimeoutError(f"no answer {HOSTILE}")
@@ -80,6 +91,11 @@ async def label_parcel(order: str) -> str:
 @sf.durable
 async def pay_parcel(order: str) -> str:
     return await pay(order)
+
+
+@sf.durable
+async def bill_parcel(order: str) -> int:
+    return (await bill(order)).number
 
 
 @sf.durable

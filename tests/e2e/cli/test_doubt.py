@@ -19,13 +19,13 @@ def test_killed_in_the_middle_of_an_act_then_resolved_as_done(shell: Shell) -> N
         assert f"(pid {first.pid})" in early.err
         first.kill()
         first.wait()
-    doubt = shell.type("unknowns", "--json").document
+    doubt = shell.here("unknowns", "--json").document
     assert [(one["effect"]["key"], one["effect"]["run"]) for one in doubt["effects"]] == [("post:A-1", "t-1")]
     assert doubt["effects"][0]["effect"]["holder"] == {"name": doubt["effects"][0]["effect"]["holder"]["name"],
                                                        "pid": first.pid, "life": "dead"}  # fmt: skip
     number = str(doubt["effects"][0]["effect"]["id"])
     said = ("--by", "Ann", "--reason", "it is in the shop's books")
-    done = shell.type("resolve", number, "--done", "--value", '"posted, says Ann"', *said, "--json")
+    done = shell.here("resolve", number, "--done", "--value", '"posted, says Ann"', *said, "--json")
     assert (done.code, done.document["effect"]["state"]) == (0, "done")
     assert shell.here("resolve", number, "--not-done", *said).code == 4  # an outcome is written once
     second = shell.start("worker", "floor", "--store", shell.url, "--json")
@@ -65,6 +65,18 @@ def test_resolve_refuses_what_it_can_not_mean(shell: Shell) -> None:
     assert shell.here("resolve", "1", "--done", "--by", " ", "--reason", "looked").code == 4
     assert shell.here("resolve", "99", "--done", *said).code == 3
     assert shell.here("effects", "--json").document["effects"][0]["state"] == "unknown"
+
+
+def test_a_value_is_checked_where_the_code_is_named(shell: Shell) -> None:
+    """Catches a typing mistake that is recorded for ever and blocks its run."""
+    shell.here("run", "floor:bill_parcel", "B", "--id", "b-1", "--store", shell.url)
+    said = ("--by", "Ann", "--reason", "in the books", "--module", "floor")
+    wrong = shell.here("resolve", "1", "--done", "--value", '{"number": "seven"}', *said)
+    assert wrong.code == 2
+    assert "number" in wrong.err
+    assert shell.here("resolve", "1", "--done", *said).code == 2  # without --value it would be null
+    assert shell.here("resolve", "1", "--done", "--value", '{"number": 7}', *said).code == 0
+    assert shell.here("run", "floor:bill_parcel", "B", "--id", "b-1").out == "7\n"
 
 
 def test_a_stopped_holder_may_still_send(shell: Shell) -> None:

@@ -14,7 +14,8 @@ from tests.e2e.cli.conftest import Shell
 
 import surefoot as sf
 from surefoot.cli import exits, reference, shapes
-from surefoot.cli.timeline import steps_of
+from surefoot.cli.show import step_tail
+from surefoot.cli.timeline import step_of, steps_of
 from surefoot.journal import Kind, Record
 from surefoot.journal.records import Head
 from surefoot.problem import SurefootError
@@ -102,6 +103,20 @@ def test_every_kind_of_record_has_words() -> None:
         for steps in (steps_of(records, {}), steps_of(records[1:], {})):
             assert steps
             assert all(step.what and step.words for step in steps), kind
+
+
+def test_a_model_response_is_told_in_words() -> None:
+    """Catches a timeline in which the decision is buried in the provider's JSON, or that trusts its form."""
+    response = {"parts": [{"content": "I look [red]\x1b[2J"}, {"tool_name": "refund", "args": {"order": "A"}}]}
+    for value, said in (
+        (response, "says I look [red]\\u001b[2J; calls refund({'order': 'A'})"),
+        ({"parts": "none"}, '{"parts": "none"}'),
+        ({"parts": [1]}, '{"parts": [1]}'),
+        ("text", '"text"'),
+    ):
+        body = msgspec.json.encode(value)
+        step = step_of(Record(1, 1, Kind.DECIDED, "agent/decision[1]", head=Head(request="d"), body=body), {})
+        assert said in step_tail(step, is_full=True)
 
 
 def test_an_exit_code_for_every_error() -> None:

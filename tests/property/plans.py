@@ -1,0 +1,117 @@
+"""Plans: what happens in a schedule, drawn from one seed, and how a plan that breaks a law is made smaller."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.property.programs import EFFECTS, Operation
+
+SHARED = ("A", "B", "C")
+"""Few items, so that runs meet at one key."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is done to a process, some steps after the one before.
+
+    Attributes:
+        gap: Steps since the last fault.
+        kind: See `schedule.Schedule`.
+        who: Which of the two workers.
+        amount: How long or how far, where that means something, in seconds.
+    """
+
+    gap: int
+    kind: str
+    who: int
+    amount: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is drawn of a schedule but the order of its steps, which `seed` draws as it goes."""
+
+    seed: int
+    programs: tuple[tuple[Any, ...], ...]
+    faults: tuple[Fault, ...]
+    is_bad: float = 0.0
+    checks: str = "token"
+
+
+KINDS = ("kill", "kill", "kill", "stop", "stop", "close", "full", "lost", "slow", "jump", "reboot", "cancel", "person",
+         "person")  # fmt: skip
+
+
+def plan_of(seed: int) -> Plan:
+    """Return the plan of a seed. Each seed draws its own mix of faults (swarm testing: Groce et al., ISSTA 2012)."""
+    draw = random.Random(seed)
+    checks = draw.choice(("token", "expiry"))
+    usual = [kind for kind in sorted(set(KINDS)) if draw.random() < 0.6]
+    kinds = [kind for kind in KINDS if kind in usual and (kind != "jump" or checks == "token")]
+    programs = tuple(tuple(_operations(draw, f"{number}", 3)) for number in range(draw.choice((1, 1, 2, 2, 3))))
+    faults = tuple(_fault(draw, kinds) for _ in range(draw.choice((0, 1, 2, 3, 5, 8)))) if kinds else ()
+    return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks)
+
+
+def _fault(draw: random.Random, kinds: list[str]) -> Fault:
+    kind = draw.choice(kinds)
+    amounts = {"stop": (0.5, 3.0, 11.0, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
+    return Fault(round(2 ** draw.uniform(0, 8)), kind, draw.randrange(2), draw.choice(amounts.get(kind, (0.0,))))
+
+
+def _operations(draw: random.Random, place: str, depth: int) -> list[Operation]:
+    return [_operation(draw, f"{place}.{number}", depth) for number in range(draw.choice((1, 2, 3)))]
+
+
+def _operation(draw: random.Random, place: str, depth: int) -> Operation:
+    if depth == 0 or draw.random() < 0.65:
+        return _effect(draw, place)
+    match draw.choice(("both", "hurried", "sleep", "signal", "look", "child")):
+        case "both":
+            return ["both", place, *(_operation(draw, f"{place}.{side}", depth - 1) for side in range(2))]
+        case "hurried":
+            inner = ["look"] if draw.random() < 0.2 else _effect(draw, place)
+            return ["hurried", draw.choice((0.001, 0.03, 0.5, 3.0)), inner]
+        case "sleep":
+            return ["sleep", draw.choice((0.01, 1.0, 8.0))]
+        case "child":
+            return ["child", _operations(draw, place, depth - 2 if depth > 2 else 0)]
+        case other:
+            return [other]
+
+
+def _effect(draw: random.Random, place: str) -> Operation:
+    what = draw.choice(list(EFFECTS))
+    return [what, draw.choice(SHARED) if EFFECTS[what][2] else place]
+
+
+def smallest(plan: Plan, is_failing: Callable[[Plan], bool], tries: int = 300) -> Plan:
+    """Return a plan that still fails, with as little in it as can be found by leaving things out one by one."""
+    for _ in range(tries):
+        smaller = next((one for one in _smaller(plan) if is_failing(one)), None)
+        if smaller is None:
+            return plan
+        plan = smaller
+    return plan
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    for number in range(len(plan.faults)):
+        yield replace(plan, faults=plan.faults[:number] + plan.faults[number + 1 :])
+    if plan.is_bad:
+        yield replace(plan, is_bad=0.0)
+    for number, operations in enumerate(plan.programs):
+        rest = plan.programs[:number], plan.programs[number + 1 :]
+        if len(plan.programs) > 1:
+            yield replace(plan, programs=rest[0] + rest[1])
+        for place in range(len(operations)):
+            fewer = operations[:place] + operations[place + 1 :]
+            if fewer:
+                yield replace(plan, programs=(*rest[0], fewer, *rest[1]))
+            for inner in [part for part in operations[place][1:] if isinstance(part, list) and part]:
+                if isinstance(inner[0], str):
+                    unwrapped = (*operations[:place], inner, *operations[place + 1 :])
+                    yield replace(plan, programs=(*rest[0], unwrapped, *rest[1]))

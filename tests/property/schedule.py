@@ -1,0 +1,479 @@
+"""One schedule: two workers on one store, a world, a person, and what happens to them in an order drawn from a seed.
+
+First everything may go wrong (`Schedule.trouble`), then everything is healed and must come to an end (`Schedule.heal`):
+safety is checked throughout, liveness after healing. The same plan gives the same schedule, step by step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import apsw
+from tests.property.laws import OPEN, LawBroken, Watch, require
+from tests.property.plans import Fault, Plan
+from tests.property.programs import Operation, Outside, enter, flat, program
+from tests.support.process import Process
+from tests.support.services import Network, Sent, Service
+from tests.support.simulated import Host, HostClock, Loop, Thread, simulated_threads
+
+import surefoot as sf
+from surefoot.app import MIGRATIONS
+from surefoot.effects import desk
+from surefoot.leases import Sessions
+from surefoot.runs.desk import wake
+from surefoot.runs.life import ENDED
+from surefoot.store import open_store
+
+STEPS_MAX = 60_000
+"""Steps after which a schedule counts as one that never ends."""
+
+HEALED_MAX_S = 3_600.0
+"""Simulated seconds after healing within which everything must have ended."""
+
+
+@dataclass
+class Asked:
+    """Something a client wants, asked again of another worker until one has answered."""
+
+    what: Callable[[sf.Surefoot], Coroutine[Any, Any, Any]]
+    name: str
+    task: asyncio.Task[Any] | None = None
+    process: Process | None = None
+    is_answered: bool = False
+
+
+@dataclass
+class Report:
+    """What a schedule came to."""
+
+    steps: int = 0
+    sends: int = 0
+    landings: int = 0
+    faults: int = 0
+    takeovers: int = 0
+    simulated_s: float = 0.0
+    results: dict[str, Any] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+
+class Schedule:
+    """Runs one plan. See `run`."""
+
+    def __init__(self, plan: Plan, folder: Path, *, is_told: bool = False) -> None:
+        self.plan = plan
+        self.draw = random.Random(plan.seed * 7_919 + 1)
+        self.path = folder / "agents.db"
+        self.host = Host()
+        self.report = Report()
+        self.is_told = is_told
+        self.network = Network(self.host, self.draw, plan.is_bad, self._on_send)
+        services = {
+            "keys": Service("keys", has_keys=True),
+            "look-up": Service("look-up", has_look_up=True, checks=plan.checks),
+            "nothing": Service("nothing"),
+        }
+        self.outside = Outside(self.network, services)
+        self.watch = Watch(self.path)
+        self.starts = 0
+        self.processes: list[Process] = []
+        self.all_processes: list[Process] = []
+        self.clients: list[Asked] = []
+        self.programs: dict[str, tuple[Operation, ...]] = {}
+        self.signals: dict[str, int] = {}
+        self.is_healed = False
+        self._faults = list(plan.faults)
+        self._gap = self._faults[0].gap if self._faults else 0
+        self._waking: list[tuple[float, Process]] = []
+        self._person: Asked | None = None
+
+    # -- beginning and end -----------------------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Run it to its end.
+
+        Raises:
+            LawBroken: A law was broken.
+        """
+        enter(self.outside)
+        try:
+            self.processes = [self._new_process(), self._new_process()]
+            for number, operations in enumerate(self.plan.programs):
+                self._start_run(f"r{number}", operations)
+            self.trouble()
+            self.heal()
+            self._check()
+        finally:
+            for process in self.all_processes:
+                process.kill()
+            for process in self.all_processes:
+                process.loop.bury()
+            self.watch.close()
+        self.report.takeovers = sum(run.epoch > 1 for run in self.watch.runs.values())
+        self.report.sends, self.report.simulated_s = self.network.sends, self.host.now_s - 1_000.0
+        self.report.landings = sum(len(keys) for one in self.outside.services.values() for keys in one.landed.values())
+        return self.report
+
+    def _new_process(self) -> Process:
+        self.starts += 1
+        process = Process(self.host, f"sqlite:///{self.path}", f"w{self.starts}")
+        self.all_processes.append(process)
+        return process
+
+    def _start_run(self, run_id: str, operations: tuple[Operation, ...]) -> None:
+        self.programs[run_id] = operations
+        self._ask(f"start {run_id}", lambda app: app.start(program, list(operations), id=run_id))
+
+    def _ask(self, name: str, what: Callable[[sf.Surefoot], Coroutine[Any, Any, Any]]) -> Asked:
+        asked = Asked(what, name)
+        self.clients.append(asked)
+        return asked
+
+    def _on_send(self, sent: Sent) -> None:
+        self.watch.on_send(sent, sent.text)
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def trouble(self) -> None:
+        """Let the faults of the plan happen, each some steps after the one before."""
+        quiet = 0
+        while (self._faults or quiet < 40) and self.report.steps < STEPS_MAX:
+            if self._faults:
+                self._gap -= 1
+                if self._gap <= 0:
+                    self._do(self._faults.pop(0))
+                    self._gap = self._faults[0].gap if self._faults else 0
+            else:
+                quiet += 1
+            self._step()
+            if not self._faults and self._is_over():
+                return
+
+    def heal(self) -> None:
+        """Continue and restart everything, and wait for the end of all that was begun."""
+        self.is_healed = True
+        self.network.is_bad = 0.0
+        for process in self.processes:
+            process.is_stopped, process.fault, process.slow_until_s = False, None, 0.0
+        until_s = self.host.now_s + HEALED_MAX_S
+        looked_s = self.host.now_s
+        while not self._is_over():
+            self._step()
+            if self.host.now_s - looked_s >= 1.0:
+                looked_s = self.host.now_s
+                self._help()
+            is_late = self.host.now_s > until_s or self.report.steps > STEPS_MAX
+            if is_late:
+                require(False, "everything comes to an end", runs=list(self.watch.runs.values()),
+                        effects=[row for row in self.watch.effects.values() if row.state in OPEN],
+                        clients=[one.name for one in self.clients if not one.is_answered],
+                        steps=self.report.steps, simulated_s=self.host.now_s)  # fmt: skip
+
+    def _is_over(self) -> bool:
+        runs = self.watch.runs.values()
+        return (
+            all(one.is_answered for one in self.clients)
+            and all(run.state in ENDED for run in runs)
+            and not any(row.state in OPEN for row in self.watch.effects.values())
+            and self.network.next_s() is None
+            and not self._waking
+            and not any(one.threads() for one in self.processes)
+        )
+
+    def _step(self) -> None:
+        self.report.steps += 1
+        self._look_after_processes()
+        choices = [*self._choices()]
+        if not choices:
+            self._wait()
+            return
+        name, step = self.draw.choice(choices)
+        if self.is_told:
+            self.report.order.append(f"{self.host.now_s:.3f} {name}")
+        step()
+
+    def _choices(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        for process in self.processes:
+            if process.can_run():
+                yield f"{process.name} runs", process.run_one
+                yield f"{process.name} runs", process.run_one  # a loop is quicker than a disk
+            for thread in process.threads():
+                yield f"{process.name} {thread.name}", partial(self._run_thread, process, thread)
+        if self.network.is_busy():
+            yield "network", self.network.run_one
+        if self._has_question():
+            yield "client", self._ask_one
+
+    def _run_thread(self, process: Process, thread: Thread) -> None:
+        thread.run_on()
+        self.watch.look(process.sessions)
+
+    def _wait(self) -> None:
+        """Nothing can be done now: let time pass until something can."""
+        times = [when for process in self.processes for when in process.wakes_s()]
+        times += [when for when, _ in self._waking]
+        next_s = self.network.next_s()
+        times += [] if next_s is None else [next_s]
+        later = [when for when in times if when > self.host.now_s]
+        self.host.now_s = min(later, default=self.host.now_s + 0.1)
+        for when, process in list(self._waking):
+            if when <= self.host.now_s:
+                self._waking.remove((when, process))
+                process.is_stopped = False
+
+    def _look_after_processes(self) -> None:
+        """What a supervisor does: start anew what has ended, and what can't go on."""
+        for place, process in enumerate(self.processes):
+            if process.has_failed and self.draw.random() < 0.05:
+                process.kill()
+            if process.is_closed:
+                process.is_alive = False
+            if not process.is_alive and (self.is_healed or self.draw.random() < 0.05):
+                self.processes[place] = self._new_process()
+
+    # -- clients and the person --------------------------------------------------------------------------------------
+
+    def _has_question(self) -> bool:
+        return any(self._can_ask(one) for one in self.clients if not one.is_answered) and bool(self._open_processes())
+
+    def _open_processes(self) -> list[Process]:
+        return [one for one in self.processes if one.is_open and not one.is_stopped and not one.has_failed]
+
+    def _can_ask(self, asked: Asked) -> bool:
+        if asked.task is None:
+            return True
+        if asked.task.done():
+            if asked.process is not None and asked.process.is_alive and asked.task.exception() is None:
+                asked.is_answered = True
+                return False
+            return True
+        return asked.process is None or not asked.process.is_alive
+
+    def _ask_one(self) -> None:
+        wanting = [one for one in self.clients if not one.is_answered and self._can_ask(one)]
+        if not wanting:
+            return
+        asked, process = self.draw.choice(wanting), self.draw.choice(self._open_processes())
+        asked.process, asked.task = process, process.spawn(asked.what(process.app))
+
+    def _help(self) -> None:
+        """After healing: send the signals that are waited for, wake what was blocked, end the doubts."""
+        for run in list(self.watch.runs.values()):
+            if run.waiting_for == "blocked":
+                is_ours = "without a new record" in run.reason or "no worker here" in run.reason
+                require(is_ours, "unchanged code never diverges", run=run)
+                self._ask_run(run.run_id, "wake", lambda handle: handle.wake())
+            if run.state not in ENDED:
+                self._signal(run.run_id)
+        self._resolve()
+
+    def _ask_run(self, run_id: str, name: str, what: Callable[[sf.Run], Coroutine[Any, Any, Any]]) -> None:
+        async def ask(app: sf.Surefoot) -> None:
+            await what(await app.run(run_id))
+
+        self._ask(f"{name} {run_id}", ask)
+
+    def _signal(self, run_id: str) -> None:
+        wanted = sum(operation[0] == "signal" for operation in flat(list(self.programs.get(run_id.split("/")[0], ()))))
+        number = self.signals.get(run_id, 0)
+        if number < wanted:
+            self.signals[run_id] = number + 1
+            self._ask_run(run_id, "signal", lambda handle: handle.signal("go", number, dedupe=str(number)))
+
+    def _resolve(self) -> None:
+        """A person looks into the world and ends the doubts it shows them the end of."""
+        if self._person is not None and not self._person.is_answered:
+            return
+        for effect, service, item in self.watch.unknowns():
+            if service == "bookings":
+                continue
+            landed = self.outside.services[service].landed.get(item, [])
+            if not landed and self.network.on_way.get((service, item), 0):
+                continue
+            self._person = self._ask(f"resolve {effect}", self._resolution(effect, service, item, bool(landed)))
+            return
+
+    def _resolution(
+        self, effect: int, service: str, item: str, is_done: bool
+    ) -> Callable[[sf.Surefoot], Coroutine[Any, Any, Any]]:
+        async def resolve(app: sf.Surefoot) -> None:
+            # Once all are healed nobody is stopped, so what is not on its way and not being done never will be.
+            is_acting = any(one.is_open and effect in one.app.guard.acting for one in self.processes)
+            with contextlib.suppress(desk.CannotResolve):
+                await desk.resolve_by_person(
+                    app.store, Sessions(app.store), effect, is_done=is_done, who="ann", reason="looked into the books",
+                    value=f"{service} {item} 1" if is_done else None, wake=wake,
+                    is_fence_passed=self.is_healed and not is_acting,
+                )  # fmt: skip
+
+        return resolve
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def _do(self, fault: Fault) -> None:
+        self.report.faults += 1
+        process = self.processes[fault.who]
+        if self.is_told:
+            self.report.order.append(f"{self.host.now_s:.3f} {fault.kind} {process.name} {fault.amount}")
+        if fault.kind == "person":
+            self._resolve()
+            for run_id in self.programs:
+                self._signal(run_id)
+        elif fault.kind == "jump":
+            self.host.wall_jump_ms += round(fault.amount * 1_000)
+        elif fault.kind == "cancel":
+            run_id = f"r{self.draw.randrange(len(self.plan.programs))}"
+            if any(run.run_id == run_id for run in self.watch.runs.values()):
+                self._ask_run(run_id, "cancel", lambda handle: handle.cancel("not needed"))
+        elif fault.kind == "reboot":
+            if all(one.is_open for one in self.processes):
+                for one in self.processes:
+                    one.kill()
+                self._waking.clear()
+                self.host.reboot()
+        elif process.is_open:
+            self._do_to(process, fault)
+
+    def _do_to(self, process: Process, fault: Fault) -> None:
+        match fault.kind:
+            case "kill":
+                process.kill()
+                self._waking = [(when, one) for when, one in self._waking if one is not process]
+            case "stop":
+                if not process.is_stopped:
+                    process.is_stopped = True
+                    self._waking.append((self.host.now_s + fault.amount, process))
+            case "close":
+                process.close()
+            case "full" | "lost":
+                process.fault = fault.kind
+            case "slow":
+                process.slow_until_s = self.host.now_s + fault.amount
+
+    # -- at the end ----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        results = {run.run_id: self._result(run.id) for run in self.watch.runs.values() if run.state == 4}
+        failed = [run for run in self.watch.runs.values() if run.state == 5]
+        require(not failed, "no run fails that catches what effects come to", failed=failed)
+        roots = {run_id: self.programs.get(run_id.split("/")[0], ()) for run_id in results}
+        self.watch.check_end(self.outside, results, roots)
+        self.report.results = results
+        self._check_replay(results)
+
+    def _result(self, run: int) -> Any:
+        import json
+
+        (body,) = next(
+            self.watch.connection.execute("SELECT j.body FROM runs r JOIN journal j ON j.id = r.ended WHERE r.id = ?", (run,))
+        )
+        return json.loads(body)
+
+    def _check_replay(self, results: dict[str, Any]) -> None:
+        """Let every completed run be executed again from its journal, with a world that counts what is sent."""
+        connection, before = self.watch.connection, (self.network.sends, self.outside.decisions)
+        for process in self.processes:
+            process.kill()
+        with connection:
+            connection.execute("DELETE FROM inbox WHERE name = '$cancel'")  # it came too late then
+            connection.execute("DELETE FROM journal WHERE id IN (SELECT ended FROM runs WHERE state = 4)")
+            connection.execute("UPDATE runs SET state = 1, ended = NULL, holder = NULL, epoch = epoch + 1 WHERE state = 4")
+        process = self._new_process()
+        self.processes, again = [process], len(results)
+        for _ in range(STEPS_MAX):
+            if not any(run.state == 1 or run.state == RUNNING_OR_WAITING for run in self._rows()):
+                break
+            self._replay_step(process)
+        rows = self._rows()
+        stuck = [run for run in rows if run.state < 4]
+        require(not stuck, "a journal replays to its end", stuck=stuck)
+        replayed = {run.run_id: self._result(run.id) for run in rows if run.state == 4}
+        require(len(replayed) == again and replayed == results, "a replay gives the same result",
+                first=results, again=replayed)  # fmt: skip
+        require(before == (self.network.sends, self.outside.decisions), "a replay asks nobody",
+                before=before, now=(self.network.sends, self.outside.decisions))  # fmt: skip
+
+    def _rows(self) -> list[Any]:
+        sql = "SELECT id, run_id, state, epoch, holder, waiting_for, reason FROM runs"
+        from tests.property.laws import RunSeen
+
+        return [RunSeen(*row) for row in self.watch.connection.execute(sql)]
+
+    def _replay_step(self, process: Process) -> None:
+        if threads := process.threads():
+            threads[0].run_on()
+        elif process.can_run():
+            process.run_one()
+        else:
+            self._wait()
+
+
+RUNNING_OR_WAITING = 2
+
+
+def prepare(folder: Path) -> Path:
+    """Make a store of the newest format once; schedules begin with a copy of it."""
+    path = folder / "template.db"
+    with simulated_threads(), Loop(Host()).running():
+        store = open_store(f"sqlite:///{path}", MIGRATIONS, clock=HostClock(Host()))
+        store.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE bookings (item TEXT NOT NULL)")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return path
+
+
+_templates: list[Path] = []
+_folder: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def run(plan: Plan, *, is_told: bool = False) -> Report:
+    """Run one plan in a directory of its own.
+
+    Raises:
+        LawBroken: A law was broken; the message says which and by what.
+    """
+    if not _templates:
+        _folder.append(tempfile.TemporaryDirectory(prefix="surefoot-schedules-"))
+        _templates.append(prepare(Path(_folder[0].name)))
+    folder = Path(tempfile.mkdtemp(dir=_folder[0].name))
+    is_collecting = gc.isenabled()
+    gc.disable()  # what a killed process left must not be finalized while the schedule goes on
+    try:
+        shutil.copy(_templates[0], folder / "agents.db")
+        with simulated_threads(), _unsynced(), mock.patch("surefoot.runs.worker.POLL_S", 0.5):
+            return Schedule(plan, folder, is_told=is_told).run()
+    finally:
+        if is_collecting:
+            gc.enable()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unsynced() -> Iterator[None]:
+    """Leave out the syncs: no power fails here."""
+    from surefoot.store import sqlite
+
+    connect = sqlite._connect
+
+    def unsynced(*args: Any, **options: Any) -> apsw.Connection:
+        connection = connect(*args, **options)
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
+    with mock.patch("surefoot.store.sqlite._connect", unsynced):
+        yield
+
+
+__all__ = ["LawBroken", "Report", "Schedule", "run"]
