@@ -140,7 +140,8 @@ def test_the_storage_format_is_complete() -> None:
     sql = "\n".join(migration.sql for migration in MIGRATIONS)
     for table, columns in re.findall(r"CREATE TABLE (\w+) \((.*?)\)(?:;|\Z|\n)", sql, flags=re.DOTALL):
         section = re.split(r"^#", text.split(f"### `{table}`\n", maxsplit=1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-        names = {column.split()[0] for column in columns.split(",") if column.split()[0].islower()}
+        words = [column.split()[0].strip("()") for column in columns.split(",")]
+        names = {word for word in words if word.islower()}
         assert names - set(re.findall(r"`(\w+)`", section)) == set(), table
 
 

@@ -66,6 +66,7 @@ class Watch:
         self.connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         self.effects: dict[int, Effect] = {}
         self.runs: dict[int, RunSeen] = {}
+        self.leases: dict[int, int] = {}
         self.records = 0
         self.evidence = 0
 
@@ -73,7 +74,7 @@ class Watch:
         """Give the connection back."""
         self.connection.close()
 
-    def look(self, sessions: set[int]) -> None:
+    def look(self, sessions: set[int], now_boot_ms: int) -> None:
         """Compare with the last look; a process with these sessions has written since.
 
         Raises:
@@ -91,6 +92,7 @@ class Watch:
             if before is not None:
                 self._check_effect(before, row, sessions, is_by_person=row.id in by_person)
         self._check_records(sessions, runs)
+        self._check_sessions(now_boot_ms)
         for run in runs.values():
             self._check_run(self.runs.get(run.id), run, effects)
         self.effects, self.runs = effects, runs
@@ -115,6 +117,13 @@ class Watch:
                 continue
             require(before.state == RUNNING and before.holder in sessions,
                     "no lease, no write: the run is another's", before=before, by=sessions, kind=kind)  # fmt: skip
+
+    def _check_sessions(self, now_boot_ms: int) -> None:
+        ends = dict(self._all("SELECT id, renewed_boot_ms + ttl_ms FROM sessions"))
+        for session, end_ms in self.leases.items():
+            is_renewed = ends.get(session, end_ms) > end_ms
+            require(not is_renewed or end_ms > now_boot_ms, "a lease that has run out is not renewed", session=session)
+        self.leases = ends
 
     def _check_run(self, before: RunSeen | None, now: RunSeen, effects: dict[int, Effect]) -> None:
         if before is not None:

@@ -216,7 +216,7 @@ class Schedule:
 
     def _run_thread(self, process: Process, thread: Thread) -> None:
         thread.run_on()
-        self.watch.look(process.sessions)
+        self.watch.look(process.sessions, HostClock(self.host).boot_ms())
 
     def _wait(self) -> None:
         """Nothing can be done now: let time pass until something can."""
@@ -355,7 +355,7 @@ class Schedule:
                     self._waking.append((self.host.now_s + fault.amount, process))
             case "close":
                 process.close()
-            case "full" | "lost":
+            case "full" | "full late" | "lost":
                 process.fault = fault.kind
             case "slow":
                 process.slow_until_s = self.host.now_s + fault.amount

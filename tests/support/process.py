@@ -11,7 +11,8 @@ SIGKILL        its memory is gone, the kernel drops its  its loop is never run a
 SIGSTOP        nothing of it runs, its locks stay, the   neither its loop, nor its writer, nor its lease's renewal is
                host's clocks go on                       run; answers wait for it in its loop
 SIGTERM        `async with app:` ends                    `app.close()` in its loop
-disk full      a commit fails, and nothing is written    the transaction is refused before it begins
+disk full      a commit fails, and nothing is written    the transaction is refused before it begins, or rolled back at
+                                                         its end
 I/O error      the commit's answer is lost: it may be    the transaction is committed, then an error is raised
                on disk or not
 slow disk      commits wait                              its writer is not run for a while
@@ -34,6 +35,7 @@ from tests.support.simulated import Host, HostClock, Loop, Thread
 import surefoot as sf
 from surefoot.effects.binding import remove_open
 from surefoot.leases import session as session_room
+from surefoot.runs import Worker
 
 
 class Process:
@@ -49,13 +51,14 @@ class Process:
         self.slow_until_s = 0.0
         self.fault: str | None = None
         self._sessions: set[int] = set()
+        self._worker: Worker | None = None
         self._locks: set[str] = set()
         self._opening = self.spawn(self._open())
         self._closing: asyncio.Task[Any] | None = None
 
     async def _open(self) -> None:
         await self.app.open()
-        self._sessions.add(self.app.worker.session.id)
+        self._worker = self.app.worker
         writer = self.app.store.writer
         writer._connection = _Disk(writer._connection, self)  # type: ignore[assignment]  # looks like one
 
@@ -81,8 +84,8 @@ class Process:
     @property
     def sessions(self) -> set[int]:
         """The numbers of its sessions: it opens another when it has lost one."""
-        if self.app._worker is not None:
-            self._sessions.add(self.app._worker.session.id)
+        if self._worker is not None:
+            self._sessions.add(self._worker.session.id)
         return self._sessions
 
     def can_run(self) -> bool:
@@ -114,7 +117,7 @@ class Process:
         if not self.is_alive:
             return
         self.is_alive = False
-        worker, store = self.app._worker, self.app._store
+        worker, store = self._worker, self.app._store
         for session in {self.app._session, None if worker is None else worker.session}:
             if session is not None and str(session._lock_file) in session_room._OWN_LOCKS:
                 os.close(session._lock)
@@ -153,6 +156,10 @@ class _Disk:
         fault = self._process.fault
         if fault == "full" and sql.startswith("BEGIN"):
             self._process.fault = None
+            raise apsw.FullError("database or disk is full")
+        if fault == "full late" and sql == "COMMIT":
+            self._process.fault = None
+            self._connection.execute("ROLLBACK")
             raise apsw.FullError("database or disk is full")
         result = self._connection.execute(sql, *rest)
         if fault == "lost" and sql == "COMMIT":

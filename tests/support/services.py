@@ -5,8 +5,8 @@ fate, drawn when it is sent; `Fate` says which. What the engine's guarantees ass
 kept to, whatever the fate:
 
 * *keys*: dedupes on the idempotency key for ever, and answers a known key with its first answer, a refusal too;
-* *look-up*: answers truthfully; no request lands later than `LONGEST_LIFE_S` after it was sent, and the service refuses
-  one that is past its expiry or whose fencing token is older than one it has seen, a look-up's included;
+* *look-up*: answers truthfully; no request lands later than `LONGEST_LIFE_S` after it was sent; it may refuse one that is
+  past its expiry, or whose fencing token is older than one it has seen, a look-up's included;
 * *nothing*: neither.
 """
 

@@ -63,6 +63,11 @@ def words() -> Console:
     return _console(_Words, sys.stderr)
 
 
+def _text(text: str, style: str = "") -> Text:
+    """Return text that may be shown; the only way for foreign text into a console."""
+    return Text(clean(text), style=style)
+
+
 def emit(document: Struct) -> None:
     """Print a document as JSON."""
     with reader_may_leave():
@@ -81,22 +86,22 @@ def reader_may_leave() -> Iterator[None]:
 
 def say(text: str, style: str = "") -> None:
     """Tell the person something that is no data."""
-    words().print(Text(clean(text), style=style), soft_wrap=True)
+    words().print(_text(text, style), soft_wrap=True)
 
 
 def heading(text: str) -> None:
     """Print the title of a part."""
-    data().print(Text(text, style="bold"))
+    data().print(_text(text, "bold"))
 
 
 def line(text: str, style: str = "") -> None:
     """Print one line or paragraph of data."""
-    data().print(Text(clean(text), style=style))
+    data().print(_text(text, style))
 
 
 def to_type(text: str) -> None:
     """Print a command that the person may copy: the terminal wraps it, we don't."""
-    data().print(Text(clean(text), style="cyan"), soft_wrap=True)
+    data().print(_text(text, "cyan"), soft_wrap=True)
 
 
 def raw(text: str) -> None:
@@ -128,7 +133,7 @@ def listing(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     widths = fitting_widths(columns, texts, console.width)
     if widths is None:
         for row in texts:
-            console.print(Text(row[0], style="bold"))
+            console.print(_text(row[0], "bold"))
             fields([(f"  {column.title}", cell) for column, cell in zip(columns[1:], row[1:], strict=True) if cell])
         return
     _row(console, [column.title for column in columns], widths, ["bold"] * len(columns))
@@ -139,7 +144,7 @@ def listing(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
 def _row(console: Console, cells: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -> None:
     shown = Text()
     for cell, width, style in zip(cells, widths, styles, strict=True):
-        text = Text(cell, style=style)
+        text = _text(cell, style)
         text.truncate(width, overflow="ellipsis", pad=True)
         shown.append(text).append(" " * GAP)
     shown.rstrip()
@@ -167,14 +172,14 @@ def fields(pairs: Sequence[tuple[str, str]]) -> None:
     names = max((cell_len(name) for name, _ in pairs), default=0)
     if names + GAP + VALUE_MIN > console.width:
         for name, value in pairs:
-            console.print(Text(name, style="dim"))
-            console.print(Padding(Text(clean(value)), (0, 0, 0, 4)))
+            console.print(_text(one_line(name), "dim"))
+            console.print(Padding(_text(value), (0, 0, 0, 4)))
         return
     grid = Table.grid(padding=(0, GAP, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(Text(name), Text(clean(value)))
+        grid.add_row(_text(name.replace("\n", " ")), _text(value))
     _print(console, grid)
 
 

@@ -121,7 +121,7 @@ async def opened(app: Surefoot, limit_s: float) -> None:
     task = asyncio.ensure_future(app.open())
     await asyncio.wait({task}, timeout=min(NOTICE_S, limit_s))
     if not task.done():
-        _write(f"waiting up to {limit_s:.0f} s for the store: another process holds it; Ctrl-C leaves")
+        _write("waiting for the store, which another process holds; Ctrl-C leaves")
         await asyncio.wait({task}, timeout=limit_s - NOTICE_S)
     if not task.done():
         raise StoreBusy(

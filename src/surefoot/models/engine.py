@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from surefoot.models.clerk import CONTEXT_TOKENS
 from surefoot.models.errors import GrammarIgnored, LoadFailed, MissingExtra
 from surefoot.models.grammar import lark_literal
 
 T = TypeVar("T")
 
-CONTEXT_TOKENS = 2048
-"""Prompt and answer of one request together. SmolLM2 was trained on 8192, but more only slows a clerk down."""
 BATCH_TOKENS = 256  # about a second of reading on two cores: how late a cancellation can be noticed
 Lane = Literal["log", "forms", "aside"]
 """What a prompt is for; prompts of one lane begin alike, and share cache slots."""
@@ -255,18 +254,18 @@ def _load(weights: Path, threads: int) -> Any:
 
 @contextmanager
 def _patient_threads() -> Iterator[None]:
-    """Let OpenMP threads sleep while they wait for each other.
+    """Let OpenMP threads spin for microseconds only while they wait for each other, then sleep.
 
-    Spinning, its default, costs twice the processor time and, as soon as other processes are busy, twice the wall time.
-    The variable is read once, when the library is loaded; children and other libraries shall not see it.
+    Their default is to spin for ever, which costs twice the processor time and, as soon as other processes are busy,
+    twice the wall time. The variable is read once, when the library is loaded; nobody else shall see it.
     """
-    before = os.environ.get("OMP_WAIT_POLICY")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    before = os.environ.get("GOMP_SPINCOUNT")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         yield
     finally:
         if before is None:
-            del os.environ["OMP_WAIT_POLICY"]
+            del os.environ["GOMP_SPINCOUNT"]
 
 
 def _shared(one: str, other: str) -> int:

@@ -14,25 +14,22 @@ import asyncio
 import importlib.util
 import json
 import secrets
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic_ai import exceptions
 from pydantic_ai.messages import FinishReason, ModelMessage, ModelResponse, TextPart, ToolCallPart
-from pydantic_ai.models import CompletedStreamedResponse, Model, ModelRequestParameters, StreamedResponse
-from pydantic_ai.profiles import ModelProfile
+from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import RunContext
 from pydantic_ai.usage import RequestUsage
 
 from surefoot.models import weights as cached_weights
 from surefoot.models.choice import drawn, probabilities
+from surefoot.models.clerk import MODEL_NAME, SYSTEM, TIMEOUT_S, ClerkModel, api_error
 from surefoot.models.conversation import Conversation, read
 from surefoot.models.engine import (
-    CONTEXT_TOKENS,
     Completion,
     ContextExceeded,
     Engine,
@@ -44,27 +41,12 @@ from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
 from surefoot.models.grammar import grounded, lark, lark_quoted
 from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, known_text, offered, reply_prompt
 
-MODEL_NAME = "smollm2-135m"
-SYSTEM = "local"
 TEMPERATURE = 0.7
 INPUT_COOLING = 0.5
 """Inputs are drawn at this share of the temperature: a choice may be odd, but an order number is copied or wrong."""
 INPUT_TOKENS = 768  # far above what the bounds of a schema allow
 CHAT_TOKENS = 200
 REPLY_CHARS = 160
-TIMEOUT_S = 300.0  # of a request with all the waiting for others, unless `timeout` says otherwise
-
-PROFILE = ModelProfile(
-    supports_json_schema_output=True,
-    supports_json_object_output=True,
-    supports_inline_system_prompts=True,
-    supports_image_input=False,
-    supports_document_input=False,
-    supports_audio_file_input=False,
-    supports_video_input=False,
-    default_framing_announcement="never",  # 120 words that this model would take for the task
-    context_window=CONTEXT_TOKENS,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +58,6 @@ class _Wish:
     sampling: Sampling
     max_tokens: int | None
     stop: tuple[str, ...]
-
-
-class ClerkModel(Model[None]):
-    """What the model in this process and the one in another have in common."""
-
-    def __init__(self, *, settings: ModelSettings | None = None) -> None:
-        super().__init__(settings=settings, profile=PROFILE)
-
-    @property
-    def model_name(self) -> str:
-        """The name of the weights."""
-        return MODEL_NAME
-
-    @property
-    def system(self) -> str:
-        """The provider in traces: "local"."""
-        return SYSTEM
-
-    @asynccontextmanager
-    async def request_stream(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-        run_context: RunContext[Any] | None = None,
-    ) -> AsyncGenerator[StreamedResponse]:
-        """Stream a response in one piece: it is generated in full before the first event."""
-        response = await self.request(messages, model_settings, model_request_parameters)
-        _, parameters = self.prepare_request(model_settings, model_request_parameters)
-        yield CompletedStreamedResponse(response, model_request_parameters=parameters, replay_events=True)
 
 
 class LocalModel(ClerkModel):
@@ -158,12 +110,6 @@ class LocalModel(ClerkModel):
             raise api_error("ModelTimeoutError", f"no answer within {limit_s:g} s") from error
         except ContextExceeded as error:
             raise api_error("ModelContextWindowExceededError", f"{error}; offer fewer tools") from error
-
-
-def api_error(kind: str, message: str) -> exceptions.ModelAPIError:
-    """Return one of Pydantic AI's model errors by name; older versions have only their common base."""
-    error: type[exceptions.ModelAPIError] = getattr(exceptions, kind, exceptions.ModelAPIError)
-    return error(MODEL_NAME, f"{MODEL_NAME}: {message}")
 
 
 def _timeout_s(settings: ModelSettings | None) -> float:

@@ -1,13 +1,11 @@
-"""The local model in a process of its own, for many workers: one set of weights, one request at a time, first come first
-served. A client that dies is forgotten; the server ends on SIGTERM, or when its stdin closes with its parent.
+"""The local model as a process of its own: `python -m surefoot.models.server --port 0`.
 
-    python -m surefoot.models.server --port 0      prints {"url": ..., "pid": ...} when it is ready
-
-The wire: POST /request with Pydantic AI's own JSON of messages, settings and request parameters; back comes a model
-response, or {"error": class, "message": text} with status 500.
+Owns: the HTTP face of `LocalModel`, for workers that are killed while the model lives on. What always holds: it listens
+on loopback only, and only to JSON (so that no web page can reach it); requests are served first come, first served; a
+client that hangs up is forgotten at the next token; more than `MAX_WAITING` waiting requests are refused as overloaded.
+When the weights are loaded it prints one JSON line, `{"port": ..., "pid": ..., "model": ...}`, on stdout. It stops on
+SIGTERM or SIGINT, and when its stdin closes if that is a pipe: it never outlives a parent that holds the other end.
 """
-
-from __future__ import annotations
 
 import argparse
 import asyncio
@@ -16,121 +14,205 @@ import json
 import os
 import signal
 import socket
+import stat
 import sys
-from typing import Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
-from pydantic import TypeAdapter
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
-from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.settings import ModelSettings
+from pydantic import ValidationError
+from pydantic_ai import exceptions
 
-from surefoot.models.errors import MissingExtra
-from surefoot.models.local import ClerkModel, LocalModel, api_error
+from surefoot.models.clerk import MODEL_NAME
+from surefoot.models.errors import LocalModelError, MissingExtra
+from surefoot.models.local import LocalModel
+from surefoot.models.wire import HEALTH_PATH, REQUEST_PATH, Ask, Failure, FailureKind, dump_response
 
-REQUEST_TIMEOUT_S = 300.0
-"""Longest wait for an answer, the queue included: twelve tickets wait for one model."""
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+except ImportError as error:
+    raise MissingExtra("starlette or uvicorn", "demo") from error
 
-_parameters = TypeAdapter(ModelRequestParameters)
-_messages = ModelMessagesTypeAdapter
-_response = TypeAdapter(ModelResponse)
+T = TypeVar("T")
+
+HOST = "127.0.0.1"
+MAX_WAITING = 64
+STOP_TIMEOUT_S = 2  # for requests under way when the server stops; they are cut off then
+_CLIENT_GONE = 499  # nobody reads it; the number that nginx writes into logs
 
 
-class RemoteLocalModel(ClerkModel):
-    """The local model as served by another process.
+def make_app(model: LocalModel) -> Starlette:
+    """Return the ASGI application that serves a model."""
+
+    async def answer(request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return _failed(415, "UserError", "send application/json")
+        if model.engine.waiting >= MAX_WAITING:
+            return _failed(503, "ModelOverloadedError", f"{MAX_WAITING} requests are waiting already")
+        try:
+            ask = Ask.model_validate_json(await request.body())
+            work = model.request(ask.messages, ask.settings.to_model_settings(), ask.parameters)
+            response = await _unless_gone(request, work)
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        except ValidationError as error:
+            return _failed(422, "UserError", f"not a request: {error.errors(include_url=False)[:3]}")
+        except exceptions.UserError as error:
+            return _failed(400, "UserError", str(error))
+        except exceptions.ModelAPIError as error:
+            return _failed(*_KINDS.get(type(error).__name__, (500, "ModelServerError")), error.message)
+        except LocalModelError as error:
+            return _failed(500, "ModelServerError", str(error))
+        return Response(dump_response(response), media_type="application/json")
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"model": MODEL_NAME, "waiting": model.engine.waiting})
+
+    return Starlette(
+        routes=[Route(REQUEST_PATH, answer, methods=["POST"]), Route(HEALTH_PATH, health, methods=["GET"])]
+    )
+
+
+_KINDS: dict[str, tuple[int, FailureKind]] = {
+    "ModelContextWindowExceededError": (413, "ModelContextWindowExceededError"),
+    "ModelTimeoutError": (504, "ModelTimeoutError"),
+}
+
+
+def _failed(status: int, kind: FailureKind, message: str) -> Response:
+    return Response(
+        Failure(kind=kind, message=message).model_dump_json(), status_code=status, media_type="application/json"
+    )
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """Do work, and give it up when the client hangs up.
+
+    Raises:
+        ClientDisconnect: It did.
+    """
+    doing = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        for task in (doing, watching):
+            task.cancel()
+        await asyncio.gather(doing, watching, return_exceptions=True)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Server(uvicorn.Server):
+    """A server whose signals are ours, and who says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+async def serve(model: LocalModel, port: int, ready: Callable[[int], None]) -> None:
+    """Serve until a signal comes or stdin closes.
 
     Args:
-        base_url: Where `python -m surefoot.models.server` answers.
-        settings: Defaults for every request.
+        model: What to serve; it is loaded before the port opens for business.
+        port: On loopback; 0 for any.
+        ready: Told the port when requests are answered.
     """
-
-    def __init__(self, base_url: str, *, settings: ModelSettings | None = None) -> None:
-        super().__init__(settings=settings)
-        self._url = base_url.rstrip("/")
-
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        """Answer; see `LocalModel.request`. Raises ModelAPIError when the server can't be reached or failed."""
-        import httpx
-
-        body = {
-            "messages": _messages.dump_python(messages, mode="json"),
-            "settings": dict(model_settings or {}),
-            "parameters": _parameters.dump_python(model_request_parameters, mode="json"),
-        }
-        try:
-            async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S) as client:
-                answer = await client.post(f"{self._url}/request", json=body)
-        except httpx.HTTPError as error:
-            raise api_error("ModelAPIError", f"the local model at {self._url} gave no answer: {error!r}") from error
-        told: Any = answer.json()
-        if answer.status_code != 200:
-            raise api_error(str(told.get("error", "")), str(told.get("message", "")))
-        return _response.validate_python(told)
-
-
-def _application(model: LocalModel) -> Any:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
-
-    async def answer(request: Request) -> JSONResponse:
-        asked = await request.json()
-        try:
-            response = await model.request(
-                _messages.validate_python(asked["messages"]),
-                cast(ModelSettings, asked["settings"]),
-                _parameters.validate_python(asked["parameters"]),
-            )
-        except Exception as error:  # told to the client, whose error it is
-            return JSONResponse({"error": type(error).__name__, "message": str(error)}, status_code=500)
-        return JSONResponse(_response.dump_python(response, mode="json"))
-
-    async def health(_request: Request) -> JSONResponse:
-        return JSONResponse({"ok": True})
-
-    return Starlette(routes=[Route("/request", answer, methods=["POST"]), Route("/healthz", health)])
-
-
-async def serve(port: int) -> None:
-    """Serve until told to stop."""
+    listener = socket.create_server((HOST, port))
     try:
-        import uvicorn
-    except ImportError as missing:
-        raise MissingExtra("uvicorn", "demo") from missing
-    model = LocalModel()
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    config = uvicorn.Config(_application(model), log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
+        await model.engine.load()
+        config = uvicorn.Config(
+            make_app(model), log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_TIMEOUT_S
+        )
+        number: int = listener.getsockname()[1]
+        server = _Server(config, lambda: ready(number))
+
+        def stop() -> None:
+            server.should_exit = True
+
+        async with _stopping(stop):
+            await server.serve(sockets=[listener])
+    finally:
+        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def _stopping(stop: Callable[[], None]) -> AsyncIterator[None]:
+    """Call stop on SIGTERM, SIGINT, and at the end of a piped stdin."""
     loop = asyncio.get_running_loop()
-    if not sys.stdin.isatty():
-        with contextlib.suppress(PermissionError, OSError):  # stdin is a plain file: nothing to watch
-            loop.add_reader(sys.stdin.fileno(), _stop_at_end, server)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
-    await server.serve(sockets=[listener])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    lifeline = _lifeline()
+    if lifeline is not None:
+
+        def heard() -> None:
+            if not os.read(lifeline, 4096):
+                loop.remove_reader(lifeline)
+                stop()
+
+        loop.add_reader(lifeline, heard)
+    try:
+        yield
+    finally:
+        if lifeline is not None:
+            loop.remove_reader(lifeline)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
-def _stop_at_end(server: Any) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        server.should_exit = True
+def _lifeline() -> int | None:
+    """Stdin, if somebody holds its other end: a pipe or a socket, but no terminal, file or /dev/null."""
+    try:
+        descriptor = sys.stdin.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (AttributeError, OSError, ValueError):
+        return None
+    return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
 
 
-def main() -> None:
-    """Parse the command line and serve."""
-    parser = argparse.ArgumentParser(description="Serve the local model on loopback.")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(parser.parse_args().port))
+def main() -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m surefoot.models.server", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--port", type=int, default=0, help="on loopback; 0 (default) for any free one")
+    parser.add_argument("--weights", type=Path, help="a GGUF file; default: the pulled one")
+    parser.add_argument("--threads", type=int, help="threads for reading prompts; default: up to 4")
+    options = parser.parse_args()
+
+    def ready(port: int) -> None:
+        print(json.dumps({"port": port, "pid": os.getpid(), "model": MODEL_NAME}), flush=True)
+
+    try:
+        model = LocalModel(options.weights, threads=options.threads)
+        asyncio.run(serve(model, options.port, ready))
+    except LocalModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: can't listen on {HOST}:{options.port}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

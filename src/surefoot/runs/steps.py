@@ -29,6 +29,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+_CHECKED: dict[Any, Any] = {str: str, int: int, float: int | float, bool: bool, list: list, dict: dict}
+"""Types whose values are read as plain JSON, whatever it holds; a sender is not trusted with that."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
@@ -313,7 +316,7 @@ async def wait_signal(
         await _meet_again_if_interrupted(run, taken)
         return None if taken.ended.body is None else load_recorded(run, codec, taken.ended.body)
     wake_at_ms = _timeout_at(run, taken, timeout)
-    does_fit = functools.partial(_does_fit, codec)
+    does_fit = functools.partial(_does_fit, codec, type)
     try:
         letter = run.take_letter(name, does_fit)
         while letter is None and (wake_at_ms is None or run.store.clock.wall_ms() < wake_at_ms):
@@ -340,13 +343,14 @@ async def wait_signal(
     return None if body is None else codec.load(body)
 
 
-def _does_fit(codec: ValueCodec, letter: Letter) -> bool:
+def _does_fit(codec: ValueCodec, declared: Any, letter: Letter) -> bool:
     """Whether a signal's payload is of the expected type; one that isn't stays unread."""
     try:
-        codec.load(letter.payload or b"null")
+        value = codec.load(letter.payload or b"null")
     except Undecodable:
         return False
-    return True
+    expected = next((known for plain, known in _CHECKED.items() if declared is plain), object)
+    return isinstance(value, expected)
 
 
 def _timeout_at(run: LiveRun, taken: LiveStep, timeout: float | str | None) -> int | None:

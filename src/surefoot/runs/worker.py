@@ -165,7 +165,9 @@ class Worker:
         told, self._told = self._told, set()
         targets = [*told, *(waiting.target for waiting in self._waits() if waiting.target)] if is_sweep else [*told]
         seen = await self.store.read(partial(self._glance, targets, is_sweep))
-        self._told |= (told - seen.settled) & self._waited.keys()  # told before the transaction was committed
+        if not is_sweep and (early := (told - seen.settled) & self._waited.keys()):
+            self._told |= early  # told before the transaction was committed; the next sweep asks for all anyway
+            self._wake.set()
         if seen.letters:
             self._deliver(seen.letters)
         if seen.settled:

@@ -99,7 +99,9 @@ class Tx:
         """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since
         (SQLite's data_version says so), because whoever changes it in this process clears it."""
         self.now_ms = now_ms
-        version = int(next(self.execute("PRAGMA data_version"))[0])
+        # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
+        # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
+        version = int(self.execute("PRAGMA data_version").fetchall()[0][0])
         if version != self._version:
             self._version = version
             self.forget()
@@ -113,7 +115,7 @@ class Tx:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
         found = self.next_ids.get(table)
         if found is None:
-            found = int(next(self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}"))[0])
+            found = int(self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
         self.next_ids[table] = found + 1
         return found
 

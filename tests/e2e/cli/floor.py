@@ -85,7 +85,7 @@ async def stamp_parcel(order: str) -> str:
 
 @sf.durable
 async def label_parcel(order: str) -> str:
-    return await label(order)
+    return str(await label.keyed(HOSTILE)(order))
 
 
 @sf.durable

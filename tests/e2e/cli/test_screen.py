@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.cli.conftest import Shell
+from tests.e2e.cli.floor import HOSTILE
 
 from surefoot.cli.words import clean, moment, one_line, shorten, span_words
 
@@ -26,13 +27,18 @@ FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u
 def stage(shell: Shell) -> None:
     """Make a store with hostile text in every place that is shown."""
     shell.here("run", "floor:label_parcel", "A", "--id", "l-1", "--store", shell.url)
-    shell.here("run", "floor:break_parcel", "[red]B\x1b[31m", "--id", "[bold]f-1\u202e\x1b[2J", "--store", shell.url)
+    shell.here("run", "floor:break_parcel", "[red]B\x1b[31m", "--id", BAD, "--store", shell.url)
     shell.here("run", "floor:pay_parcel", "P", "--id", "p-1", "--store", shell.url)
+    shell.here("run", "floor:pay_parcel", f"P {HOSTILE}", "--id", DOUBTFUL, "--store", shell.url)
 
 
-VIEWS = (["runs"], ["show", "l-1"], ["show", "l-1", "--full"], ["show", "[bold]f-1\u202e\x1b[2J"], ["effects"],
-         ["effects", "--id", "1"], ["effects", "--id", "2"], ["unknowns"], ["show", "l-1", "--json"],
-         ["signal", "[bold]f-1\u202e\x1b[2J", "go"], ["cancel", "nobody\x1b[2J", "--reason", "x"])  # fmt: skip
+BAD = "[bold]f-1\u202e\x1b[2J"
+DOUBTFUL = f"p-2 {HOSTILE}"
+VIEWS = (
+    ["runs"], ["show", "l-1"], ["show", "l-1", "--full"], ["show", BAD], ["show", DOUBTFUL], ["show", "l-1", "--json"],
+    ["effects"], ["effects", "--id", "1"], ["effects", "--id", "2"], ["effects", "--id", "3"], ["unknowns"],
+    ["signal", BAD, "go"], ["cancel", "nobody\x1b[2J", "--reason", "x"],
+)  # fmt: skip
 
 
 def test_text_from_tools_is_data(shell: Shell) -> None:
@@ -152,7 +158,7 @@ def test_a_store_that_does_not_answer(shell: Shell) -> None:
         fcntl.flock(desk, fcntl.LOCK_EX)  # what a process stopped in the middle of a transaction holds
         left = shell.start("runs")
         assert left.stderr is not None
-        assert left.stderr.readline().startswith("waiting up to 30 s for the store")
+        assert left.stderr.readline().startswith("waiting for the store")
         left.send_signal(signal.SIGINT)
         assert left.wait() == 130
         impatient = "from surefoot.cli import main, place; place.LIMIT_S = 0.1; main(['runs'])"
