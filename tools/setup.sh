@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Makes the virtual environment and installs the package in it, with uv where it is present, else with venv and pip.
 set -euo pipefail
-"${PYTHON}" - <<'PY'
-import sys
-if sys.version_info < (3, 11):
-    sys.exit(f"Surefoot needs Python 3.11 or newer; this is {sys.version.split()[0]}. Try: make PYTHON=/path/to/python3.12")
-PY
+if [ -z "${PYTHON}" ]; then
+    echo "Surefoot needs Python 3.11 or newer, and none was found. Try: make PYTHON=/path/to/python3.12" >&2
+    exit 1
+fi
 if command -v uv >/dev/null 2>&1; then
     [ -d "${VENV}" ] || uv venv --quiet --python "${PYTHON}" "${VENV}"
     uv pip install --quiet --python "${VENV}/bin/python" -e '.[dev]'

@@ -61,6 +61,7 @@ class Crew:
     is_once: bool = False
     killed: int = 0
     own_kills: int = 0
+    failures: int = 0
     is_stopping: bool = False
     members: list[Member] = field(default_factory=list)
     _next_at: int = 0
@@ -81,6 +82,7 @@ class Crew:
                 return
             elif not self.is_stopping:
                 member.failures += 1
+                self.failures += 1
                 if member.failures >= FAILURES_MAX:
                     raise WorkerFailed(
                         f"{member.name} ended {member.failures} times with {code}", hint=f"see {self.log}"

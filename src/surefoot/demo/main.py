@@ -159,6 +159,8 @@ class _Demo:
         async with Office(self.place, shop, self.tickets, crew, self.screen, self.kills) as office:
             self.ended = await office.follow()
             found = await office.app.store.read(accounts)
+        if crew.failures:
+            self.screen.say(f"error: {crew.failures} workers ended by themselves; see {self.place.log}", "bold red")
         books = await asyncio.to_thread(shop.books)
         self._keep("decisions.json", decisions(found))
         self._keep("books.json", books)
