@@ -34,6 +34,10 @@ MIGRATIONS = (*leases.MIGRATIONS, *journal.MIGRATIONS, *effects.MIGRATIONS, *run
 """The formats of all rooms, in the order they are brought up to date."""
 
 
+SERVE_LOOK_S = 0.5
+"""How often a serving process looks whether its worker still works."""
+
+
 class NotOpen(SurefootError):
     """The app was used before `async with app:` or after it."""
 
@@ -214,9 +218,15 @@ class Surefoot:
         return durable_agent(self, agent, name=name, reads=reads)
 
     async def serve(self) -> None:
-        """Execute runs until cancelled: the body of a worker process."""
+        """Execute runs until cancelled: the body of a worker process.
+
+        Raises:
+            StoreError: The store failed; nothing more is recorded by this process.
+        """
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
+            while self.worker.failure is None:
+                await asyncio.sleep(SERVE_LOOK_S)
+            raise self.worker.failure
 
 
 def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:

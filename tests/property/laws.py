@@ -80,11 +80,10 @@ class Watch:
         Raises:
             LawBroken: It wrote what it must not.
         """
-        effects = {row[0]: Effect(*row) for row in self._all("SELECT id, state, token, holder, run, record FROM ledger")}
-        runs = {
-            row[0]: RunSeen(*row)
-            for row in self._all("SELECT id, run_id, state, epoch, holder, waiting_for, reason FROM runs")
+        effects = {
+            row[0]: Effect(*row) for row in self._all("SELECT id, state, token, holder, run, record FROM ledger")
         }
+        runs = {run.id: run for run in self.all_runs()}
         said = self._all("SELECT id, effect, kind FROM evidence WHERE id > ?", self.evidence)
         by_person = {effect for _, effect, kind in said if kind.startswith("resolved as")}
         for row in effects.values():
@@ -129,11 +128,18 @@ class Watch:
         if before is not None:
             require(now.epoch >= before.epoch, "epochs grow", before=before, now=now)
             is_new_holder = now.holder is not None and now.holder != before.holder
-            require(not is_new_holder or now.epoch > before.epoch, "a new holder is a new epoch", before=before, now=now)
+            require(
+                not is_new_holder or now.epoch > before.epoch, "a new holder is a new epoch", before=before, now=now
+            )
             require(before.state < COMPLETED or before.state == now.state, "an end is final", before=before, now=now)
         if now.state >= COMPLETED and (before is None or before.state < COMPLETED):
             open_ones = [row for row in effects.values() if row.run == now.id and row.state in OPEN]
             require(not open_ones, "no run ends with an open effect", run=now, effects=open_ones)
+
+    def all_runs(self) -> list[RunSeen]:
+        """Return all runs as they are on disk."""
+        rows = self._all("SELECT id, run_id, state, epoch, holder, waiting_for, reason FROM runs")
+        return [RunSeen(*row) for row in rows]
 
     def _all(self, sql: str, *bindings: Any) -> list[Any]:
         return self.connection.execute(sql, bindings).fetchall()
@@ -164,31 +170,38 @@ class Watch:
         """
         told_by_ledger: dict[tuple[str, str], list[tuple[int, Any]]] = {}
         for state, claim, outcome in self._all(
-            "SELECT l.state, c.body, r.body FROM ledger l JOIN journal c ON c.id = l.claim JOIN journal r ON r.id = l.record"
+            "SELECT l.state, c.body, r.body FROM ledger l"
+            " JOIN journal c ON c.id = l.claim JOIN journal r ON r.id = l.record"
         ):
-            place = _about(json.loads(claim))
+            about = _about(json.loads(claim))
             value = None if state != DONE or outcome is None else json.loads(outcome)
-            told_by_ledger.setdefault(place, []).append((state, value))
+            told_by_ledger.setdefault(about, []).append((state, value))
         for service in outside.services.values():
             require(not service.complaints, "the same key, the same bytes", complaints=service.complaints)
             for item, keys in service.landed.items():
                 require(len(keys) <= 1, "at most one landing", service=service.name, item=item, keys=keys)
                 states = [state for state, _ in told_by_ledger.get((service.name, item), [])]
-                require(DONE in states, "what landed is recorded as done", service=service.name, item=item, states=states)
+                require(
+                    DONE in states, "what landed is recorded as done", service=service.name, item=item, states=states
+                )
         booked = [row[0] for row in self._all("SELECT item FROM bookings")]
         for (place, item), found in told_by_ledger.items():
             landed = booked.count(item) if place == "bookings" else len(
                 outside.services[place].landed.get(item, []))  # fmt: skip
             dones = [value for state, value in found if state == DONE]
             require(len(dones) == landed, "done means landed", service=place, item=item, landed=landed, ledger=found)
-            require(not any(state in OPEN for state, _ in found), "every doubt ends", service=place, item=item, at=found)
+            require(
+                not any(state in OPEN for state, _ in found), "every doubt ends", service=place, item=item, at=found
+            )
         require(max(Counter(booked).values(), default=0) <= 1, "at most one landing", service="bookings", booked=booked)
         self._check_journal()
         for run_id, result in results.items():
             _check_told(run_id, result, outside, booked, programs.get(run_id, ()))
 
     def _check_journal(self) -> None:
-        doubled = self._all("SELECT run, seq, count(*) FROM journal WHERE run IS NOT NULL GROUP BY run, seq HAVING count(*) > 1")
+        doubled = self._all(
+            "SELECT run, seq, count(*) FROM journal WHERE run IS NOT NULL GROUP BY run, seq HAVING count(*) > 1"
+        )
         require(not doubled, "one record per number", doubled=doubled)
         marks = ",".join(map(str, ENDS_STEP))
         twice = self._all(
@@ -225,6 +238,7 @@ def _check_told(run_id: str, result: Any, outside: Outside, booked: list[str], a
 
 
 def _tellings(result: Any) -> list[list[Any]]:
-    if isinstance(result, list) and len(result) == 4 and result[0] in ("done", "repeated", "not_done", "unknown", "conflict"):
-        return [result]
-    return [told for part in result for told in _tellings(part)] if isinstance(result, list) else []
+    if not isinstance(result, list):
+        return []
+    is_one = len(result) == 4 and result[0] in ("done", "repeated", "not_done", "unknown", "conflict", "denied")
+    return [result] if is_one else [told for part in result for told in _tellings(part)]

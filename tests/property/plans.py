@@ -79,7 +79,7 @@ def _operation(draw: random.Random, place: str, depth: int) -> Operation:
         case "both":
             return ["both", place, *(_operation(draw, f"{place}.{side}", depth - 1) for side in range(2))]
         case "hurried":
-            inner = ["look"] if draw.random() < 0.2 else _effect(draw, place)
+            inner = draw.choice((["look"], ["signal"], ["sleep", 0.4])) if draw.random() < 0.3 else _effect(draw, place)
             return ["hurried", draw.choice((0.001, 0.03, 0.5, 3.0)), inner]
         case "sleep":
             return ["sleep", draw.choice((0.01, 1.0, 8.0))]

@@ -18,8 +18,7 @@ I/O error      the commit's answer is lost: it may be    the transaction is comm
 slow disk      commits wait                              its writer is not run for a while
 =============  ========================================  ============================================================
 
-The writer's thread is at rest between transactions, so a kill in the middle of one is one before it; to SQLite they are
-the same.
+A thread can be killed where it waits: between transactions, or before a transaction is committed.
 """
 
 from __future__ import annotations
@@ -30,12 +29,16 @@ from collections.abc import Coroutine
 from typing import Any
 
 import apsw
-from tests.support.simulated import Host, HostClock, Loop, Thread
+from tests.support.simulated import Host, HostClock, Loop, Thread, pause
 
 import surefoot as sf
 from surefoot.effects.binding import remove_open
 from surefoot.leases import session as session_room
 from surefoot.runs import Worker
+
+
+WRITER = "surefoot-writer"
+"""The name of the thread that takes the write lock."""
 
 
 class Process:
@@ -89,8 +92,13 @@ class Process:
         return self._sessions
 
     def can_run(self) -> bool:
-        """Whether a callback of its loop could run now."""
-        return self.is_alive and not self.is_stopped and self.loop.is_busy()
+        """Whether a callback of its loop could run now. One that opens or closes its app would wait for the write lock."""
+        is_waiting = self.is_locked_out() and (not self._opening.done() or self._closing is not None)
+        return self.is_alive and not self.is_stopped and not is_waiting and self.loop.is_busy()
+
+    def is_locked_out(self) -> bool:
+        """Whether another process is in the middle of a transaction."""
+        return self.host.writing not in (None, self)
 
     def run_one(self) -> None:
         """Run one callback of its loop."""
@@ -101,13 +109,18 @@ class Process:
     def threads(self) -> list[Thread]:
         """Return its threads that could run now."""
         is_able = self.is_alive and not self.is_stopped and self.slow_until_s <= self.host.now_s
-        return [one for one in self.loop.threads if one.can_run()] if is_able else []
+        able = [one for one in self.loop.threads if one.can_run()] if is_able else []
+        return [one for one in able if one.name != WRITER] if self.is_locked_out() else able
 
     def wakes_s(self) -> list[float]:
         """Return when something of it will be due."""
         if not self.is_alive or self.is_stopped:
             return []
-        times = [self.loop.next_s(), self.slow_until_s, *(one.until_s for one in self.loop.threads if not one.has_ended)]
+        times = [
+            self.loop.next_s(),
+            self.slow_until_s,
+            *(one.until_s for one in self.loop.threads if not one.has_ended),
+        ]
         return [when for when in times if when is not None and when > self.host.now_s]
 
     # -- what is done to it ----------------------------------------------------------------------------------------
@@ -126,6 +139,8 @@ class Process:
             remove_open(worker.guard)
         for thread in self.loop.threads:
             thread.kill()
+        if self.host.writing is self:
+            self.host.writing = None
         if store is not None:
             for connection in (store._connection, store._reader, store._checkpointer._own):
                 connection.close()
@@ -153,16 +168,21 @@ class _Disk:
         return getattr(self._connection, name)
 
     def execute(self, sql: str, *rest: Any) -> Any:
-        fault = self._process.fault
+        process, fault = self._process, self._process.fault
         if fault == "full" and sql.startswith("BEGIN"):
-            self._process.fault = None
+            process.fault = None
             raise apsw.FullError("database or disk is full")
-        if fault == "full late" and sql == "COMMIT":
-            self._process.fault = None
+        if sql != "COMMIT":
+            return self._connection.execute(sql, *rest)
+        process.host.writing = process
+        pause()  # a sync takes its time: the loop goes on meanwhile
+        process.host.writing = None
+        if fault == "full late":
+            process.fault = None
             self._connection.execute("ROLLBACK")
             raise apsw.FullError("database or disk is full")
         result = self._connection.execute(sql, *rest)
-        if fault == "lost" and sql == "COMMIT":
-            self._process.fault = None
+        if fault == "lost":
+            process.fault = None
             raise apsw.IOError("disk I/O error")
         return result

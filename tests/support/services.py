@@ -180,9 +180,7 @@ class Network:
             after_s, error = errors[fate]
             self._after(after_s, lambda: _raise(answer, error))
 
-    def _travel(
-        self, service: Service, sent: Sent, fate: Fate, answer: asyncio.Future[str], delay_s: float
-    ) -> None:
+    def _travel(self, service: Service, sent: Sent, fate: Fate, answer: asyncio.Future[str], delay_s: float) -> None:
         place = (service.name, sent.item)
         self.on_way[place] = self.on_way.get(place, 0) + 1
 

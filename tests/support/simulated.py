@@ -37,6 +37,7 @@ class Host:
         self.booted_s = 0.0
         self.boots = 1
         self.wall_jump_ms = 0
+        self.writing: object | None = None
 
     def reboot(self) -> None:
         """Begin a new boot; whoever calls it has killed all processes."""
@@ -63,7 +64,10 @@ class HostClock:
         return f"boot-{self._host.boots}"
 
 
-class Loop(asyncio.AbstractEventLoop):
+_EventLoop: Any = asyncio.AbstractEventLoop
+
+
+class Loop(_EventLoop):  # type: ignore[misc]  # of its 60 methods we need a dozen
     """The event loop of one process: runs one callback per call of `run_one`, never by itself."""
 
     def __init__(self, host: Host) -> None:
@@ -96,7 +100,7 @@ class Loop(asyncio.AbstractEventLoop):
             handle = self._ready.popleft()
             if not handle.cancelled():
                 with self.running():
-                    handle._run()  # type: ignore[attr-defined]  # what every loop calls
+                    handle._run()
                 return
 
     @contextmanager
@@ -295,6 +299,13 @@ class Event:
         assert isinstance(loop, Loop), "only simulated processes wait"
         _run_until(loop.threads, self.is_set)
         return True
+
+
+def pause() -> None:
+    """Let others run, in the middle of what a thread does."""
+    thread: Thread | None = getattr(_current, "thread", None)
+    if thread is not None:
+        thread.park(Event(), 0.0)
 
 
 def _run_until(threads: list[Thread], is_over: Callable[[], bool]) -> None:

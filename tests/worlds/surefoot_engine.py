@@ -49,7 +49,8 @@ from surefoot.effects.states import State
 from surefoot.journal import current_frame
 from surefoot.runs import Run
 from surefoot.runs.desk import wake
-from surefoot.runs.live import LiveRun, ToolCall
+from surefoot.runs.live import LiveRun
+from surefoot.runs.strand import ToolCall
 from surefoot.store import Store, Tx, open_store
 
 LONGEST_LIFE_MS = 400

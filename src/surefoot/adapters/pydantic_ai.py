@@ -26,8 +26,9 @@ from surefoot.journal.records import Head
 from surefoot.journal.values import canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs import AmbiguousStep, KindSpec, Run, register, start_run, take_step
-from surefoot.runs.live import LiveRun, ToolCall, _parent
+from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import step_key
+from surefoot.runs.strand import ToolCall, _parent
 
 try:
     from pydantic_ai import Agent, AgentRunResult, RunContext

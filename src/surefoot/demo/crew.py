@@ -89,8 +89,11 @@ class Crew:
                     )
 
     async def _run(self, member: Member) -> int:
-        process = await (self._spare or self._start())
-        self._spare = None if self.is_stopping else asyncio.create_task(self._start())
+        spare, self._spare = self._spare, None  # taken before anything is awaited: two may need one at once
+        process = await (spare or self._start())
+        if self.is_stopping:
+            return await _end(process)
+        self._spare = self._spare or asyncio.create_task(self._start())
         member.process = process
         assert process.stdin is not None, "a pipe"
         assert process.stdout is not None, "a pipe"
@@ -149,13 +152,13 @@ class Crew:
             await _end(process, STOP_WITHIN_S)
 
 
-async def _end(process: asyncio.subprocess.Process, within_s: float = 0.0) -> None:
+async def _end(process: asyncio.subprocess.Process, within_s: float = 0.0) -> int:
     try:
         async with asyncio.timeout(within_s):
-            await process.wait()
+            return await process.wait()
     except TimeoutError:
         process.kill()
-        await process.wait()
+        return await process.wait()
 
 
 def await_name() -> str:

@@ -41,6 +41,7 @@ class Resolution:
         """Return what one would type instead."""
         words = ["surefoot", "resolve", str(self.effect), "--done" if self.is_done else "--not-done"]
         words += ["--value", json.dumps(self.value, ensure_ascii=False)] if self.is_done else []
+        words += [] if self.is_done else ["--fence-passed"]
         words += ["--by", WHO, "--reason", self.reason, "--store", url]
         return shlex.join(words)
 
@@ -110,6 +111,7 @@ async def speak(app: Surefoot, resolution: Resolution) -> None:
         who=WHO,
         reason=resolution.reason,
         value=resolution.value,
+        is_fence_passed=True,  # the shop was asked when no request was in flight any more
         wake=wake,
     )
 

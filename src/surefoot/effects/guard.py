@@ -254,7 +254,7 @@ def call_of(connection: apsw.Connection, row: Row) -> Call:
     """Return what was called under a row."""
     body = load_record(connection, row.claim).body
     if body is None:
-        raise SurefootError(f"effect {row.id}: its claim has no body", hint="surefoot doctor")
+        raise SurefootError(f"effect {row.id}: its claim has no body", hint=f"surefoot effects --id {row.id}")
     return ledger.decode_call(body)
 
 

@@ -28,15 +28,9 @@ from pydantic_ai.usage import RequestUsage
 from surefoot.models import weights as cached_weights
 from surefoot.models.choice import drawn, probabilities
 from surefoot.models.clerk import MODEL_NAME, SYSTEM, TIMEOUT_S, ClerkModel, api_error
+from surefoot.models.completion import Completion, ContextExceeded, Sampling
 from surefoot.models.conversation import Conversation, read
-from surefoot.models.engine import (
-    Completion,
-    ContextExceeded,
-    Engine,
-    Sampling,
-    Session,
-    shared_engine,
-)
+from surefoot.models.engine import Engine, Session, shared_engine
 from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
 from surefoot.models.grammar import grounded, lark, lark_quoted
 from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, known_text, offered, reply_prompt

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pydantic_ai.models import ModelRequestParameters
 
 from surefoot.models.conversation import FINISH, Conversation, Step, clean, clipped
-from surefoot.models.grammar import Schema
+from surefoot.models.schema import Schema
 
 DESCRIPTION_CHARS = 80
 LOG_CHARS = 2400

@@ -3,7 +3,7 @@
 Owns: the HTTP face of `LocalModel`, for workers that are killed while the model lives on. What always holds: it listens
 on loopback only, and only to JSON (so that no web page can reach it); requests are served first come, first served; a
 client that hangs up is forgotten at the next token; more than `MAX_WAITING` waiting requests are refused as overloaded.
-When the weights are loaded it prints one JSON line, `{"port": ..., "pid": ..., "model": ...}`, on stdout. It stops on
+When the weights are loaded it prints one JSON line on stdout, with `url`, `port`, `pid` and `model`. It stops on
 SIGTERM or SIGINT, and when its stdin closes if that is a pipe: it never outlives a parent that holds the other end.
 """
 
@@ -20,22 +20,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-from pydantic_ai import exceptions
-
-from surefoot.models.clerk import MODEL_NAME
-from surefoot.models.errors import LocalModelError, MissingExtra
-from surefoot.models.local import LocalModel
-from surefoot.models.wire import HEALTH_PATH, REQUEST_PATH, Ask, Failure, FailureKind, dump_response
-
 try:
     import uvicorn
+    from pydantic import ValidationError
+    from pydantic_ai import exceptions
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
+
+    from surefoot.models.clerk import MODEL_NAME
+    from surefoot.models.errors import LocalModelError
+    from surefoot.models.local import LocalModel
+    from surefoot.models.wire import HEALTH_PATH, REQUEST_PATH, Ask, Failure, FailureKind, dump_response
 except ImportError as error:
-    raise MissingExtra("starlette or uvicorn", "demo") from error
+    from surefoot.models.errors import MissingExtra
+
+    raise MissingExtra(error.name or "a package", "demo") from error
 
 T = TypeVar("T")
 
@@ -200,7 +201,8 @@ def main() -> int:
     options = parser.parse_args()
 
     def ready(port: int) -> None:
-        print(json.dumps({"port": port, "pid": os.getpid(), "model": MODEL_NAME}), flush=True)
+        line = {"url": f"http://{HOST}:{port}", "port": port, "pid": os.getpid(), "model": MODEL_NAME}
+        print(json.dumps(line), flush=True)
 
     try:
         model = LocalModel(options.weights, threads=options.threads)

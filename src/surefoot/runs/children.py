@@ -15,8 +15,9 @@ from surefoot.runs.durable import kind_of
 from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed
 from surefoot.runs.handle import Run, read_end, start_run
 from surefoot.runs.life import ENDED, WaitFor
-from surefoot.runs.live import LiveRun, LiveStep
+from surefoot.runs.live import LiveRun
 from surefoot.runs.steps import live_run, load_recorded
+from surefoot.runs.taken import LiveStep
 
 
 async def child(function: Callable[..., Any], *args: Any, id: str | None = None, key: str | None = None) -> Any:

@@ -7,34 +7,25 @@ store's `commit`, guarded by the epoch. When the run is parked or taken away, ev
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, TypeAlias
-
-import msgspec
+from typing import Any, NoReturn
 
 from surefoot.journal import Kind, Place, Record, insert_record
-from surefoot.journal.records import NO_HEAD, Head, encode_head
+from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import tables
-from surefoot.runs.errors import (
-    AmbiguousStep,
-    DeadlinePassed,
-    Divergence,
-    RecordRefused,
-    Suspend,
-    name_of,
-    without_surrogates,
-)
+from surefoot.runs.cancelling import Cancels
+from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.replay import History, Recorded, step_key
+from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _strand
 from surefoot.runs.tables import CANCEL, Letter, RunRow
+from surefoot.runs.taken import LiveStep, writable
+from surefoot.runs.waiting import Parking, Target, Waiting
 from surefoot.store import Store, Tx
 
 WAIT_IN_PLACE_S = 5.0
@@ -43,66 +34,6 @@ WAIT_IN_PLACE_S = 5.0
 QUIET_S = 1.0
 """How long after a step's end a run whose other tasks wait is left in memory for the next step."""
 
-CANCEL_WAIT_S = 60.0
-"""How long a replay may take to come to where a cancellation hits; then the code is cancelled wherever it stands."""
-
-Target: TypeAlias = tuple[str, int]
-"""What a wait is for, as a row: ("effect", id) of the ledger, or ("run", id)."""
-
-_FACTS = frozenset({Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.INTERRUPTED})
-_encode = msgspec.json.Encoder().encode
-
-
-class Strand:
-    """One task of a run: the record it has seen last, under each parent it is in."""
-
-    __slots__ = ("after", "is_fork", "is_lent", "task")
-
-    def __init__(self, task: asyncio.Task[Any] | None, after: int, *, is_fork: bool) -> None:
-        self.task = task
-        self.is_lent = False
-        self.after = after
-        self.is_fork = is_fork
-
-
-_strand: ContextVar[Strand | None] = ContextVar("surefoot_strand", default=None)
-_parent: ContextVar[str] = ContextVar("surefoot_parent", default="")
-_place: ContextVar[Place | None] = ContextVar("surefoot_place", default=None)
-
-
-class ToolCall(msgspec.Struct, frozen=True):
-    """A tool call of a model. See `journal.frame.Place`.
-
-    Attributes:
-        decision: The step of the decision that asked for it.
-        call_id: The call's id in that decision.
-    """
-
-    decision: str
-    call_id: str
-    twin: str | None = None
-    previous: str | None = None
-    times: int = 0
-
-    @property
-    def path(self) -> str:
-        """Return the path its steps stand under: the same on every replay, whatever the order of parallel calls."""
-        return step_key(self.decision, self.call_id, None, 1)
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """One thing the run's code waits for."""
-
-    step: str
-    wait_for: WaitFor
-    reason: str
-    wake_at_ms: int | None
-    future: asyncio.Future[Any]
-    target: Target | None
-    task: asyncio.Task[Any] | None
-    is_evictable: bool = False
-
 
 @dataclass(slots=True)
 class _Names:
@@ -110,120 +41,6 @@ class _Names:
 
     strand: Strand
     count: int = 0
-
-
-@dataclass(slots=True)
-class Parking:
-    """Why and until when a run is parked."""
-
-    wait_for: WaitFor
-    reason: str
-    wake_at_ms: int | None
-    targets: tuple[Target, ...] = ()
-
-
-class LiveStep:
-    """One step being taken. See `journal.frame.Step`."""
-
-    __slots__ = ("_after", "_is_fork", "_strand", "ended", "key", "name", "opened", "run", "task")
-
-    def __init__(self, run: LiveRun, key: str, name: str, recorded: Recorded | None, strand: Strand) -> None:
-        self.run = run
-        self.key = key
-        self.name = name
-        self.opened = None if recorded is None else recorded.opened
-        self.ended = None if recorded is None else recorded.ended
-        self._strand = strand
-        self._after = strand.after
-        self._is_fork = strand.is_fork
-        self.task = strand.task
-        if self.ended is not None:
-            self._seen(self.ended)
-            run.note_replay(self)
-        else:
-            run.open_steps[key] = self
-
-    def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
-        """See `Step.draft`. What an act came to is a fact, and is drafted though the run was stopped meanwhile."""
-        run = self.run
-        if run.stopped is not None and kind not in _FACTS:
-            run.check()
-        run.seq += 1
-        after = -self._after - 1 if self._is_fork else self._after
-        return Record(run.row.id, run.seq, kind, self.key, after, writable(head), body)
-
-    def write(self, tx: Tx, record: Record) -> int:
-        """See `Step.write`."""
-        self.run.require(tx)
-        return insert_record(tx, record)
-
-    def is_held(self, tx: Tx) -> bool:
-        """See `Step.is_held`."""
-        return self.run.is_held(tx)
-
-    def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
-        """See `Step.append`."""
-        self.run.append(unit, label, size)
-
-    def end(self, record: Record) -> None:
-        """See `Step.end`."""
-        self.ended = record
-        run = self.run
-        run.open_steps.pop(self.key, None)
-        self._seen(record)
-        if run.waits or run.is_closing:
-            run.note_ended()
-
-    def close(self) -> None:
-        """See `Step.close`."""
-        self.run.note_closed(self)
-
-    def interrupt(self, reason: str) -> None:
-        """See `Step.interrupt`. Called while the error that left the step is handled: an error of the code's own is
-        recorded as such, and is raised again on replay; a cancellation comes again by itself. A step of a run that is
-        being suspended stays as it is: its next execution asks for it again."""
-        if self.ended is not None or self.run.stopped is not None:
-            return
-        error = sys.exception()
-        if isinstance(error, Exception):
-            body = _encode([name_of(error), without_surrogates(str(error))])
-            record = self.draft(Kind.RAISED, head=Head(name=self.name, reason=reason), body=body)
-        else:
-            record = self.draft(Kind.INTERRUPTED, head=Head(name=self.name, reason=reason))
-        self.run.record(record, "interrupted")
-        self.end(record)
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """See `Step.inside`. While it lasts the asking task is not interrupted: what it does is under way outside."""
-        token = _parent.set(self.key)
-        self.run.acting[self.key] = self
-        try:
-            yield
-        finally:
-            self.run.acting.pop(self.key, None)
-            _parent.reset(token)
-
-    def _seen(self, record: Record) -> None:
-        self._strand.after = record.seq
-        self._strand.is_fork = False
-
-    def stop(self, error: BaseException) -> BaseException:
-        """See `Step.stop`."""
-        self.run.stop(error)
-        return Suspend(error)
-
-    def raise_divergence(self, asked: str, recorded: str) -> NoReturn:
-        """See `Step.raise_divergence`."""
-        raise self.run.stop(Divergence(self.run.run_id, self.key, asked, recorded))
-
-    async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
-        """See `Step.park`."""
-        waiting = self.run.waiting(self.key, WaitFor.DOUBT, reason, wake_at_ms, ("effect", effect))
-        await self.run.wait_for(waiting, grace_s=0.0)
-        waiting.wake_at_ms = self.run.store.clock.wall_ms()  # woken while the rest of the run went on:
-        self.run.evict([waiting])  # it looks again from the start, at once
-        raise Suspend(reason)
 
 
 class LiveRun:
@@ -250,16 +67,14 @@ class LiveRun:
         self.last_letter = 0
         self.parking: Parking | None = None
         self.stopped: BaseException | None = None
-        self.cancelled_by = ""
-        self._cancels: deque[Cancellation] = deque()
+        self.cancels = Cancels(self)
         self._quiet: asyncio.TimerHandle | None = None
-        self._is_begun = False
+        self._is_in_code = False
         self.is_overdue = False
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
         self.same_as: dict[str, str] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
-        self._recall_cancels()
         for letter in letters:
             self.receive(letter)
 
@@ -278,8 +93,8 @@ class LiveRun:
         identity = step_key(parent, name, key, self._count(parent, name, key, strand))
         recorded = self.history.steps.get(identity)
         self._check_order(strand, parent, identity, recorded)
-        if self._cancels:
-            self._come_to_cancel(identity, recorded)
+        if self.cancels.pending:
+            self.cancels.come_to(identity, recorded)
         if recorded is not None:
             recorded.is_asked = True
             if self.is_closing:
@@ -461,7 +276,7 @@ class LiveRun:
         spared = {asyncio.current_task(), *(waiting.task for waiting in self.waits)}
         if not is_final:
             spared.update(step.task for step in self.acting.values())
-        for task in (self.task if self._is_begun else None, *self.siblings):
+        for task in (self.task if self._is_in_code else None, *self.siblings):
             if task is not None and task not in spared:
                 task.cancel("surefoot: the run was stopped")
 
@@ -595,22 +410,21 @@ class LiveRun:
                 return letter
         return None
 
-    # -- being cancelled -------------------------------------------------------------------------------------------
+    def cancel(self, by: str, letter: int = 0) -> None:
+        """Cancel the run's code: it sees asyncio.CancelledError where it stands; in a replay, once it is up to date."""
+        self.cancels.add(by, letter)
 
-    @property
-    def is_cancelling(self) -> bool:
-        """Whether the code was told to stop."""
-        return bool(self.cancelled_by)
+    # -- beginning and end -----------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Note that the code starts now: from here on it can be cancelled."""
-        self._is_begun = True
-        if self._cancels:
-            self._seek_cancel()
+        """Note that the code starts now."""
+        self._is_in_code = True
+        self.cancels.begin()
 
     def finish(self) -> None:
         """Note that the main code has ended: what the task does now is the worker's, and is not cancelled."""
-        self._is_begun = False
+        self._is_in_code = False
+        self.cancels.finish()
         self.closing.set()
         self.is_closing = True
 
@@ -629,74 +443,18 @@ class LiveRun:
             task.cancel("surefoot: the run has ended")
         return tasks
 
-    def cancel(self, by: str, letter: int = 0) -> None:
-        """Cancel the run's code: it sees asyncio.CancelledError where it stands; in a replay, once it is up to date."""
-        self._cancels.append(Cancellation(letter, by, is_recorded=False, before=set(self.history.left_over())))
-        if self._is_begun:
-            self._seek_cancel()
-
-    def _recall_cancels(self) -> None:
-        """Let the code meet the cancellations that reached it before, each where it did.
-
-        The record of a hit says what had been recorded before; a replay is let go on until it has asked for all of that,
-        so that clean-up that was begun is taken up again.
-        """
-        for record in self.history.cancels.values():
-            before = {*self.history.left_over(before=record.seq), *(record.head.detail or ())}
-            self._cancels.append(Cancellation(record.head.signal, record.head.reason, is_recorded=True, before=before))
-
-    def _seek_cancel(self) -> None:
-        """Hit as soon as the code stands where it must; a code that never comes there is hit after `CANCEL_WAIT_S`."""
-        self.loop.call_soon(self._hit)
-        self.loop.call_later(CANCEL_WAIT_S, self._hit_anyway, self._cancels[0])
-
-    def _come_to_cancel(self, identity: str, recorded: Recorded | None) -> None:
-        """A step is asked for while a cancellation is to be met: one step nearer, or, for a new step, there."""
-        for cancellation in self._cancels:
-            cancellation.before.discard(identity)
-        if not self._cancels[0].before:
-            if recorded is None and asyncio.current_task() is self.task:
-                self._note_cancelled(self._cancels.popleft())
-                raise asyncio.CancelledError(f"cancelled by {self.cancelled_by}")
-            self.loop.call_soon(self._hit)
-
     def note_replay(self, step: LiveStep) -> None:
-        """Note that a recorded step is being given its outcome: a cancellation doesn't hit it there again."""
-        if self._cancels and step.ended is not None and step.ended.kind is not Kind.INTERRUPTED:
-            self._cancels[0].replays.add(step.key)
+        """Note that a recorded step is asked for, and is to be given its outcome."""
+        if self.cancels.pending:
+            self.cancels.note_replay(step)
 
     def note_closed(self, step: LiveStep) -> None:
         """Note that nobody works on a step any more."""
         self.open_steps.pop(step.key, None)
-        if self._cancels:
-            self._cancels[0].replays.discard(step.key)
-            self.loop.call_soon(self._hit)
+        if self.cancels.pending:
+            self.cancels.note_closed(step)
         if self.is_closing:
             self.closing.set()
-
-    def _hit(self) -> None:
-        """Cancel the code if it has come to where the next cancellation belongs."""
-        if self._cancels and self._is_begun and self._cancels[0].is_due and self.stopped is None:
-            self._note_cancelled(self._cancels.popleft())
-            if self.task is not None:
-                self.task.cancel(f"cancelled by {self.cancelled_by}")
-            if self._cancels:
-                self._seek_cancel()
-
-    def _hit_anyway(self, cancellation: Cancellation) -> None:
-        if cancellation in self._cancels:
-            cancellation.before.clear()
-            cancellation.replays.clear()
-            self._hit()
-
-    def _note_cancelled(self, cancellation: Cancellation) -> None:
-        self.cancelled_by = self.cancelled_by or cancellation.by or "somebody"
-        if not cancellation.is_recorded:
-            # What the code was in the middle of then, it will be in the middle of when it is hit again.
-            head = Head(
-                name=CANCEL, signal=cancellation.letter, reason=cancellation.by, detail=list(self.open_steps) or None
-            )
-            self.record(self.about_run(Kind.SIGNAL, head=head), "cancel")
 
     # -- deadlines -------------------------------------------------------------------------------------------------
 
@@ -709,44 +467,6 @@ class LiveRun:
             if is_free and step is not None and self.history.expired is None and self.stopped is None:
                 self._end_expired(step)
                 waiting.future.set_exception(self._overdue())
-
-
-@dataclass(slots=True, eq=False)
-class Cancellation:
-    """One cancellation on its way to the code.
-
-    Attributes:
-        letter: The row of the inbox it came with.
-        by: Who sent it, and why.
-        is_recorded: Whether it hit the code before, in an earlier execution.
-        before: Recorded steps that the code has yet to ask for before it is hit.
-        replays: Steps that are being given their recorded outcome.
-    """
-
-    letter: int
-    by: str
-    is_recorded: bool
-    before: set[str]
-    replays: set[str] = field(default_factory=set)
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the code stands where it belongs."""
-        return not self.before and not self.replays
-
-
-def writable(head: Head) -> Head:
-    """Return the head as it can be written: proven here, in the code's own task, where an error has an owner."""
-    if head is NO_HEAD:
-        return head
-    try:
-        encode_head(head)
-    except UnicodeEncodeError:
-        texts = {name: value for name in head.__struct_fields__ if isinstance(value := getattr(head, name), str)}
-        clean = {name: without_surrogates(value) for name, value in texts.items()}
-        head = msgspec.structs.replace(head, **clean)
-        encode_head(head)
-    return head
 
 
 def _began_in_order(recorded: Recorded) -> bool:

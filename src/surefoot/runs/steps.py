@@ -22,8 +22,10 @@ from surefoot.journal.values import canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
-from surefoot.runs.live import LiveRun, LiveStep, _parent
+from surefoot.runs.live import LiveRun
+from surefoot.runs.strand import _parent
 from surefoot.runs.tables import Letter
+from surefoot.runs.taken import LiveStep
 
 P = ParamSpec("P")
 R = TypeVar("R")

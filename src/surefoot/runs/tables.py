@@ -236,7 +236,8 @@ def unknown_kinds(connection: apsw.Connection, kinds: Sequence[str], before_ms: 
     """Return pending runs of none of these kinds that were started before a time."""
     marks = ",".join("?" * len(kinds))
     rows = connection.execute(
-        f"SELECT id FROM runs WHERE state = 1 AND state <= 3 AND kind NOT IN ({marks}) AND created_at_ms < ? LIMIT 100",
+        f"SELECT id FROM runs WHERE state = 1 AND state <= 3 AND kind NOT IN ({marks}) AND epoch = 1 AND created_at_ms < ?"
+        " LIMIT 100",
         (*kinds, before_ms),
     )
     return [row[0] for row in rows.fetchall()]  # type: ignore[misc]  # ids are integers

@@ -31,9 +31,11 @@ from surefoot.runs.desk import wake
 from surefoot.runs.durable import kind_of, known_kinds
 from surefoot.runs.errors import Blocked, Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import SUSPECT_AFTER, TAKEOVERS_MAX, RunState, WaitFor
-from surefoot.runs.live import LiveRun, Parking, Strand, Target, Waiting, _parent, _place, _strand
+from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import History, arrange
+from surefoot.runs.strand import Strand, _parent, _place, _strand
 from surefoot.runs.tables import Letter, RunRow
+from surefoot.runs.waiting import Parking, Target, Waiting
 from surefoot.store import Store, StoreError, Tx
 
 POLL_S = 0.1
@@ -444,8 +446,8 @@ class Worker:
     def _cancelled(self, run: LiveRun, error: asyncio.CancelledError) -> Any:
         if run.stopped is not None:
             return self._suspended(run)
-        if run.is_cancelling:
-            by = without_surrogates(run.cancelled_by)
+        if run.cancels.by:
+            by = without_surrogates(run.cancels.by)
             return _Ending(RunState.CANCELLED, _encode([by]), f"cancelled by {by}")
         if self._is_stopping or (run.task is not None and run.task.cancelling()):
             return None  # the loop is going down: hand the run back

@@ -167,18 +167,18 @@ def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
 
 
 def _prepare(connection: apsw.Connection, migrations: Sequence[Migration], clock: Clock) -> None:
-    mode = connection.pragma("journal_mode", "wal")
-    if mode != "wal":
-        raise StoreFailed(
-            f"{connection.filename}: the file system gives no write-ahead log (journal_mode={mode})",
-            hint="put the store on a local disk, not on a network share",
-        )
-    owner = connection.pragma("application_id")
+    owner = connection.pragma("application_id")  # asked first: a file that is not ours is left as it was
     is_new = next(connection.execute("SELECT count(*) FROM sqlite_schema"))[0] == 0
     if owner != APPLICATION_ID and not (is_new and owner == 0):
         raise CorruptStore(
             f"{connection.filename}: is a SQLite database of something else (application_id {owner})",
             hint="name another file; Surefoot keeps its store to itself",
+        )
+    mode = connection.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise StoreFailed(
+            f"{connection.filename}: the file system gives no write-ahead log (journal_mode={mode})",
+            hint="put the store on a local disk, not on a network share",
         )
     with connection:
         connection.pragma("application_id", APPLICATION_ID)

@@ -101,7 +101,7 @@ class Tx:
         self.now_ms = now_ms
         # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
         # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
-        version = int(self.execute("PRAGMA data_version").fetchall()[0][0])
+        version = cast(int, self.execute("PRAGMA data_version").fetchall()[0][0])
         if version != self._version:
             self._version = version
             self.forget()
@@ -115,7 +115,7 @@ class Tx:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
         found = self.next_ids.get(table)
         if found is None:
-            found = int(self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
+            found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
         self.next_ids[table] = found + 1
         return found
 
@@ -208,6 +208,7 @@ class Writer:
         self._backlog = 0
         self._lock = threading.Lock()  # around the queue's two ends: putting, and ending for good
         self._pid = os.getpid()
+        self._own_ident = 0  # of the writer's thread while it lives: idents are given out again
         self.syncs = 0
         self._thread = threading.Thread(target=self._run, name="surefoot-writer", daemon=True)
         self._thread.start()
@@ -287,7 +288,7 @@ class Writer:
     @property
     def is_own_thread(self) -> bool:
         """Whether the caller is a unit, or something a unit calls: it must not wait for the writer it holds up."""
-        return threading.get_ident() == self._thread.ident
+        return threading.get_ident() == self._own_ident
 
     def close(self) -> None:
         """Write what is queued, then stop. Safe to call twice."""
@@ -300,7 +301,7 @@ class Writer:
     def _put(self, ticket: Ticket[Any]) -> None:
         if os.getpid() != self._pid:
             raise StoreClosed("the store was opened before this process was forked", hint=_OPEN_AGAIN)
-        if threading.get_ident() == self._thread.ident:
+        if threading.get_ident() == self._own_ident:
             raise InsideTransaction(
                 f"{ticket.label}: asked for from inside a transaction, which would wait for itself",
                 hint="inside a Transactional effect, write through sf.current_effect().transaction only",
@@ -315,6 +316,7 @@ class Writer:
 
     def _run(self) -> None:
         batch: list[Ticket[Any]] = []
+        self._own_ident = threading.get_ident()
         try:
             while not self._is_done():
                 is_asked = self._wake.wait(self._flush_s)
@@ -330,6 +332,8 @@ class Writer:
                     self._write_batch(batch)
         except BaseException as error:
             self._fail([ticket for ticket in batch if ticket.error is None], error)
+        finally:
+            self._own_ident = 0
 
     def _is_done(self) -> bool:
         """Whether nothing is left to write, and nothing can come: after this, `_put` refuses."""

@@ -1,0 +1,147 @@
+"""A step being taken: what the journal holds of it, and how its next record is drafted.
+
+What holds: a step that is asked for ends in exactly one record, unless the run is suspended while it goes on; then its next
+execution asks for it again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from surefoot.journal import Kind, Record, insert_record
+from surefoot.journal.records import NO_HEAD, Head, encode_head
+from surefoot.journal.values import Value
+from surefoot.runs.errors import Divergence, Suspend, name_of, without_surrogates
+from surefoot.runs.life import WaitFor
+from surefoot.runs.replay import Recorded
+from surefoot.runs.strand import Strand, _parent
+from surefoot.store import Tx
+
+if TYPE_CHECKING:
+    from surefoot.runs.live import LiveRun
+
+_FACTS = frozenset({Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.INTERRUPTED})
+_encode = msgspec.json.Encoder().encode
+
+
+class LiveStep:
+    """One step being taken. See `journal.frame.Step`."""
+
+    __slots__ = ("_after", "_is_fork", "_strand", "ended", "key", "name", "opened", "run", "task")
+
+    def __init__(self, run: LiveRun, key: str, name: str, recorded: Recorded | None, strand: Strand) -> None:
+        self.run = run
+        self.key = key
+        self.name = name
+        self.opened = None if recorded is None else recorded.opened
+        self.ended = None if recorded is None else recorded.ended
+        self._strand = strand
+        self._after = strand.after
+        self._is_fork = strand.is_fork
+        self.task = strand.task
+        if self.ended is not None:
+            self._seen(self.ended)
+            run.note_replay(self)
+        else:
+            run.open_steps[key] = self
+
+    def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
+        """See `Step.draft`. What an act came to is a fact, and is drafted though the run was stopped meanwhile."""
+        run = self.run
+        if run.stopped is not None and kind not in _FACTS:
+            run.check()
+        run.seq += 1
+        after = -self._after - 1 if self._is_fork else self._after
+        return Record(run.row.id, run.seq, kind, self.key, after, writable(head), body)
+
+    def write(self, tx: Tx, record: Record) -> int:
+        """See `Step.write`."""
+        self.run.require(tx)
+        return insert_record(tx, record)
+
+    def is_held(self, tx: Tx) -> bool:
+        """See `Step.is_held`."""
+        return self.run.is_held(tx)
+
+    def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
+        """See `Step.append`."""
+        self.run.append(unit, label, size)
+
+    def end(self, record: Record) -> None:
+        """See `Step.end`."""
+        self.ended = record
+        run = self.run
+        run.open_steps.pop(self.key, None)
+        self._seen(record)
+        if run.waits or run.is_closing:
+            run.note_ended()
+
+    def close(self) -> None:
+        """See `Step.close`."""
+        self.run.note_closed(self)
+
+    def interrupt(self, reason: str) -> None:
+        """See `Step.interrupt`. Called while the error that left the step is handled: an error of the code's own is
+        recorded as such, and is raised again on replay; a cancellation comes again by itself. A step of a run that is
+        being suspended stays as it is: its next execution asks for it again."""
+        if self.ended is not None or self.run.stopped is not None:
+            return
+        error = sys.exception()
+        if isinstance(error, Exception):
+            body = _encode([name_of(error), without_surrogates(str(error))])
+            record = self.draft(Kind.RAISED, head=Head(name=self.name, reason=reason), body=body)
+        else:
+            record = self.draft(Kind.INTERRUPTED, head=Head(name=self.name, reason=reason))
+        self.run.record(record, "interrupted")
+        self.end(record)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """See `Step.inside`. While it lasts the asking task is not interrupted: what it does is under way outside."""
+        token = _parent.set(self.key)
+        self.run.acting[self.key] = self
+        try:
+            yield
+        finally:
+            self.run.acting.pop(self.key, None)
+            _parent.reset(token)
+
+    def _seen(self, record: Record) -> None:
+        self._strand.after = record.seq
+        self._strand.is_fork = False
+
+    def stop(self, error: BaseException) -> BaseException:
+        """See `Step.stop`."""
+        self.run.stop(error)
+        return Suspend(error)
+
+    def raise_divergence(self, asked: str, recorded: str) -> NoReturn:
+        """See `Step.raise_divergence`."""
+        raise self.run.stop(Divergence(self.run.run_id, self.key, asked, recorded))
+
+    async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
+        """See `Step.park`."""
+        waiting = self.run.waiting(self.key, WaitFor.DOUBT, reason, wake_at_ms, ("effect", effect))
+        await self.run.wait_for(waiting, grace_s=0.0)
+        waiting.wake_at_ms = self.run.store.clock.wall_ms()  # woken while the rest of the run went on:
+        self.run.evict([waiting])  # it looks again from the start, at once
+        raise Suspend(reason)
+
+
+def writable(head: Head) -> Head:
+    """Return the head as it can be written: proven here, in the code's own task, where an error has an owner."""
+    if head is NO_HEAD:
+        return head
+    try:
+        encode_head(head)
+    except UnicodeEncodeError:
+        texts = {name: value for name in head.__struct_fields__ if isinstance(value := getattr(head, name), str)}
+        clean = {name: without_surrogates(value) for name, value in texts.items()}
+        head = msgspec.structs.replace(head, **clean)
+        encode_head(head)
+    return head

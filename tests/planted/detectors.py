@@ -1,0 +1,103 @@
+"""Who finds a planted bug, and at what cost. Each detector is a command, run with the copy of the engine in its path."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.planted.patches import Bug, plant
+
+ROOT = Path(__file__).parents[2]
+PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow")
+PATIENCE_S = 240
+"""A detector that takes longer has found something too: a hang."""
+
+SCHEDULES = 300
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One way to look for bugs."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+DETECTORS = (
+    Detector("rules", (*PYTEST, "tests/property/test_rules.py")),
+    Detector("schedules", ("-m", "tests.planted.hunt", str(SCHEDULES))),
+    Detector("contract", (*PYTEST, "tests/contract")),
+    Detector("worlds", (*PYTEST, "tests/worlds/test_surefoot.py")),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one detector said of one copy.
+
+    Attributes:
+        detector: Which.
+        is_caught: Whether it failed.
+        by: The test or the law that did.
+        tries: Schedules until then; None for other detectors.
+        took_s: Seconds.
+    """
+
+    detector: str
+    is_caught: bool
+    by: str
+    tries: int | None
+    took_s: float
+
+
+def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS, *, is_first_enough: bool = True) -> list[Finding]:
+    """Plant a bug in a copy of the engine and let detectors look for it, in order.
+
+    Args:
+        bug: Which; None for the engine as it is.
+        detectors: Who looks.
+        is_first_enough: Stop at the first that finds it.
+    """
+    findings: list[Finding] = []
+    with tempfile.TemporaryDirectory(prefix="surefoot-planted-") as folder:
+        source = plant(bug, Path(folder))
+        _check_is_imported(source)
+        for detector in detectors:
+            findings.append(_run(detector, source))
+            if findings[-1].is_caught and is_first_enough:
+                break
+    return findings
+
+
+def _environment(source: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(source), str(ROOT)))}
+
+
+def _check_is_imported(source: Path) -> None:
+    command = [sys.executable, "-c", "import surefoot; print(surefoot.__file__)"]
+    done = subprocess.run(command, env=_environment(source), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(str(source)), f"not the copy is imported: {done.stdout}{done.stderr}"
+
+
+def _run(detector: Detector, source: Path) -> Finding:
+    started_s = time.monotonic()
+    try:
+        done = subprocess.run([sys.executable, *detector.command], env=_environment(source), cwd=ROOT,
+                              capture_output=True, text=True, check=False, timeout=PATIENCE_S)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Finding(detector.name, True, "it hangs", None, time.monotonic() - started_s)
+    took_s = time.monotonic() - started_s
+    if done.returncode == 0:
+        return Finding(detector.name, False, "", None, took_s)
+    hunted = re.search(r"caught after (\d+): (.*)", done.stdout)
+    if hunted is not None:
+        return Finding(detector.name, True, hunted[2].partition(":")[0], int(hunted[1]), took_s)
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?(\w+)(?:\[.*\])?(?: - .*)?$", done.stdout, re.MULTILINE)
+    return Finding(detector.name, True, failed[1] if failed else done.stdout[-300:] + done.stderr[-300:], None, took_s)

@@ -1,0 +1,40 @@
+"""Every planted bug is found by something, and nothing is found in the engine as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.planted.detectors import DETECTORS, look
+from tests.planted.patches import Bug, bugs, plant
+
+QUICK = {"key-not-injective": "rules", "probe-without-a-fence": "rules"}
+"""The sample of the fast lane: bugs that one quick detector finds in a second."""
+
+
+@pytest.mark.parametrize("bug", bugs(), ids=lambda bug: bug.name)
+def test_a_patch_still_fits(bug: Bug, tmp_path: Path) -> None:
+    """Would catch a patch that the engine has grown out of."""
+    plant(bug, tmp_path)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_sample_is_found(name: str) -> None:
+    """Would catch a runner that plants nothing, or takes a failure for a pass."""
+    (bug,) = [bug for bug in bugs() if bug.name == name]
+    assert look(bug, [one for one in DETECTORS if one.name == QUICK[name]])[-1].is_caught
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", bugs(), ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found(bug: Bug) -> None:
+    """Would catch tests that have gone blind."""
+    findings = look(bug)
+    print(bug.title, findings)
+    assert findings[-1].is_caught, f"nothing finds this: {bug.title}"
+
+
+@pytest.mark.slow
+def test_the_engine_as_it_is_passes_all_detectors() -> None:
+    """Would catch a detector that finds whatever it looks at."""
+    assert [finding for finding in look(None) if finding.is_caught] == []
