@@ -419,7 +419,9 @@ async def test_an_unserializable_result_ends_the_step_with_the_path(app: sf.Sure
         await (await app.start(keeps, id="u")).result(timeout_s=5)
 
 
-async def test_suspension_is_not_swallowed_by_except_exception(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_suspension_is_not_swallowed_by_except_exception(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches user code that catches our control flow and goes on acting."""
     monkeypatch.setattr("surefoot.runs.live.WAIT_IN_PLACE_S", 0.01)
     acts: Calls = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.planted.patches import Bug, plant
+from tests.planted.patches import SOURCE, Bug, plant
 
 ROOT = Path(__file__).parents[2]
 PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow")
@@ -76,6 +77,15 @@ def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS, *, is_first
     return findings
 
 
+@functools.cache
+def broken_anyway() -> tuple[str, ...]:
+    """Return the seeds whose schedules break a law of the engine as it is, and so say nothing of a planted bug."""
+    command = [sys.executable, "-m", "tests.planted.hunt", str(SCHEDULES), "--all"]
+    done = subprocess.run(command, env=_environment(SOURCE), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"searched {SCHEDULES}" in done.stdout, f"{done.stdout}{done.stderr}"
+    return tuple(re.findall(r"caught after (\d+)", done.stdout))
+
+
 def _environment(source: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join((str(source), str(ROOT)))}
 
@@ -88,8 +98,9 @@ def _check_is_imported(source: Path) -> None:
 
 def _run(detector: Detector, source: Path) -> Finding:
     started_s = time.monotonic()
+    left_out = broken_anyway() if detector.name == "schedules" else ()
     try:
-        done = subprocess.run([sys.executable, *detector.command], env=_environment(source), cwd=ROOT,
+        done = subprocess.run([sys.executable, *detector.command, *left_out], env=_environment(source), cwd=ROOT,
                               capture_output=True, text=True, check=False, timeout=PATIENCE_S)  # fmt: skip
     except subprocess.TimeoutExpired:
         return Finding(detector.name, True, "it hangs", None, time.monotonic() - started_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.planted.detectors import DETECTORS, look
+from tests.planted.detectors import DETECTORS, broken_anyway, look
 from tests.planted.patches import Bug, bugs, plant
 
 QUICK = {"key-not-injective": "rules", "probe-without-a-fence": "rules"}
@@ -38,3 +38,4 @@ def test_a_planted_bug_is_found(bug: Bug) -> None:
 def test_the_engine_as_it_is_passes_all_detectors() -> None:
     """Would catch a detector that finds whatever it looks at."""
     assert [finding for finding in look(None) if finding.is_caught] == []
+    assert broken_anyway() == ()

@@ -66,7 +66,8 @@ class Watch:
         self.connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         self.effects: dict[int, Effect] = {}
         self.runs: dict[int, RunSeen] = {}
-        self.leases: dict[int, int] = {}
+        self.leases: dict[int, tuple[str, int]] = {}
+        self.lapsed: set[int] = set()
         self.records = 0
         self.evidence = 0
 
@@ -91,7 +92,7 @@ class Watch:
             if before is not None:
                 self._check_effect(before, row, sessions, is_by_person=row.id in by_person)
         self._check_records(sessions, runs)
-        self._check_sessions(now_boot_ms)
+        self._note_lapsed(now_boot_ms)
         for run in runs.values():
             self._check_run(self.runs.get(run.id), run, effects)
         self.effects, self.runs = effects, runs
@@ -117,12 +118,16 @@ class Watch:
             require(before.state == RUNNING and before.holder in sessions,
                     "no lease, no write: the run is another's", before=before, by=sessions, kind=kind)  # fmt: skip
 
-    def _check_sessions(self, now_boot_ms: int) -> None:
-        ends = dict(self._all("SELECT id, renewed_boot_ms + ttl_ms FROM sessions"))
-        for session, end_ms in self.leases.items():
-            is_renewed = ends.get(session, end_ms) > end_ms
-            require(not is_renewed or end_ms > now_boot_ms, "a lease that has run out is not renewed", session=session)
-        self.leases = ends
+    def _note_lapsed(self, now_boot_ms: int) -> None:
+        """Note which leases others may have seen run out, whatever is written of them afterwards."""
+        self.lapsed |= {session for session, (boot, end_ms) in self.leases.items() if end_ms <= now_boot_ms}
+        rows = self._all("SELECT id, boot_id, renewed_boot_ms + ttl_ms FROM sessions")
+        self.leases = {session: (boot, end_ms) for session, boot, end_ms in rows}
+
+    def on_act(self, session: int, now_boot_ms: int) -> None:
+        """Check, as an effect's code begins, that nobody can have taken its worker for gone."""
+        self._note_lapsed(now_boot_ms)
+        require(session not in self.lapsed, "who has run out acts no more", session=session, ends=self.leases)
 
     def _check_run(self, before: RunSeen | None, now: RunSeen, effects: dict[int, Effect]) -> None:
         if before is not None:

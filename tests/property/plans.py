@@ -50,13 +50,18 @@ BARRED = {"token": (), "expiry": ("jump",), "neither": ("stop",)}
 where nothing is checked, no holder may pause for longer than a request lives."""
 
 
+_usual_effects = sorted(EFFECTS)
+"""What the plan that is being drawn makes its programs of."""
+
+
 def plan_of(seed: int) -> Plan:
-    """Return the plan of a seed. Each seed draws its own mix of faults (swarm testing: Groce et al., ISSTA 2012)."""
+    """Return the plan of a seed. Each seed draws its own mix (swarm testing: Groce et al., ISSTA 2012)."""
     draw = random.Random(seed)
     checks = draw.choice(("token", "expiry", "neither"))
     usual = [kind for kind in sorted(set(KINDS)) if draw.random() < 0.6]
     barred = BARRED[checks]
     kinds = [kind for kind in KINDS if kind in usual and kind not in barred]
+    _usual_effects[:] = draw.sample(sorted(EFFECTS), draw.choice((1, 2, 3, len(EFFECTS))))
     programs = tuple(tuple(_operations(draw, f"{number}", 3)) for number in range(draw.choice((1, 1, 2, 2, 3))))
     faults = tuple(_fault(draw, kinds) for _ in range(draw.choice((0, 1, 2, 3, 5, 8)))) if kinds else ()
     return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks)
@@ -90,7 +95,7 @@ def _operation(draw: random.Random, place: str, depth: int) -> Operation:
 
 
 def _effect(draw: random.Random, place: str) -> Operation:
-    what = draw.choice(list(EFFECTS))
+    what = draw.choice(_usual_effects)
     return [what, draw.choice(SHARED) if EFFECTS[what][2] else place]
 
 

@@ -78,7 +78,7 @@ class Schedule:
         self.host = Host()
         self.report = Report()
         self.is_told = is_told
-        self.network = Network(self.host, self.draw, plan.is_bad, self._on_send)
+        self.network = Network(self.host, self.draw, plan.is_bad, self._on_act, self._on_send)
         services = {
             "keys": Service("keys", has_keys=True),
             "look-up": Service("look-up", has_look_up=True, checks=plan.checks),
@@ -141,10 +141,19 @@ class Schedule:
         self.clients.append(asked)
         return asked
 
+    def _on_act(self) -> None:
+        loop = asyncio.get_running_loop()
+        (process,) = [one for one in self.all_processes if one.loop is loop]
+        self._note(partial(self.watch.on_act, process.app.guard.session.id, HostClock(self.host).boot_ms()))
+
     def _on_send(self, sent: Sent) -> None:
+        self._note(partial(self.watch.on_send, sent, sent.text))
+
+    def _note(self, check: Callable[[], None]) -> None:
+        """Check in the middle of an effect: the engine would take a broken law for an error of the effect."""
         try:
-            self.watch.on_send(sent, sent.text)
-        except LawBroken as error:  # the engine would take it for an error of the effect
+            check()
+        except LawBroken as error:
             self._broken = self._broken or error
 
     # -- steps -----------------------------------------------------------------------------------------------------

@@ -36,7 +36,6 @@ from surefoot.effects.binding import remove_open
 from surefoot.leases import session as session_room
 from surefoot.runs import Worker
 
-
 WRITER = "surefoot-writer"
 """The name of the thread that takes the write lock."""
 

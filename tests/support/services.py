@@ -118,10 +118,12 @@ class Service:
 class Network:
     """Requests on their way, in the order of their arrival."""
 
-    def __init__(self, host: Host, draw: random.Random, is_bad: float, on_send: Callable[[Sent], None]) -> None:
+    def __init__(self, host: Host, draw: random.Random, is_bad: float, on_act: Callable[[], None],
+                 on_send: Callable[[Sent], None]) -> None:  # fmt: skip
         self._host = host
         self._clock = HostClock(host)
         self._draw = draw
+        self._on_act = on_act
         self._on_send = on_send
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -149,8 +151,9 @@ class Network:
 
     async def call(self, service: Service, sent: Sent) -> str:
         """Send a request and wait for its answer; raises whatever the client of such a service would."""
+        self._on_act()
         if self._draw.random() < 0.3:
-            await asyncio.sleep(self._draw.choice((0.0, 0.01, 0.5)))  # connecting: the last moment before the send
+            await asyncio.sleep(self._draw.choice((0.0, 0.01, 0.5, 0.9)))  # connecting: the last moment before the send
         self.sends += 1
         self._on_send(sent)
         fate = self._fate()
@@ -164,7 +167,7 @@ class Network:
         return value
 
     def _route(self, service: Service, sent: Sent, fate: Fate, answer: asyncio.Future[str]) -> None:
-        quick_s, late_s = self._draw.uniform(0.001, 0.05), self._draw.uniform(0.3, LONGEST_LIFE_S * 0.9)
+        quick_s, late_s = self._draw.uniform(0.001, 0.05), LONGEST_LIFE_S * self._draw.choice((0.15, 0.5, 0.9))
         delay_s = {Fate.LATE: late_s, Fate.SLOW: late_s}.get(fate, quick_s)
         if fate is not Fate.LOST:
             self._travel(service, sent, fate, answer, delay_s)
