@@ -22,12 +22,15 @@ class Fault:
         kind: See `schedule.Schedule`.
         who: Which of the two workers.
         amount: How long or how far, where that means something, in seconds.
+        after: "" for just these steps; "act" or "send": then, once an effect's code begins or its request leaves, it is
+            done to the process whose it is.
     """
 
     gap: int
     kind: str
     who: int
     amount: float = 0.0
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,10 @@ def plan_of(seed: int) -> Plan:
 
 def _fault(draw: random.Random, kinds: list[str]) -> Fault:
     kind = draw.choice(kinds)
-    amounts = {"stop": (0.5, 3.0, 11.0, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
-    return Fault(round(2 ** draw.uniform(0, 8)), kind, draw.randrange(2), draw.choice(amounts.get(kind, (0.0,))))
+    amounts = {"stop": (0.5, 3.0, 10.3, 10.7, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
+    amount = draw.choice(amounts.get(kind, (0.0,)))
+    after = draw.choice(("", "act", "send"))
+    return Fault(round(2 ** draw.uniform(0, 4 if after else 8)), kind, draw.randrange(2), amount, after)
 
 
 def _operations(draw: random.Random, place: str, depth: int) -> list[Operation]:

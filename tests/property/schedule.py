@@ -39,6 +39,9 @@ from surefoot.store import Tx, open_store
 STEPS_MAX = 60_000
 """Steps after which a schedule counts as one that never ends."""
 
+MOMENT_STEPS_MAX = 300
+"""Steps that a fault waits for its moment; then it is done without."""
+
 HEALED_MAX_S = 3_600.0
 """Simulated seconds after healing within which everything must have ended."""
 
@@ -98,6 +101,7 @@ class Schedule:
         self._waking: list[tuple[float, Process]] = []
         self._person: Asked | None = None
         self._broken: LawBroken | None = None
+        self._moments: dict[str, Process] = {}
 
     # -- beginning and end -----------------------------------------------------------------------------------------
 
@@ -142,11 +146,16 @@ class Schedule:
         return asked
 
     def _on_act(self) -> None:
-        loop = asyncio.get_running_loop()
-        (process,) = [one for one in self.all_processes if one.loop is loop]
+        process = self._moments["act"] = self._running()
         self._note(partial(self.watch.on_act, process.app.guard.session.id, HostClock(self.host).boot_ms()))
 
+    def _running(self) -> Process:
+        loop = asyncio.get_running_loop()
+        (process,) = [one for one in self.all_processes if one.loop is loop]
+        return process
+
     def _on_send(self, sent: Sent) -> None:
+        self._moments["send"] = self._running()
         self._note(partial(self.watch.on_send, sent, sent.text))
 
     def _note(self, check: Callable[[], None]) -> None:
@@ -163,15 +172,21 @@ class Schedule:
         quiet = 0
         while (self._faults or quiet < 40) and self.report.steps < STEPS_MAX:
             if self._faults:
-                self._gap -= 1
-                if self._gap <= 0:
-                    self._do(self._faults.pop(0))
-                    self._gap = self._faults[0].gap if self._faults else 0
+                self._go_on_to_fault()
             else:
                 quiet += 1
             self._step()
             if not self._faults and self._is_over():
                 return
+
+    def _go_on_to_fault(self) -> None:
+        fault = self._faults[0]
+        self._gap -= 1
+        process = self._moments.get(fault.after) if self._gap <= 0 and fault.after else self.processes[fault.who]
+        if self._gap <= 0 and (process is not None or self._gap < -MOMENT_STEPS_MAX):
+            self._do(self._faults.pop(0), process or self.processes[fault.who])
+            self._gap = self._faults[0].gap if self._faults else 0
+        self._moments.clear()
 
     def heal(self) -> None:
         """Continue and restart everything, and wait for the end of all that was begun."""
@@ -345,9 +360,8 @@ class Schedule:
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
-    def _do(self, fault: Fault) -> None:
+    def _do(self, fault: Fault, process: Process) -> None:
         self.report.faults += 1
-        process = self.processes[fault.who]
         if self.is_told:
             self.report.order.append(f"{self.host.now_s:.3f} {fault.kind} {process.name} {fault.amount}")
         if fault.kind == "person":

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from surefoot.models.schema import JsonValue, Schema, bounded
+from surefoot.models.schema import JsonValue, Schema
 
 MAX_IDS = 40
 _COMPACT: dict[str, JsonValue] = {
@@ -22,21 +22,32 @@ _ID_NAME = re.compile(r"(?:^|_)id$|[a-z]I[dD]$")
 _WORD_WITH_DIGIT = re.compile(r"(?=\D*\d)[\w-]{1,40}")
 
 
-def lark(schema: Schema, *, before: str = "") -> str:
-    """Return the grammar of one JSON value of this schema, as the decoder wants it.
+def lark(schema: Schema, *, before: str = "", after: str = "") -> str:
+    """Return the grammar of one JSON value, as the decoder wants it.
 
     Args:
-        schema: A JSON schema, as a tool or an output type carries it.
+        schema: A schema that `schema.bounded` returned: the decoder drops, without a word, what it does not know.
         before: Literal text in front of the value.
+        after: Literal text behind it.
     """
-    body = json.dumps({**bounded(schema), "x-guidance": _COMPACT}, ensure_ascii=False)
-    start = f"{json.dumps(before)} value" if before else "value"
+    body = json.dumps({**schema, "x-guidance": _COMPACT}, ensure_ascii=False)
+    start = " ".join(part for part in (_literal(before), "value", _literal(after)) if part)
     return f"%llguidance {{}}\nstart: {start}\nvalue: %json {body}\n"
 
 
-def lark_quoted(max_chars: int) -> str:
-    """Return the grammar of what follows an open quote: plain text, not empty, and the closing quote."""
-    return f'%llguidance {{}}\nstart: /[^"\\\\\\n]{{1,{max_chars}}}"/\n'
+def lark_quoted(min_chars: int, max_chars: int, *, after: str = "") -> str:
+    """Return the grammar of what follows an open quote: plain text, the closing quote, and literal text behind it."""
+    text = f'/[^"\\\\\\x00-\\x1f]{{{min_chars},{max_chars}}}"/'
+    return f"%llguidance {{}}\nstart: {' '.join(part for part in (text, _literal(after)) if part)}\n"
+
+
+def lark_literal(text: str) -> str:
+    """Return the grammar that allows exactly this text."""
+    return f"%llguidance {{}}\nstart: {_literal(text)}\n"
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if text else ""
 
 
 def grounded(schema: Schema, text: str) -> Schema:
@@ -65,8 +76,3 @@ def _is_free_id(name: str, part: JsonValue) -> bool:
         and part.get("type") == "string"
         and not part.keys() & {"pattern", "format", "enum", "const"}
     )
-
-
-def lark_literal(text: str) -> str:
-    """Return the grammar that allows exactly this text."""
-    return f"%llguidance {{}}\nstart: {json.dumps(text, ensure_ascii=False)}\n"

@@ -12,7 +12,6 @@ the limits in `conversation`; what still does not fit the context is `ModelConte
 
 import asyncio
 import importlib.util
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +27,12 @@ from pydantic_ai.usage import RequestUsage
 from surefoot.models import weights as cached_weights
 from surefoot.models.choice import drawn, probabilities
 from surefoot.models.clerk import MODEL_NAME, SYSTEM, TIMEOUT_S, ClerkModel, api_error
-from surefoot.models.completion import Completion, ContextExceeded, Sampling
+from surefoot.models.completion import ContextExceeded, Sampling
 from surefoot.models.conversation import Conversation, read
 from surefoot.models.engine import Engine, Session, shared_engine
-from surefoot.models.errors import GrammarIgnored, MissingExtra, WeightsMissing
-from surefoot.models.grammar import grounded, lark, lark_quoted
+from surefoot.models.errors import MissingExtra, WeightsMissing
+from surefoot.models.filling import Filled, fill_in
+from surefoot.models.grammar import grounded, lark_quoted
 from surefoot.models.prompt import Action, chat_prompt, choice_prompt, form_prompt, known_text, offered, reply_prompt
 
 TEMPERATURE = 0.7
@@ -40,7 +40,7 @@ INPUT_COOLING = 0.5
 """Inputs are drawn at this share of the temperature: a choice may be odd, but an order number is copied or wrong."""
 INPUT_TOKENS = 768  # far above what the bounds of a schema allow
 CHAT_TOKENS = 200
-REPLY_CHARS = 160
+REPLY_CHARS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,59 +138,48 @@ def _answer(session: Session, engine: Engine, wish: _Wish) -> ModelResponse:
     name = drawn(chances, wish.sampling.seed, prompt)
     action = next(action for action in wish.actions if action.shown == name)
     done = _reply(session, wish, prompt, action) if action.is_reply else _filled_in(session, wish, action)
-    text = done.text.rstrip('"').strip() if action.is_reply else done.text
-    part = TextPart(text) if action.tool is None else ToolCallPart(action.tool, text)
+    part = TextPart(done.text) if action.tool is None else ToolCallPart(action.tool, done.text)
     details = {"seed": wish.sampling.seed, "choice": {each: round(chance, 3) for each, chance in chances.items()}}
     return _response(part, done, spent, details)
 
 
-def _filled_in(session: Session, wish: _Wish, action: Action) -> Completion:
+def _filled_in(session: Session, wish: _Wish, action: Action) -> Filled:
     text = known_text(wish.conversation)
+    schema = grounded(action.schema, text)
+    limit = wish.max_tokens or INPUT_TOKENS
+    return fill_in(session, form_prompt(text, action), schema, _cooled(wish.sampling), limit)
+
+
+def _reply(session: Session, wish: _Wish, prompt: str, action: Action) -> Filled:
     done = session.complete(
-        form_prompt(text, action),
-        max_tokens=wish.max_tokens or INPUT_TOKENS,
-        grammar=lark(grounded(action.schema, text)),
-        sampling=replace(wish.sampling, temperature=wish.sampling.temperature * INPUT_COOLING),
-        lane="forms",
-    )
-    if not done.is_cut and not _parses(done.text):
-        raise GrammarIgnored(f"the input of {action.shown} is not JSON: {done.text[:200]!r}", hint="report its schema")
-    return done
-
-
-def _reply(session: Session, wish: _Wish, prompt: str, action: Action) -> Completion:
-    return session.complete(
         reply_prompt(prompt, action),
         max_tokens=wish.max_tokens or CHAT_TOKENS,
-        grammar=lark_quoted(REPLY_CHARS),
-        sampling=replace(wish.sampling, temperature=wish.sampling.temperature * INPUT_COOLING),
-        stop=wish.stop,
+        grammar=lark_quoted(1, REPLY_CHARS),
+        sampling=_cooled(wish.sampling),
+        stop=('"', *wish.stop),
     )
+    return Filled(done.text.strip(), done.prompt_tokens, done.tokens, done.is_cut)
+
+
+def _cooled(sampling: Sampling) -> Sampling:
+    return replace(sampling, temperature=sampling.temperature * INPUT_COOLING)
 
 
 def _chat(session: Session, wish: _Wish) -> ModelResponse:
     limit = wish.max_tokens or CHAT_TOKENS
     prompt = chat_prompt(wish.conversation)
     done = session.complete(prompt, max_tokens=limit, sampling=wish.sampling, stop=("<|im_end|>", *wish.stop))
-    return _response(TextPart(done.text.strip()), done, 0, {"seed": wish.sampling.seed})
+    filled = Filled(done.text.strip(), done.prompt_tokens, done.tokens, done.is_cut)
+    return _response(TextPart(filled.text), filled, 0, {"seed": wish.sampling.seed})
 
 
-def _response(part: TextPart | ToolCallPart, done: Completion, spent: int, details: dict[str, Any]) -> ModelResponse:
+def _response(part: TextPart | ToolCallPart, done: Filled, spent: int, details: dict[str, Any]) -> ModelResponse:
     reason: FinishReason = "length" if done.is_cut else "tool_call" if isinstance(part, ToolCallPart) else "stop"
-    usage = RequestUsage(input_tokens=done.prompt_tokens, output_tokens=done.tokens + spent)
     return ModelResponse(
         parts=[part],
-        usage=usage,
+        usage=RequestUsage(input_tokens=done.prompt_tokens, output_tokens=done.tokens + spent),
         model_name=MODEL_NAME,
         provider_name=SYSTEM,
         provider_details=details,
         finish_reason=reason,
     )
-
-
-def _parses(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True

@@ -24,7 +24,7 @@ DESCRIPTION_CHARS = 80
 LOG_CHARS = 2400
 """All tasks, steps and notes of a log together; beyond it the oldest are left out and `...` stands for them."""
 LOG_TASK_CHARS = 400
-LOG_RESULT_CHARS = 60  # which tool comes next hardly depends on what the last one found
+LOG_ENTRY_CHARS = 60  # of an input or result: which tool comes next hardly depends on what the last one found
 KNOWN_CHARS = 900
 """All results in a form together; beyond it the oldest are left out."""
 
@@ -188,14 +188,18 @@ def _log(conversation: Conversation, actions: Sequence[Action]) -> str:
                 lines.append(f"Note: {entry}\n")
             else:
                 number += 1
-                result = "pending" if entry.result is None else clipped(entry.result, LOG_RESULT_CHARS)
-                name = shown.get(entry.action, entry.action)
-                lines.append(f'Step {number}. Tool: "{name}"\nInput: {entry.arguments}\nResult: {result}\n')
+                lines.append(_lines_of(entry, number, shown.get(entry.action, entry.action)))
     kept = _last_that_fit(lines, LOG_CHARS)
     if len(kept) == len(lines):
         return "".join(lines)
     asked = f"Task: {clipped(conversation.current.text, LOG_TASK_CHARS)}\n"
     return "".join([asked, "...\n", *(line for line in kept if line != asked)])
+
+
+def _lines_of(step: Step, number: int, name: str) -> str:
+    given = clipped(step.arguments, LOG_ENTRY_CHARS)
+    result = "pending" if step.result is None else clipped(step.result, LOG_ENTRY_CHARS)
+    return f'Step {number}. Tool: "{name}"\nInput: {given}\nResult: {result}\n'
 
 
 def _last_that_fit(lines: Sequence[str], limit: int) -> list[str]:
