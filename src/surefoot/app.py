@@ -224,7 +224,7 @@ class Surefoot:
             StoreError: The store failed; nothing more is recorded by this process.
         """
         with contextlib.suppress(asyncio.CancelledError):
-            while self.worker.failure is None:
+            while self.worker.failure is None:  # noqa: ASYNC110  several places set it
                 await asyncio.sleep(SERVE_LOOK_S)
             raise self.worker.failure
 

@@ -154,6 +154,7 @@ async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future
 async def settle(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcome | None:
     """Record what was found. In a run it joins the next sync; outside, the caller's answer waits for it."""
     if finding.state is State.UNKNOWN:
+        case.why_unknown = finding.reason
         _settle_later(guard, case, row, finding)
         return None
     if case.step is not None:

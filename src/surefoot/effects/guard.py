@@ -49,6 +49,7 @@ class Case:
     is_precondition_failed: bool = False
     also: Callable[[Tx], object] | None = None
     patience_s: float | None = None
+    why_unknown: str = ""
 
     @property
     def run_id(self) -> str | None:

@@ -336,9 +336,10 @@ async def _note(guard: Guard, row: Row, kind: str, reason: str) -> None:
 async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
     """Nothing more can be found out now: keep it unknown, tell whoever must know, and suspend the run."""
     row = _row(case)
+    reason = f"{case.why_unknown}; {park.reason}" if case.why_unknown else park.reason
     is_model_told = case.spec.when_unknown == "tell_model" and case.step is not None
     draft = (
-        case.step.draft(Kind.UNKNOWN, head=Head(reason=park.reason, effect=row.id))
+        case.step.draft(Kind.UNKNOWN, head=Head(reason=reason, effect=row.id))
         if case.step and is_model_told
         else None
     )
@@ -349,7 +350,7 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
             return False
         is_ours = row.id not in guard.acting and row.holder == guard.session.id
         if is_ours and ledger.doubt(tx, row, guard.session.id, row.sent_boot_ms):
-            ledger.add_evidence(tx, row.id, "left to others", guard.session.name, park.reason)
+            ledger.add_evidence(tx, row.id, "left to others", guard.session.name, reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)
         return True
@@ -362,7 +363,7 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
         if case.step is not None and draft is not None and case.frame is not None:
             case.frame.unknown_steps.add(case.identity.key)
             case.step.end(draft)
-        return Outcome("unknown", reason=park.reason, effect=row.id)
+        return Outcome("unknown", reason=reason, effect=row.id)
     _step_aside(guard, row)
     wake_at_ms = None if park.retry_after_ms is None else guard.store.clock.wall_ms() + park.retry_after_ms
-    return await case.step.park(f"doubt: effect {case.identity.key}: {park.reason}", wake_at_ms, row.id)
+    return await case.step.park(f"doubt: effect {case.identity.key}: {reason}", wake_at_ms, row.id)
