@@ -42,6 +42,8 @@ class Plan:
     faults: tuple[Fault, ...]
     is_bad: float = 0.0
     checks: str = "token"
+    is_watched: bool = False
+    """Whether a person looks into doubts all the time, not only when a fault says so."""
 
 
 KINDS = ("kill", "kill", "kill", "stop", "stop", "close", "full", "full late", "lost", "slow", "jump", "reboot", "cancel",
@@ -67,7 +69,7 @@ def plan_of(seed: int) -> Plan:
     _usual_effects[:] = draw.sample(sorted(EFFECTS), draw.choice((1, 2, 3, len(EFFECTS))))
     programs = tuple(tuple(_operations(draw, f"{number}", 3)) for number in range(draw.choice((1, 1, 2, 2, 3))))
     faults = tuple(_fault(draw, kinds) for _ in range(draw.choice((0, 1, 2, 3, 5, 8)))) if kinds else ()
-    return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks)
+    return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks, draw.random() < 0.5)
 
 
 def _fault(draw: random.Random, kinds: list[str]) -> Fault:
@@ -85,7 +87,7 @@ def _operations(draw: random.Random, place: str, depth: int) -> list[Operation]:
 def _operation(draw: random.Random, place: str, depth: int) -> Operation:
     if depth == 0 or draw.random() < 0.65:
         return _effect(draw, place)
-    match draw.choice(("both", "hurried", "sleep", "signal", "look", "child")):
+    match draw.choice(("both", "hurried", "sleep", "signal", "signal", "look", "child")):
         case "both":
             return ["both", place, *(_operation(draw, f"{place}.{side}", depth - 1) for side in range(2))]
         case "hurried":

@@ -175,6 +175,8 @@ class Schedule:
                 self._go_on_to_fault()
             else:
                 quiet += 1
+            if self.plan.is_watched and self.draw.random() < 0.02:
+                self._resolve()
             self._step()
             if not self._faults and self._is_over():
                 return

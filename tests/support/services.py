@@ -47,8 +47,8 @@ class Fate(Enum):
     NEVER_SENT = "the connection is refused"
 
 
-MEAN = tuple(fate for fate in Fate if fate is not Fate.GOOD)
-"""The fates that hurt."""
+MEAN = (*(fate for fate in Fate if fate is not Fate.GOOD), Fate.LATE, Fate.LATE)
+"""The fates that hurt; what comes late hurts most."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Network:
     async def call(self, service: Service, sent: Sent) -> str:
         """Send a request and wait for its answer; raises whatever the client of such a service would."""
         self._on_act()
-        if self._draw.random() < 0.3:
+        if self._draw.random() < 0.5:
             await asyncio.sleep(self._draw.choice((0.0, 0.01, 0.5, 0.9)))  # connecting: the last moment before the send
         self.sends += 1
         self._on_send(sent)

@@ -50,6 +50,8 @@ def fill_in(session: Session, prompt: str, schema: Schema, sampling: Sampling, m
         GrammarIgnored: What came back is not JSON: a fault of the translation of the schema.
     """
     told = bounded(schema)
+    if told.get("type") == "object" and not told.get("properties") and "patternProperties" not in told:
+        return Filled("{}", 0, 0, is_cut=False)
     properties, required = told.get("properties"), told.get("required")
     if not isinstance(properties, Mapping) or not isinstance(required, list) or set(required) != set(properties):
         done = session.complete(prompt, max_tokens=max_tokens, grammar=lark(told), sampling=sampling, lane="forms")
@@ -86,7 +88,8 @@ class _Writing:
             self._text += ' "'
             limits = (_length(schema, "minLength", 1), _length(schema, "maxLength", 1))
             done = self._complete(lark_quoted(*limits, after=end), stop=(f'"{end}',))
-            self._text += f'{done.text.removesuffix(end).removesuffix(chr(34))}"'
+            written = json.dumps(done.text.removesuffix(end).removesuffix('"'), ensure_ascii=False)[1:]
+            self._text += written[:-1] if done.is_cut else written
         else:
             stop = (end,) if schema.get("type") in _ENDS_AT_COMMA else ()
             done = self._complete(lark(schema, before=" ", after=end), stop=stop)

@@ -105,6 +105,8 @@ def arrange(records: Iterable[Record]) -> History:
         history.last_seq = max(history.last_seq, record.seq)
         if record.kind is Kind.SIGNAL and not record.step:  # a cancellation that reached the code
             history.cancels[record.head.signal] = record
+        elif record.kind is Kind.INTERRUPTED and not record.step:  # it had its outcome, but the code left it unseen
+            history.steps[record.head.name].ended = record
         elif record.kind in OPENS_STEP or record.kind in ENDS_STEP:
             _add_step(history, record)
         elif record.kind is Kind.STARTED:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from surefoot.journal import Kind, Record, insert_record
-from surefoot.journal.records import NO_HEAD, Head, encode_head
+from surefoot.journal.records import ENDS_STEP, NO_HEAD, Head, encode_head
 from surefoot.journal.values import Value
 from surefoot.runs.errors import Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
@@ -32,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 class LiveStep:
     """One step being taken. See `journal.frame.Step`."""
 
-    __slots__ = ("_after", "_is_fork", "_strand", "ended", "key", "name", "opened", "run", "task")
+    __slots__ = ("_after", "_drafted", "_is_fork", "_strand", "ended", "key", "name", "opened", "run", "task")
 
     def __init__(self, run: LiveRun, key: str, name: str, recorded: Recorded | None, strand: Strand) -> None:
         self.run = run
@@ -44,6 +46,7 @@ class LiveStep:
         self._after = strand.after
         self._is_fork = strand.is_fork
         self.task = strand.task
+        self._drafted = 0
         if self.ended is not None:
             self._seen(self.ended)
             run.note_replay(self)
@@ -56,6 +59,7 @@ class LiveStep:
         if run.stopped is not None and kind not in _FACTS:
             run.check()
         run.seq += 1
+        self._drafted = run.seq
         after = -self._after - 1 if self._is_fork else self._after
         return Record(run.row.id, run.seq, kind, self.key, after, writable(head), body)
 
@@ -91,14 +95,26 @@ class LiveStep:
         being suspended stays as it is: its next execution asks for it again."""
         if self.ended is not None or self.run.stopped is not None:
             return
-        error = sys.exception()
+        error, drafted = sys.exception(), self._drafted
         if isinstance(error, Exception):
             body = _encode([name_of(error), without_surrogates(str(error))])
             record = self.draft(Kind.RAISED, head=Head(name=self.name, reason=reason), body=body)
         else:
             record = self.draft(Kind.INTERRUPTED, head=Head(name=self.name, reason=reason))
-        self.run.record(record, "interrupted")
+        self.run.append(partial(self._write_left, record, drafted), "interrupted", 0)
         self.end(record)
+
+    def _write_left(self, record: Record, drafted: int, tx: Tx) -> None:
+        """Write that the code left the step, which may have got its outcome in a commit that was left with it.
+
+        Then that is the step's one outcome, and that the code has not seen it is a fact about the run.
+        """
+        self.run.require(tx)
+        found = tx.row("SELECT kind FROM journal WHERE run = ? AND seq = ?", (record.run, drafted))
+        if found is None or found[0] not in ENDS_STEP:
+            insert_record(tx, record)
+        elif record.kind is Kind.INTERRUPTED:
+            insert_record(tx, replace(record, step="", after=0, head=replace(record.head, name=self.key)))
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -142,6 +158,6 @@ def writable(head: Head) -> Head:
     except UnicodeEncodeError:
         texts = {name: value for name in head.__struct_fields__ if isinstance(value := getattr(head, name), str)}
         clean = {name: without_surrogates(value) for name, value in texts.items()}
-        head = msgspec.structs.replace(head, **clean)
+        head = replace(head, **clean)
         encode_head(head)
     return head
