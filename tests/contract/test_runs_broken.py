@@ -840,6 +840,34 @@ async def test_what_was_interrupted_goes_the_same_way_on_replay(app: sf.Surefoot
 
 
 @pytest.mark.usefixtures("quick_eviction")
+async def test_a_step_left_while_its_outcome_was_written_has_one_outcome(app: sf.Surefoot) -> None:
+    """Catches two outcomes of one step, and a replay that gives the code what it did not wait for the first time."""
+
+    @sf.effect(key="pay:{order}")
+    async def pay(order: str) -> str:
+        return order
+
+    @sf.durable
+    async def impatient() -> str:
+        task = asyncio.create_task(pay.outcome("X"))
+        await asyncio.sleep(0)  # it asks the store now, which answers "repeated"
+        task.cancel()
+        (told,) = await asyncio.gather(task, return_exceptions=True)
+        await note(type(told).__name__)
+        await sf.wait_signal("go")
+        return type(told).__name__
+
+    await pay("X")
+    run = await app.start(impatient, id="i")
+    await wait_state(run, "waiting", "signal")
+    await run.signal("go")
+    assert await run.result(timeout_s=5) == "CancelledError"
+    steps = app.store.read_now(lambda connection: show(connection, "i")).steps
+    assert [step.kind for step in steps if step.step == "pay"] == ["repeated"]
+    assert "interrupted" in kinds(app, "i")
+
+
+@pytest.mark.usefixtures("quick_eviction")
 async def test_a_signal_that_does_not_fit_is_skipped(app: sf.Surefoot) -> None:
     """Catches one bad payload that blocks a run for good."""
 

@@ -20,7 +20,7 @@ PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"
 PATIENCE_S = 240
 """A detector that takes longer has found something too: a hang."""
 
-SCHEDULES = 300
+SCHEDULES = 1_000
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ class Plan:
     is_bad: float = 0.0
     checks: str = "token"
     is_watched: bool = False
-    """Whether a person looks into doubts all the time, not only when a fault says so."""
+    """Whether a person looks into doubts all the time, and signals come by themselves, not only when a fault says so."""
+    connecting: tuple[float, ...] = (0.0, 0.01, 0.5, 0.9)
+    """Seconds between the beginning of an effect's code and its request; one of them is drawn for each."""
 
 
 KINDS = ("kill", "kill", "kill", "stop", "stop", "close", "full", "full late", "lost", "slow", "jump", "reboot", "cancel",
@@ -64,19 +66,34 @@ def plan_of(seed: int) -> Plan:
     draw = random.Random(seed)
     checks = draw.choice(("token", "expiry", "neither"))
     usual = [kind for kind in sorted(set(KINDS)) if draw.random() < 0.6]
-    barred = BARRED[checks]
-    kinds = [kind for kind in KINDS if kind in usual and kind not in barred]
+    kinds = [kind for kind in KINDS if kind in usual and kind not in BARRED[checks]] or ["kill"]
     _usual_effects[:] = draw.sample(sorted(EFFECTS), draw.choice((1, 2, 3, len(EFFECTS))))
-    programs = tuple(tuple(_operations(draw, f"{number}", 3)) for number in range(draw.choice((1, 1, 2, 2, 3))))
-    faults = tuple(_fault(draw, kinds) for _ in range(draw.choice((0, 1, 2, 3, 5, 8)))) if kinds else ()
-    return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks, draw.random() < 0.5)
+    is_scene = draw.random() < 0.5
+    programs = _scene(draw) if is_scene else _programs(draw)
+    faults = tuple(
+        _fault(draw, kinds, is_scene) for _ in range(draw.choice((1, 1, 2) if is_scene else (0, 1, 2, 3, 5, 8)))
+    )
+    connecting = draw.choice(((0.0,), (0.5,), (0.9,), (0.0, 0.01, 0.5, 0.9)))
+    return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks, draw.random() < 0.5, connecting)
 
 
-def _fault(draw: random.Random, kinds: list[str]) -> Fault:
+def _programs(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(_operations(draw, f"{number}", 3)) for number in range(draw.choice((1, 1, 2, 2, 3))))
+
+
+def _scene(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    """Return few programs of few operations: what matters is what happens to one of them at the wrong moment."""
+    if draw.random() < 0.15:
+        return (tuple(["signal"] for _ in range(draw.choice((2, 3)))),)
+    operation = _effect(draw, "0.0")
+    return ((operation,),) * draw.choice((1, 2)) if EFFECTS[operation[0]][2] else ((operation,),)
+
+
+def _fault(draw: random.Random, kinds: list[str], is_scene: bool) -> Fault:
     kind = draw.choice(kinds)
     amounts = {"stop": (0.5, 3.0, 10.3, 10.7, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
     amount = draw.choice(amounts.get(kind, (0.0,)))
-    after = draw.choice(("", "act", "send"))
+    after = draw.choice(("act", "send") if is_scene and draw.random() < 0.8 else ("", "act", "send"))
     return Fault(round(2 ** draw.uniform(0, 4 if after else 8)), kind, draw.randrange(2), amount, after)
 
 

@@ -25,7 +25,7 @@ from tests.property.laws import OPEN, LawBroken, Watch, require
 from tests.property.plans import Fault, Plan
 from tests.property.programs import Operation, Outside, enter, flat, program
 from tests.support.process import Process
-from tests.support.services import Network, Sent, Service
+from tests.support.services import Fate, Network, Sent, Service
 from tests.support.simulated import Host, HostClock, Loop, Thread, simulated_threads
 
 import surefoot as sf
@@ -81,7 +81,7 @@ class Schedule:
         self.host = Host()
         self.report = Report()
         self.is_told = is_told
-        self.network = Network(self.host, self.draw, plan.is_bad, self._on_act, self._on_send)
+        self.network = Network(self.host, self.draw, plan.is_bad, plan.connecting, self._on_act, self._on_send)
         services = {
             "keys": Service("keys", has_keys=True),
             "look-up": Service("look-up", has_look_up=True, checks=plan.checks),
@@ -156,6 +156,8 @@ class Schedule:
 
     def _on_send(self, sent: Sent) -> None:
         self._moments["send"] = self._running()
+        if self._faults and self._faults[0].after == "send" and self._gap <= 1 and self.draw.random() < 0.5:
+            self.network.next_fate = Fate.LATEST
         self._note(partial(self.watch.on_send, sent, sent.text))
 
     def _note(self, check: Callable[[], None]) -> None:
@@ -177,6 +179,7 @@ class Schedule:
                 quiet += 1
             if self.plan.is_watched and self.draw.random() < 0.02:
                 self._resolve()
+                self._signal(self.draw.choice(list(self.programs)))
             self._step()
             if not self._faults and self._is_over():
                 return

@@ -40,6 +40,7 @@ class Fate(Enum):
     UNANSWERED = "arrives; the answer is lost, and the client sees a time-out"
     RESET = "arrives; the client sees a reset connection before"
     LATE = "the client sees an error first; then it arrives, after all"
+    LATEST = "the same, as late as can be"
     TWICE = "arrives, and arrives again later"
     BROKEN = "arrives, is done, and the client sees a server error"
     FAILS = "arrives, is not done, and the client sees a server error that doesn't say so"
@@ -47,7 +48,7 @@ class Fate(Enum):
     NEVER_SENT = "the connection is refused"
 
 
-MEAN = (*(fate for fate in Fate if fate is not Fate.GOOD), Fate.LATE, Fate.LATE)
+MEAN = (*(fate for fate in Fate if fate is not Fate.GOOD), Fate.LATE)
 """The fates that hurt; what comes late hurts most."""
 
 
@@ -118,16 +119,18 @@ class Service:
 class Network:
     """Requests on their way, in the order of their arrival."""
 
-    def __init__(self, host: Host, draw: random.Random, is_bad: float, on_act: Callable[[], None],
+    def __init__(self, host: Host, draw: random.Random, is_bad: float, connecting: tuple[float, ...], on_act: Callable[[], None],
                  on_send: Callable[[Sent], None]) -> None:  # fmt: skip
         self._host = host
         self._clock = HostClock(host)
         self._draw = draw
+        self._connecting = connecting
         self._on_act = on_act
         self._on_send = on_send
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.is_bad = is_bad
+        self.next_fate: Fate | None = None
         self.sends = 0
         self.on_way: dict[tuple[str, str], int] = {}
 
@@ -147,13 +150,16 @@ class Network:
         heapq.heappush(self._events, (self._host.now_s + delay_s, next(self._numbers), event))
 
     def _fate(self) -> Fate:
+        if self.next_fate is not None:
+            fate, self.next_fate = self.next_fate, None
+            return fate
         return self._draw.choice(MEAN) if self._draw.random() < self.is_bad else Fate.GOOD
 
     async def call(self, service: Service, sent: Sent) -> str:
         """Send a request and wait for its answer; raises whatever the client of such a service would."""
         self._on_act()
-        if self._draw.random() < 0.5:
-            await asyncio.sleep(self._draw.choice((0.0, 0.01, 0.5, 0.9)))  # connecting: the last moment before the send
+        if (connecting_s := self._draw.choice(self._connecting)) > 0:
+            await asyncio.sleep(connecting_s)  # connecting: the last moment before the send
         self.sends += 1
         self._on_send(sent)
         fate = self._fate()
@@ -168,7 +174,8 @@ class Network:
 
     def _route(self, service: Service, sent: Sent, fate: Fate, answer: asyncio.Future[str]) -> None:
         quick_s, late_s = self._draw.uniform(0.001, 0.05), LONGEST_LIFE_S * self._draw.choice((0.15, 0.5, 0.9))
-        delay_s = {Fate.LATE: late_s, Fate.SLOW: late_s}.get(fate, quick_s)
+        latest_s = LONGEST_LIFE_S * 0.9
+        delay_s = {Fate.LATE: late_s, Fate.LATEST: latest_s, Fate.SLOW: late_s}.get(fate, quick_s)
         if fate is not Fate.LOST:
             self._travel(service, sent, fate, answer, delay_s)
         if fate is Fate.TWICE and service.has_keys:  # elsewhere nobody could help
@@ -178,6 +185,7 @@ class Network:
             Fate.UNANSWERED: (0.5, TimeoutError("read timed out")),
             Fate.RESET: (quick_s / 2, ConnectionResetError("reset by peer")),
             Fate.LATE: (quick_s, OSError("broken pipe")),
+            Fate.LATEST: (quick_s, OSError("broken pipe")),
         }
         if fate in errors:
             after_s, error = errors[fate]

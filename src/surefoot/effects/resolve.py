@@ -339,9 +339,7 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
     reason = f"{case.why_unknown}; {park.reason}" if case.why_unknown else park.reason
     is_model_told = case.spec.when_unknown == "tell_model" and case.step is not None
     draft = (
-        case.step.draft(Kind.UNKNOWN, head=Head(reason=reason, effect=row.id))
-        if case.step and is_model_told
-        else None
+        case.step.draft(Kind.UNKNOWN, head=Head(reason=reason, effect=row.id)) if case.step and is_model_told else None
     )
 
     def unit(tx: Tx) -> bool:

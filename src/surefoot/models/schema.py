@@ -19,7 +19,6 @@ Told = dict[str, JsonValue]
 
 MAX_CHARS = 120
 """Longest string, in characters, whatever the schema allows: about 30 tokens, half a second."""
-MAX_NAME = 64  # of a mail address or host
 MAX_ITEMS = 5
 MAX_KEYS = 5
 MAX_NUMBER = 1_000_000
@@ -27,8 +26,10 @@ DECIMALS = 2  # unless the range is so narrow that more are needed
 MAX_DEPTH = 4
 """How often a recursive schema may be entered; deeper, optional parts are left out."""
 
-_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-_OPEN_FORMATS = frozenset({"email", "hostname"})  # the others have an end of their own
+_FORMATS = {  # with the most characters we let each have: fractions of seconds, names of hosts have no end of their own
+    "date": 10, "time": 20, "date-time": 32, "duration": 20,
+    "uuid": 36, "ipv4": 15, "ipv6": 45, "hostname": 48, "email": 48,
+}  # fmt: skip
 _UNSUPPORTED_REGEX = re.compile(r"\(\?(?!:)|\\[1-9bBAZzpPkK]")  # look-around, flags, back-references, anchors, classes
 
 
@@ -209,7 +210,7 @@ def _string(schema: Schema) -> Told:
     if isinstance(pattern, str) and not _UNSUPPORTED_REGEX.search(pattern):
         told["pattern"] = pattern
     elif isinstance(form, str) and form in _FORMATS:
-        return {"type": "string", "format": form} | ({"maxLength": MAX_NAME} if form in _OPEN_FORMATS else {})
+        return {"type": "string", "format": form, "maxLength": _FORMATS[form]}
     return told
 
 
