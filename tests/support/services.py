@@ -119,8 +119,15 @@ class Service:
 class Network:
     """Requests on their way, in the order of their arrival."""
 
-    def __init__(self, host: Host, draw: random.Random, is_bad: float, connecting: tuple[float, ...], on_act: Callable[[], None],
-                 on_send: Callable[[Sent], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        host: Host,
+        draw: random.Random,
+        is_bad: float,
+        connecting: tuple[float, ...],
+        on_act: Callable[[], None],
+        on_send: Callable[[Sent], None],
+    ) -> None:
         self._host = host
         self._clock = HostClock(host)
         self._draw = draw
