@@ -11,7 +11,7 @@ import surefoot as sf
 
 @sf.effect(in_doubt=sf.AskPerson())  # the default: the post office offers no way to find out
 async def post_letter(to: str) -> str:
-    raise TimeoutError(f"no answer about the letter to {to}")
+    raise TimeoutError("no answer")
 
 
 @sf.durable
@@ -44,6 +44,6 @@ async def main(url: str) -> None:
 with tempfile.TemporaryDirectory() as folder:
     asyncio.run(main(f"sqlite:///{folder}/agents.db"))
 
-# waiting for doubt: effect post_letter: the service offers no way to find out
+# waiting for doubt: effect post_letter: TimeoutError: no answer; the service offers no way to find out
 # listed: True
 # invited ann: LX-7

@@ -32,8 +32,8 @@ class Detector:
 
 
 DETECTORS = (
-    Detector("rules", (*PYTEST, "tests/property/test_rules.py")),
     Detector("schedules", ("-m", "tests.planted.hunt", str(SCHEDULES))),
+    Detector("rules", (*PYTEST, "tests/property/test_rules.py")),
     Detector("contract", (*PYTEST, "tests/contract")),
     Detector("worlds", (*PYTEST, "tests/worlds/test_surefoot.py")),
 )
@@ -58,13 +58,12 @@ class Finding:
     took_s: float
 
 
-def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS, *, is_first_enough: bool = True) -> list[Finding]:
-    """Plant a bug in a copy of the engine and let detectors look for it, in order.
+def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS) -> list[Finding]:
+    """Plant a bug in a copy of the engine and let detectors look for it, in order, until one finds it.
 
     Args:
         bug: Which; None for the engine as it is.
         detectors: Who looks.
-        is_first_enough: Stop at the first that finds it.
     """
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="surefoot-planted-") as folder:
@@ -72,7 +71,7 @@ def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS, *, is_first
         _check_is_imported(source)
         for detector in detectors:
             findings.append(_run(detector, source))
-            if findings[-1].is_caught and is_first_enough:
+            if findings[-1].is_caught and bug is not None:
                 break
     return findings
 

@@ -86,6 +86,7 @@ class Process:
     @property
     def sessions(self) -> set[int]:
         """The numbers of its sessions: it opens another when it has lost one."""
+        self._worker = self._worker or self.app._worker
         if self._worker is not None:
             self._sessions.add(self._worker.session.id)
         return self._sessions

@@ -123,9 +123,9 @@ async def _serve(app: Surefoot) -> WorkerDocument:
             while not await stopping.wait(LOOK_S):
                 if app.worker.failure is not None:
                     raise app.worker.failure
-            held = {row: live.run_id for row, live in app.worker.live.items()}
+            worker = app.worker
         stopped_by = stopping.by.name if stopping.by is not None else ""
-        back = await _handed_back(app.url, held) if held else []
+        back = await _handed_back(app.url, worker.handed_back) if worker.handed_back else []
         return WorkerDocument(session, app.url, kinds, stopped_by, back)
 
 

@@ -10,7 +10,7 @@ nothing). Fit is the noisy-channel idea (Min et al. 2022) with its domain correc
 
 A way to finish has no fit of its own; it is as good as the best tool once that is done.
 
-What always holds: the same seed and the same log give the same choice; every offered action has a chance above zero
+What always holds: the same seed, log and probabilities give the same choice; every offered action has a chance above zero
 unless the temperature is 0. The constants are the best of a grid over the demo's tickets and an office-booking set
 ; about four of five decisions there
 are sensible.

@@ -2,8 +2,10 @@
 
 Owns: one request, from messages to a response. What always holds: tool calls and structured answers parse, because they
 are generated inside the grammar of their schema (unless `max_tokens` cuts them, which is reported as `length`, as
-providers do); one response holds one call or one answer; the same seed and the same messages give the same response,
-another seed may give another; the event loop is never blocked, and a cancelled request stops at the next token.
+providers do); one response holds one call or one answer; the event loop is never blocked, and a cancelled request stops
+at the next token. The same seed and messages give the same response in a fresh process, and nearly always in a warm one:
+a cached prompt may change the last digits of a probability (45 of 48 responses were the same). Another seed may give
+another response.
 
 The model is SmolLM2-135M-Instruct: it errs often, which is what it is for. Settings it follows: `max_tokens`,
 `temperature`, `top_p`, `top_k`, `seed`, `stop_sequences` (free text only), `timeout`, `tool_choice`. Text is cut to

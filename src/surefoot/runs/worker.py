@@ -92,6 +92,7 @@ class Worker:
         self._looking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self.handed_back: dict[int, str] = {}
         self._waited: dict[Target, int] = {}
         self._told: set[Target] = set()
         self._swept_s = self._doubts_s = store.clock.monotonic_s()
@@ -126,6 +127,7 @@ class Worker:
     async def _halt(self, why: BaseException) -> None:
         """Unwind all runs, acts in progress included, and return when each is written as what it then is."""
         runs = [run for run in self.live.values() if run.task is not None]
+        self.handed_back = {run.row.id: run.run_id for run in runs}
         for run in runs:
             run.parking = None
             run.stop(why)

@@ -71,7 +71,7 @@ async def answers(model: LocalModel, seeds: range, **settings: Any) -> list[str]
 
 
 async def test_an_agent_looks_up_acts_and_answers(model: LocalModel) -> None:
-    """Catches a clerk that can't do the simplest ticket: with this seed it does, and the same way each time."""
+    """Catches a clerk that can't do the simplest ticket."""
     done: list[tuple[Any, ...]] = []
     agent = Agent(model, instructions="You are a support clerk.")
 
@@ -96,6 +96,14 @@ async def test_an_agent_looks_up_acts_and_answers(model: LocalModel) -> None:
     assert (first.model_name, first.provider_name, first.finish_reason) == ("smollm2-135m", "local", "tool_call")
     assert first.provider_details is not None
     assert set(first.provider_details["choice"]) == {"lookup_order", "refund", "finish"}
+
+
+async def test_the_seed_decides(model: LocalModel) -> None:
+    """Catches seeds that all say the same, and a seed that is not used. What is cached may change last digits."""
+    hot = await answers(model, range(4), temperature=1.5)
+    again = await answers(model, range(4), temperature=1.5)
+    assert len(set(hot)) > 1
+    assert sum(one == other for one, other in zip(hot, again, strict=True)) >= 2
 
 
 async def test_structured_output_always_validates(model: LocalModel) -> None:
@@ -236,7 +244,6 @@ async def test_the_decoder_knows_our_words(engine: Engine, schema: dict[str, Any
     assert list(json.loads(call)) == ["a", "z"]
 
 
-@pytest.mark.slow
 async def test_most_decisions_on_plain_tickets_are_sensible(model: LocalModel) -> None:
     """Catches a change of wording that makes the clerk useless: what it does first, and with which order number."""
     tickets = {
