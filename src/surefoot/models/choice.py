@@ -11,9 +11,8 @@ nothing). Fit is the noisy-channel idea (Min et al. 2022) with its domain correc
 A way to finish has no fit of its own; it is as good as the best tool once that is done.
 
 What always holds: the same seed, log and probabilities give the same choice; every offered action has a chance above zero
-unless the temperature is 0. The constants are the best of a grid over the demo's tickets and an office-booking set
-; about four of five decisions there
-are sensible.
+unless the temperature is next to 0. The constants are the best of a grid over the demo's tickets and an office-booking
+set, where about four of five decisions are sensible.
 """
 
 import hashlib
@@ -38,8 +37,8 @@ _REMEMBERED = 256  # tasks and tool lists whose fit is kept
 
 def probabilities(
     session: Session, engine: Engine, conversation: Conversation, actions: Sequence[Action], temperature: float
-) -> tuple[dict[str, float], int]:
-    """Return how likely each action is to be next, by its shown name, and the number of tokens generated to find out.
+) -> dict[str, float]:
+    """Return how likely each action is to be next, by its shown name.
 
     Args:
         session: The model.
@@ -56,7 +55,7 @@ def probabilities(
         action.shown: log[action.shown] + weight * fit[action.shown] - REPEATED * _times_done(action, done)
         for action in actions
     }
-    return softmax(scores, temperature), 1
+    return softmax(scores, temperature)
 
 
 def _times_done(action: Action, done: Sequence[str]) -> int:

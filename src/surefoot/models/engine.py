@@ -38,13 +38,20 @@ class Cancelled(Exception):
 
 
 class Session:
-    """What a piece of work may do with the model; valid inside its `Engine.run` only."""
+    """What a piece of work may do with the model; valid inside its `Engine.run` only.
+
+    Attributes:
+        prompt_tokens: Tokens of the longest prompt so far, cached ones included.
+        tokens: Tokens generated so far, but for the lane "aside".
+    """
 
     def __init__(self, server: Any, slots: list[str], order: list[int], gone: threading.Event) -> None:
         self._server = server
         self._slots = slots
         self._order = order
         self._gone = gone
+        self.prompt_tokens = 0
+        self.tokens = 0
 
     def complete(
         self,
@@ -98,7 +105,11 @@ class Session:
         self._slots[slot] = prompt + "".join(done.texts)
         if self._gone.is_set():
             raise Cancelled
-        return done.result()
+        completion = done.result()
+        self.prompt_tokens = max(self.prompt_tokens, completion.prompt_tokens)
+        if lane != "aside":
+            self.tokens += completion.tokens
+        return completion
 
     def logprob(self, prompt: str, text: str) -> float:
         """Return how likely this text is as the continuation of a prompt: a natural log-probability."""

@@ -25,14 +25,10 @@ class Filled:
 
     Attributes:
         text: A JSON value; its beginning only, if `is_cut`.
-        prompt_tokens: Tokens of the longest prompt.
-        tokens: Generated tokens.
         is_cut: Whether the token limit ended it.
     """
 
     text: str
-    prompt_tokens: int
-    tokens: int
     is_cut: bool
 
 
@@ -51,11 +47,11 @@ def fill_in(session: Session, prompt: str, schema: Schema, sampling: Sampling, m
     """
     told = bounded(schema)
     if told.get("type") == "object" and not told.get("properties") and "patternProperties" not in told:
-        return Filled("{}", 0, 0, is_cut=False)
+        return Filled("{}", is_cut=False)
     properties, required = told.get("properties"), told.get("required")
     if not isinstance(properties, Mapping) or not isinstance(required, list) or set(required) != set(properties):
         done = session.complete(prompt, max_tokens=max_tokens, grammar=lark(told), sampling=sampling, lane="forms")
-        return Filled(_checked(done, told), done.prompt_tokens, done.tokens, done.is_cut)
+        return Filled(_checked(done, told), done.is_cut)
     writing = _Writing(session, prompt, sampling, max_tokens)
     for name, part in properties.items():
         if not writing.add(name, part, is_last=name == list(properties)[-1]):
@@ -72,8 +68,6 @@ class _Writing:
         self._sampling = sampling
         self._left = max_tokens
         self._text = "{"
-        self._tokens = 0
-        self._prompt_tokens = 0
         self._is_cut = False
 
     def add(self, name: str, part: JsonValue, *, is_last: bool) -> bool:
@@ -108,14 +102,12 @@ class _Writing:
             lane="forms",
         )
         self._left -= done.tokens
-        self._tokens += done.tokens
-        self._prompt_tokens = done.prompt_tokens
         self._is_cut = done.is_cut
         return done
 
     def result(self) -> Filled:
         """Return what was written."""
-        return Filled(self._text, self._prompt_tokens, self._tokens, self._is_cut)
+        return Filled(self._text, self._is_cut)
 
 
 def _checked(done: Completion, schema: Schema, end: str = "") -> str:

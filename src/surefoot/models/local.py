@@ -8,8 +8,9 @@ a cached prompt may change the last digits of a probability (45 of 48 responses 
 another response.
 
 The model is SmolLM2-135M-Instruct: it errs often, which is what it is for. Settings it follows: `max_tokens`,
-`temperature`, `top_p`, `top_k`, `seed`, `stop_sequences` (free text only), `timeout`, `tool_choice`. Text is cut to
-the limits in `conversation`; what still does not fit the context is `ModelContextWindowExceededError`.
+`temperature`, `top_p`, `top_k`, `seed`, `stop_sequences` (free text only), `timeout`, `tool_choice`; others are ignored.
+Text is cut to the limits in `conversation`; what still does not fit the context is `ModelContextWindowExceededError`.
+Usage: the longest prompt of the request, and the tokens of the choice and the answer.
 """
 
 import asyncio
@@ -92,8 +93,8 @@ class LocalModel(ClerkModel):
         """Answer: one tool call, or the final answer.
 
         Raises:
-            ModelContextWindowExceededError: The tools and texts do not fit the context (`ModelAPIError` before
-                Pydantic AI 2.60).
+            ModelContextWindowExceededError: The tools and texts do not fit the context (in older versions of Pydantic AI
+                its base, `ModelAPIError`).
             ModelTimeoutError: The `timeout` setting passed, waiting for other requests included (likewise).
         """
         settings, parameters = self.prepare_request(model_settings, model_request_parameters)
@@ -134,15 +135,14 @@ def _answer(session: Session, engine: Engine, wish: _Wish) -> ModelResponse:
         return _chat(session, wish)
     prompt = choice_prompt(wish.conversation, wish.actions)
     chances = {wish.actions[0].shown: 1.0}
-    spent = 0
     if len(wish.actions) > 1:
-        chances, spent = probabilities(session, engine, wish.conversation, wish.actions, wish.sampling.temperature)
+        chances = probabilities(session, engine, wish.conversation, wish.actions, wish.sampling.temperature)
     name = drawn(chances, wish.sampling.seed, prompt)
     action = next(action for action in wish.actions if action.shown == name)
     done = _reply(session, wish, prompt, action) if action.is_reply else _filled_in(session, wish, action)
     part = TextPart(done.text) if action.tool is None else ToolCallPart(action.tool, done.text)
     details = {"seed": wish.sampling.seed, "choice": {each: round(chance, 3) for each, chance in chances.items()}}
-    return _response(part, done, spent, details)
+    return _response(session, part, details, is_cut=done.is_cut)
 
 
 def _filled_in(session: Session, wish: _Wish, action: Action) -> Filled:
@@ -160,7 +160,7 @@ def _reply(session: Session, wish: _Wish, prompt: str, action: Action) -> Filled
         sampling=_cooled(wish.sampling),
         stop=('"', *wish.stop),
     )
-    return Filled(done.text.strip(), done.prompt_tokens, done.tokens, done.is_cut)
+    return Filled(done.text.strip(), done.is_cut)
 
 
 def _cooled(sampling: Sampling) -> Sampling:
@@ -171,15 +171,16 @@ def _chat(session: Session, wish: _Wish) -> ModelResponse:
     limit = wish.max_tokens or CHAT_TOKENS
     prompt = chat_prompt(wish.conversation)
     done = session.complete(prompt, max_tokens=limit, sampling=wish.sampling, stop=("<|im_end|>", *wish.stop))
-    filled = Filled(done.text.strip(), done.prompt_tokens, done.tokens, done.is_cut)
-    return _response(TextPart(filled.text), filled, 0, {"seed": wish.sampling.seed})
+    return _response(session, TextPart(done.text.strip()), {"seed": wish.sampling.seed}, is_cut=done.is_cut)
 
 
-def _response(part: TextPart | ToolCallPart, done: Filled, spent: int, details: dict[str, Any]) -> ModelResponse:
-    reason: FinishReason = "length" if done.is_cut else "tool_call" if isinstance(part, ToolCallPart) else "stop"
+def _response(
+    session: Session, part: TextPart | ToolCallPart, details: dict[str, Any], *, is_cut: bool
+) -> ModelResponse:
+    reason: FinishReason = "length" if is_cut else "tool_call" if isinstance(part, ToolCallPart) else "stop"
     return ModelResponse(
         parts=[part],
-        usage=RequestUsage(input_tokens=done.prompt_tokens, output_tokens=done.tokens + spent),
+        usage=RequestUsage(input_tokens=session.prompt_tokens, output_tokens=session.tokens),
         model_name=MODEL_NAME,
         provider_name=SYSTEM,
         provider_details=details,

@@ -1,8 +1,8 @@
 """The local model in another process, as a Pydantic AI model: what workers use that get killed.
 
 Owns: the client of `server`. What always holds: one attempt per request (who retries, retries above); the same errors
-as `LocalModel`; a process that can't be reached is `ModelConnectionError` (`ModelAPIError` before Pydantic AI 2.60),
-with whether the request was sent. Cancelling closes the connection, and the server stops working for it.
+as `LocalModel`; a process that can't be reached is `ModelConnectionError` (in older versions of Pydantic AI its base,
+`ModelAPIError`). Cancelling closes the connection, and the server stops working for it.
 """
 
 from urllib.parse import urlsplit

@@ -93,6 +93,18 @@ async def test_pieces_become_a_completion(engine: Engine, runtime: Runtime) -> N
     assert (await engine.run(lambda session: session.complete("p", max_tokens=1))).is_cut
 
 
+async def test_a_session_counts_what_is_used(engine: Engine) -> None:
+    """Catches usage that forgets the choice, or bills questions the model asked itself."""
+
+    def work(session: Session) -> tuple[int, int]:
+        session.complete("p", max_tokens=5)
+        session.complete("q", max_tokens=5, lane="forms")
+        session.logprob("r", "hello")
+        return session.prompt_tokens, session.tokens
+
+    assert await engine.run(work) == (9, 4)
+
+
 async def test_log_probabilities_are_those_of_the_text(engine: Engine, runtime: Runtime) -> None:
     """Catches the end-of-text token's probability counted as the text's."""
 
