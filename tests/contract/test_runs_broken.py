@@ -388,6 +388,23 @@ async def test_a_process_that_lost_its_session_opens_another_and_goes_on(url: st
         assert await run.result(timeout_s=5) == "acted"
 
 
+async def test_a_run_started_as_the_session_runs_out_is_held_by_the_next(url: str) -> None:
+    """Catches a run that is begun under a lease that others may take for dead."""
+    clock, holders = JumpingClock(), []
+
+    @sf.durable
+    async def looks() -> None:
+        frame = current_frame.get()
+        assert isinstance(frame, LiveRun)
+        holders.append(frame.row.holder)
+
+    async with sf.Surefoot(url, clock=clock) as app:
+        first = app.worker.session.id
+        clock.ahead_ms = 60_000
+        await (await app.start(looks, id="l")).result(timeout_s=5)
+        assert holders == [app.worker.session.id] != [first]
+
+
 async def test_a_lease_lost_between_claim_and_act_hands_the_run_back(url: str) -> None:
     """Catches a run that is dropped, still held, because the lease ran out in the middle of it."""
     clock = JumpingClock()

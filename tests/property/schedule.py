@@ -241,14 +241,19 @@ class Schedule:
     def _choices(self) -> Iterator[tuple[str, Callable[[], None]]]:
         for process in self.processes:
             if process.can_run():
-                yield f"{process.name} runs", process.run_one
-                yield f"{process.name} runs", process.run_one  # a loop is quicker than a disk
+                yield f"{process.name} runs", partial(self._run_loop, process)
+                yield f"{process.name} runs", partial(self._run_loop, process)  # a loop is quicker than a disk
             for thread in process.threads():
                 yield f"{process.name} {thread.name}", partial(self._run_thread, process, thread)
         if self.network.is_busy():
             yield "network", self.network.run_one
         if self._has_question():
             yield "client", self._ask_one
+
+    def _run_loop(self, process: Process) -> None:
+        process.run_one()
+        if not process.is_open:  # one that closes waits for its writer, which writes what is left
+            self.watch.look(process.sessions, HostClock(self.host).boot_ms())
 
     def _run_thread(self, process: Process, thread: Thread) -> None:
         thread.run_on()

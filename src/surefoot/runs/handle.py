@@ -195,13 +195,13 @@ async def start_run(
     Raises:
         RunConflict: The id belongs to a run with another kind or input.
     """
-    is_ours = worker.is_executing and len(worker.live) < worker.room
+    is_ours = worker.may_execute and len(worker.live) < worker.room
 
     def unit(tx: Tx) -> tuple[RunRow, Record | None]:
         there = tables.find_run(tx.connection, run_id)
         if there is not None:
             return there, None
-        holder = worker.session.id if is_ours else None
+        holder = worker.session.id if is_ours and worker.may_execute else None
         row = tables.insert_run(tx, run_id, kind.name, digest, holder=holder, parent=parent, deadline_ms=deadline_ms)
         record = Record(row, 1, Kind.STARTED, "", 0, NO_HEAD, body)
         insert_record(tx, record)
@@ -215,7 +215,7 @@ async def start_run(
                 f"run {run_id} exists with another input: {row.kind}({recorded}); asked for {kind.name}({body.decode()})",
                 hint="use another id for other work; the same id with the same input returns the same run",
             )
-    elif is_ours:
+    elif worker.may_execute and row.holder == worker.session.id:  # else it is taken over, from a session that was lost
         worker.launch(row, History(last_seq=1, started=started), [])
     return Run(store, worker, row.id, run_id, row.kind)
 

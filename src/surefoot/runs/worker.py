@@ -502,6 +502,11 @@ class Worker:
         tables.end_run(tx, run.row.id, verdict.state, insert_record(tx, record), verdict.reason)
         self._tell(tx, ("run", run.row.id))
 
+    @property
+    def may_execute(self) -> bool:
+        """Whether a run may begin here: what is begun under a session that has run out would be another's at once."""
+        return self.is_executing and self.session.may_act()
+
     # -- waiting for ends --------------------------------------------------------------------------------------------
 
     def is_live(self, run: int) -> bool:
