@@ -29,6 +29,14 @@ from surefoot.leases import LeaseLost
 from surefoot.leases.tables import token_of
 from surefoot.store import Tx, Unit
 
+NOWHERE = nullcontext()
+"""Where an act outside any run happens."""
+
+DONE, NOT_DONE, UNKNOWN = State.DONE, State.NOT_DONE, State.UNKNOWN
+"""By their short names: before Python 3.12 it takes 0.2 us to find a member of an enumeration."""
+
+_KINDS = {DONE: Kind.DONE, NOT_DONE: Kind.NOT_DONE, UNKNOWN: Kind.UNKNOWN}
+
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
     """What an attempt found out: done with a value, not done with a reason, or unknown with a reason."""
@@ -56,13 +64,13 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     acting = guard.acting[row.id] = Acting()
     token = _current.set(partial(_describe, guard, case, row))
     telling = told_to_model.set(None)  # what the effect's own code calls is told to that code, not to a model
-    inside = nullcontext() if case.step is None else case.step.inside()
+    inside = NOWHERE if case.step is None else case.step.inside()
     try:
         with inside:
             finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
         if not acting.is_in_thread:
-            _settle_later(guard, case, row, Finding(State.UNKNOWN, reason=f"interrupted: {describe(error)}"))
+            _settle_later(guard, case, row, Finding(UNKNOWN, reason=f"interrupted: {describe(error)}"))
         raise
     finally:
         told_to_model.reset(telling)
@@ -74,15 +82,15 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
 
 
 async def _run_async(case: Case) -> Finding:
-    timeout_s = _timeout_s(case)
+    timeout_s, function, bound = _timeout_s(case), case.spec.function, case.bound
     try:
         if timeout_s is None:
-            return done(case, await case.spec.call(case.bound))
+            return done(case, await function(*bound.args, **bound.kwargs))
         async with asyncio.timeout(timeout_s) as limit:
-            value = await case.spec.call(case.bound)
+            value = await function(*bound.args, **bound.kwargs)
     except TimeoutError as error:
         if timeout_s is not None and limit.expired():
-            return Finding(State.UNKNOWN, reason=f"no answer within {timeout_s} s")
+            return Finding(UNKNOWN, reason=f"no answer within {timeout_s} s")
         return _failed(case, error)
     except Exception as error:
         return _failed(case, error)
@@ -102,7 +110,7 @@ async def _run_sync(guard: Guard, case: Case, row: Row, acting: Acting) -> Findi
     if not work.done():
         acting.is_in_thread = True
         guard.spawn(_await_thread(guard, case, row, work))
-        return Finding(State.UNKNOWN, reason=f"no answer within {_timeout_s(case)} s; it still runs")
+        return Finding(UNKNOWN, reason=f"no answer within {_timeout_s(case)} s; it still runs")
     return _found(case, work)
 
 
@@ -118,10 +126,10 @@ def _found(case: Case, work: asyncio.Future[Any]) -> Finding:
 def _failed(case: Case, error: BaseException) -> Finding:
     reason = not_done_reason(error, case.spec.refused_on, is_one_request=case.spec.one_request)
     if reason is None:
-        return Finding(State.UNKNOWN, reason=describe(error))
+        return Finding(UNKNOWN, reason=describe(error))
     if case.is_resent and not _speaks_for_all_sends(case, error):
-        return Finding(State.UNKNOWN, reason=f"said of a later send, not of the first: {reason}")
-    return Finding(State.NOT_DONE, reason=reason)
+        return Finding(UNKNOWN, reason=f"said of a later send, not of the first: {reason}")
+    return Finding(NOT_DONE, reason=reason)
 
 
 def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
@@ -141,8 +149,8 @@ def done(case: Case, value: Any) -> Finding:
     try:
         body, copy = case.spec.codec.dump(value)
     except (Unserializable, ValueTooLarge) as problem:
-        return Finding(State.DONE, reason=problem.message, problem=problem)
-    return Finding(State.DONE, body=body, value=copy)
+        return Finding(DONE, reason=problem.message, problem=problem)
+    return Finding(DONE, body=body, value=copy)
 
 
 async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future[Any]) -> None:
@@ -153,7 +161,7 @@ async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future
 
 async def settle(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcome | None:
     """Record what was found. In a run it joins the next sync; outside, the caller's answer waits for it."""
-    if finding.state is State.UNKNOWN:
+    if finding.state is UNKNOWN:
         case.why_unknown = finding.reason
         _settle_later(guard, case, row, finding)
         return None
@@ -163,21 +171,22 @@ async def settle(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcom
         await _commit(guard, case, row, finding)
     if finding.problem is not None:
         raise finding.problem
-    if finding.state is State.NOT_DONE:
-        return Outcome("not_done", reason=finding.reason, effect=row.id)
-    return Outcome("done", value=finding.value, effect=row.id)
+    if finding.state is DONE:
+        return Outcome("done", finding.value, "", row.id)
+    return Outcome("not_done", reason=finding.reason, effect=row.id)
 
 
 def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
-    record = _record(case, finding, is_told=finding.state is not State.UNKNOWN)
+    is_known, step = finding.state is not UNKNOWN, case.step
+    record = _record(case, finding, is_told=is_known)
     unit = _unit(guard, case, row, record, finding)
-    size = len(finding.body or b"")
-    if case.step is not None:
-        case.step.append(unit, "settle", size)
-        if finding.state is not State.UNKNOWN:
-            case.step.end(record)
-    else:
+    size = 0 if finding.body is None else len(finding.body)
+    if step is None:
         guard.store.append(unit, label="settle", size=size, on_error=_ignore)
+        return
+    step.append(unit, "settle", size)
+    if is_known:
+        step.end(record)
 
 
 def _ignore(_error: BaseException) -> None:
@@ -190,8 +199,7 @@ async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
 
 
 def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
-    kind = {State.DONE: Kind.DONE, State.NOT_DONE: Kind.NOT_DONE, State.UNKNOWN: Kind.UNKNOWN}[finding.state]
-    head = NO_HEAD
+    kind, head = _KINDS[finding.state], NO_HEAD
     if finding.reason or finding.problem is not None:
         head = Head(reason=finding.reason, state="unserializable" if finding.problem else "")
     if is_told and case.step is not None:
@@ -200,11 +208,12 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
 
 
 def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[None]:
-    return partial(_write, guard, case, row, record, finding, guard.store.clock.boot_ms())
+    ended_boot_ms = guard.store.clock.boot_ms() if finding.state is UNKNOWN else 0
+    return partial(_write, guard, case, row, record, finding, ended_boot_ms)
 
 
 def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, ended_boot_ms: int, tx: Tx) -> None:
-    if finding.state is State.UNKNOWN:
+    if finding.state is UNKNOWN:
         if ledger.doubt(tx, row, guard.session.id, ended_boot_ms):
             ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
         return
@@ -215,7 +224,7 @@ def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding,
     is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
     # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
     insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
-    if finding.state is State.DONE and case.also is not None:
+    if finding.state is DONE and case.also is not None:
         case.also(tx)
     guard.settled(tx, row, by_run=record.run if is_held else None)
     for gate in reversed(guard.gates):
@@ -227,9 +236,9 @@ def _note_late(tx: Tx, guard: Guard, row: Row, now: Row | None, finding: Finding
     is_contradiction = False
     if now is not None and not ledger.is_open(now):
         is_contradiction = now.state is not finding.state and not (
-            now.state is State.COMPENSATED and finding.state is State.DONE
+            now.state is State.COMPENSATED and finding.state is DONE
         )
-        if now.state is finding.state is State.DONE and finding.body is not None:
+        if now.state is finding.state is DONE and finding.body is not None:
             is_contradiction = load_record(tx.connection, now.record).body not in (None, finding.body)
     body = {"found": finding.state.name.lower(), "reason": finding.reason, "token": row.token,
             "value": (finding.body or b"null").decode()}  # fmt: skip
@@ -310,7 +319,7 @@ def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) 
     finally:
         told_to_model.reset(telling)
         _current.reset(token)
-    ledger.settle(tx, claim.row.id, 1, State.DONE, insert_record(tx, replace(settled, body=body)))
+    ledger.settle(tx, claim.row.id, 1, DONE, insert_record(tx, replace(settled, body=body)))
     for gate in reversed(guard.gates):
         gate.release(tx, case.gate_request())
     return Outcome("done", value=copy, effect=claim.row.id), settled

@@ -32,8 +32,7 @@ from surefoot.store import Store, Tx, Unit
 PASS = Pass()
 
 
-@dataclass(slots=True)
-class Case:
+class Case(msgspec.Struct):
     """One call of an effect on its way to an outcome."""
 
     spec: EffectSpec
@@ -108,11 +107,14 @@ class Guard:
 
     async def claim(self, case: Case) -> Claim | Outcome:
         """Claim the effect in one transaction, or say what is there instead; one record tells the run either way."""
-        step = case.step
+        step, size = case.step, len(case.arguments)
         draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
         unit = self.claim_unit(case, draft)
         while True:
-            found = await self.store.commit(unit, label="claim", size=len(case.arguments))
+            if step is None:
+                found = await self.store.commit(unit, label="claim", size=size)
+            else:
+                found = await step.commit(unit, "claim", size)
             if isinstance(found, Wait):
                 await asyncio.sleep(found.retry_ms / 1_000)  # a gate asked for the pause
                 continue

@@ -61,7 +61,7 @@ def identify(scope: str, name: str, key: str, fingerprint: bytes) -> Identity:
 
 def digest(*parts: str) -> bytes:
     """Return 16 bytes that stand for these parts; lengths are hashed too, so parts can't run into each other."""
-    lengths = ",".join([str(len(part)) for part in parts])
+    lengths = ",".join([f"{len(part)}" for part in parts])
     return hashlib.blake2b(f"{lengths}:{''.join(parts)}".encode(), digest_size=16).digest()
 
 
@@ -115,8 +115,10 @@ class KeyTemplate:
         """
         values: dict[str, str] = {}
         for field in self.fields:
-            value = canonical(arguments[field])
-            if value in (None, "", [], {}):
+            value = arguments[field]
+            if type(value) is not str:
+                value = canonical(value)
+            if not value and value in (None, "", [], {}):
                 raise BadEffect(
                     f"effect {self._owner}: {field}={arguments[field]!r} is empty, so the key {self._template!r} means "
                     "nothing",

@@ -59,29 +59,25 @@ async def perform(
         also: What to write in the transaction that settles it as done, or None.
     """
     frame = current_frame.get()
-    run_id = None if frame is None else frame.run_id
     arguments, bound = spec.record(bound)
-    if identity is None and spec.template is not None:
-        identity = spec.identity(bound, run_id, "")
     if frame is None:
-        identity = identity or spec.identity(bound, None, new_id())
-        return await _act_once(guard, Case(spec, bound, arguments, identity, None, None))
+        identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
+        return await _claim_and_act(guard, Case(spec, bound, arguments, identity, None, None))
+    if identity is None and spec.template is not None:  # before a step is taken: a key that means nothing takes none
+        identity = spec.identity(bound, frame.run_id, "")
     step = frame.open_step(spec.name, key)
-    identity = identity or spec.identity(bound, run_id, _same_call(frame, spec, step))
+    identity = identity or spec.identity(bound, frame.run_id, _same_call(frame, spec, step))
     telling = told_to_model.get()
-    case = Case(spec, bound, arguments, identity, frame, step, also=also)
-    case.patience_s = None if telling is None else telling.timeout_s
-    return await _perform_step(guard, case, frame, step)
-
-
-async def _perform_step(guard: Guard, case: Case, frame: Frame, step: Step) -> Outcome:
+    patience_s = None if telling is None else telling.timeout_s
+    case = Case(spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s)
     try:
-        _check_recorded(case, step)
+        if step.opened is not None:
+            _check_recorded(case, step)
         if step.ended is not None:
             return await _replay(guard, case, step.ended)
-        if case.spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
+        if spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
             return await _refuse_loop(guard, case, step)
-        return await _act_once(guard, case)
+        return await _claim_and_act(guard, case)
     except (LeaseLost, StoreError) as error:
         raise step.stop(error) from error
     except BaseException as error:
@@ -120,12 +116,6 @@ async def _refuse_loop(guard: Guard, case: Case, step: Step) -> Outcome:
     return Outcome("denied", reason=reason)
 
 
-async def _act_once(guard: Guard, case: Case) -> Outcome:
-    if isinstance(case.spec.in_doubt, Transactional):
-        return await act_in_transaction(guard, case)
-    return await _claim_and_act(guard, case)
-
-
 def _check_recorded(case: Case, step: Step) -> None:
     recorded = step.opened
     if recorded is None or recorded.body is None:
@@ -151,6 +141,8 @@ async def _replay(guard: Guard, case: Case, ended: Record) -> Outcome:
 
 
 async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
+    if isinstance(case.spec.in_doubt, Transactional):
+        return await act_in_transaction(guard, case)
     pause_s, waited_s = POLL_S, 0.0
     while True:
         found = await guard.claim(case)

@@ -79,6 +79,7 @@ class EffectSpec:
             parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             for parameter in self.signature.parameters.values()
         )
+        self._is_simple = self._is_plain and self._is_plain_data and not self._skipped
         self._check()
 
     def _matched_parameters(self, match: tuple[str, ...] | None, free_text: tuple[str, ...]) -> tuple[str, ...]:
@@ -132,6 +133,10 @@ class EffectSpec:
         Raises:
             Unserializable: One has no JSON form, or one that reads back as something else.
         """
+        if self._is_simple:
+            arguments = bound.arguments
+            data, copies = self._whole.dump({name: arguments[name] for name in self._all})
+            return data, Bound(tuple(copies.values()), {}, copies)
         if self._is_plain_data:
             given = {name: bound.arguments[name] for name in self._parameters}
             data, copies = self._whole.dump(given)
@@ -164,11 +169,12 @@ class EffectSpec:
             run_id: The run, or None.
             step: The step's identity in the run; outside runs, something unique.
         """
-        matched = fingerprint(canonical_bytes({name: bound.arguments[name] for name in self._matched}))
+        arguments = bound.arguments
+        matched = fingerprint(canonical_bytes({name: arguments[name] for name in self._matched}))
         if self.template is None:
             return identify("app" if run_id is None else f"run {run_id}", self.name, step, matched)
         scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"
-        return identify(scope, self.name, self.template.key(bound.arguments), matched)
+        return identify(scope, self.name, self.template.key(arguments), matched)
 
     def rebuild(self, arguments: bytes) -> dict[str, Any]:
         """Return recorded arguments as the function's own types, for a send by somebody else than the caller."""

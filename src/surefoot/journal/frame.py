@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 from surefoot.journal.records import Head, Kind, Record
 from surefoot.journal.values import Value
 from surefoot.store.writer import Tx
+
+T = TypeVar("T")
 
 
 class Step(Protocol):
@@ -43,6 +45,9 @@ class Step(Protocol):
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """Record in order without waiting; a refusal stops the run."""
+
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+        """Record in order and return the unit's result once it is on disk; see `Store.commit`."""
 
     def end(self, record: Record) -> None:
         """Note that the step has its outcome: the task has now seen it."""

@@ -159,6 +159,8 @@ def canonical(value: Any) -> Any:
 
 def canonical_bytes(value: Any) -> bytes:
     """Return `canonical(value)` as bytes that are equal when the values are: keys sorted, no spaces."""
+    if type(value) is dict and _CANONICAL.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value)):
+        return _canonical_encode(value)  # it is its own canonical form: the arguments of most effects
     return _canonical_encode(_canonical(value))
 
 
@@ -168,11 +170,13 @@ def encode_canonical(value: Any) -> bytes:
 
 
 _canonical_encode = msgspec.json.Encoder(order="deterministic").encode
+_CANONICAL = frozenset({str, int, bool, type(None)})
+_TEXT = frozenset({str})
 
 
 def _canonical(value: Any) -> Any:
     kind = type(value)
-    if kind in (str, int, bool, type(None)):
+    if kind in _CANONICAL:
         return value
     if kind is float:
         return int(value) if value.is_integer() and abs(value) < 2**53 else value

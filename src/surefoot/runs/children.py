@@ -58,13 +58,13 @@ async def _run_child(run: LiveRun, taken: LiveStep, name: str, given: tuple[byte
     child_id = taken.opened.head.run if taken.opened is not None else run_id or f"{run.run_id}/{taken.key}"
     if taken.opened is None:
         opened = taken.draft(Kind.CHILD, head=Head(name=name, run=child_id))
-        run.record(opened, "child")
+        taken.record(opened, "child")
     handle = await start_run(
         run.store, worker, kind_of(name), *given, run_id=child_id, deadline_ms=None, parent=run.row.id
     )
     head, body = await _await_end(run, taken, handle)
     record = taken.draft(Kind.CHILD_ENDED, head=head, body=body)
-    run.record(record, "child")
+    taken.record(record, "child")
     taken.end(record)
 
 

@@ -82,12 +82,13 @@ class Run:
 
     async def _end(self) -> Record:
         """Return the record of the run's end once there is one."""
+        record = None
         if self._worker.is_live(self.row):  # executed here, so there is nothing to look for before its task ends
-            await self._worker.wait_change(self.row)
-        while (record := await self._store.read(self._read_end)) is None:
+            record = await self._worker.wait_change(self.row)
+        while record is None and (record := await self._store.read(self._read_end)) is None:
             if self._worker.failure is not None:
                 raise self._worker.failure
-            await self._worker.wait_change(self.row)
+            record = await self._worker.wait_change(self.row)
         return record
 
     def _read_end(self, connection: apsw.Connection) -> Record | None:

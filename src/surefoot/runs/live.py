@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import Any, NoReturn
 
 from surefoot.journal import Kind, Place, Record, insert_record
@@ -55,6 +56,7 @@ class LiveRun:
         self.history = history
         self.seq = history.last_seq
         self.loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self.task: asyncio.Task[Any] | None = None
         self.open_steps: dict[str, LiveStep] = {}
         self.acting: dict[str, LiveStep] = {}
@@ -71,6 +73,7 @@ class LiveRun:
         self._quiet: asyncio.TimerHandle | None = None
         self._is_in_code = False
         self.is_overdue = False
+        self.ending: Record | None = None
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
         self.same_as: dict[str, str] = {}
@@ -91,8 +94,10 @@ class LiveRun:
         strand = self._strand()
         parent = _parent.get()
         identity = step_key(parent, name, key, self._count(parent, name, key, strand))
-        recorded = self.history.steps.get(identity)
-        self._check_order(strand, parent, identity, recorded)
+        recorded = None
+        if self.history.steps:
+            recorded = self.history.steps.get(identity)
+            self._check_order(strand, parent, identity, recorded)
         if self.cancels.pending:
             self.cancels.come_to(identity, recorded)
         if recorded is not None:
@@ -139,7 +144,9 @@ class LiveRun:
             strand.task, strand.is_lent = lender, False
 
     def _strand(self) -> Strand:
-        strand, task = _strand.get(), asyncio.current_task()
+        strand = _strand.get()
+        # Who knows the loop need not ask the system for it, which costs more than all the rest here.
+        task = asyncio.current_task(self.loop if get_ident() == self._thread else None)
         if strand is None:
             strand = Strand(task, 0, is_fork=False)
             _strand.set(strand)
@@ -237,9 +244,11 @@ class LiveRun:
         """Whether `require` would pass."""
         return self.refused is None and tables.is_held(tx, self.row.id, self.row.epoch)
 
-    def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
+    def append(
+        self, unit: Callable[[Tx], object], label: str, size: int, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         """Record in order without waiting; a refusal stops the run, and all that it records after."""
-        self.store.append(unit, label=label, size=size, on_error=self._stop_refused, on_refused=self._refuse)
+        self.store.append(unit, label=label, size=size, on_error=self._stop_refused, on_refused=self._refuse, loop=loop)
 
     def _refuse(self, error: BaseException) -> None:
         """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
@@ -256,7 +265,7 @@ class LiveRun:
     def about_run(self, kind: Kind, *, step: str = "", head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """Return the next record about the run itself."""
         self.seq += 1
-        return Record(self.row.id, self.seq, kind, step, 0, writable(head), body)
+        return Record(self.run, self.seq, kind, step, 0, writable(head), body)
 
     def _stop_refused(self, error: BaseException) -> None:
         self.stop(error)

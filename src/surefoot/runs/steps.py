@@ -38,8 +38,11 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
 
-def live_run(what: str) -> LiveRun:
+def live_run(*what: str) -> LiveRun:
     """Return the run whose code is calling.
+
+    Args:
+        what: What is called, in words.
 
     Raises:
         NotInRun: There is none.
@@ -47,7 +50,8 @@ def live_run(what: str) -> LiveRun:
     frame = current_frame.get()
     if not isinstance(frame, LiveRun):
         raise NotInRun(
-            f"{what} was called outside a run", hint="call it in a function with @sf.durable, started by an app"
+            f"{' '.join(what)} was called outside a run",
+            hint="call it in a function with @sf.durable, started by an app",
         )
     return frame
 
@@ -131,7 +135,7 @@ async def take_step(
     Raises:
         StepFailed: `work` raised, now or when it was first executed.
     """
-    run = live_run(f"step {name}")
+    run = live_run("step", name)
     taken = run.open_step(name, key)
     if taken.ended is not None:
         try:
@@ -148,7 +152,7 @@ async def take_step(
         raise run.stop(error) from None
     except Exception as error:
         run.check()
-        taken.end(_append_error(run, taken, error))
+        taken.end(_append_error(taken, error))
         raise _step_failed(taken.key, error) from error
     except BaseException as error:
         taken.interrupt(describe(error))
@@ -158,16 +162,16 @@ async def take_step(
         taken.close()
     small = Head(request=request) if head is None and request else NO_HEAD if head is None else head(value)
     record = taken.draft(Kind.DECIDED, head=small, body=body)
-    run.record(record, "decision")
+    taken.record(record, "decision")
     taken.end(record)
     if not run.store.writer.has_room:
         await run.store.barrier()
     return (copy, taken) if is_told_step else copy
 
 
-def _append_error(run: LiveRun, taken: LiveStep, error: Exception) -> Record:
+def _append_error(taken: LiveStep, error: Exception) -> Record:
     record = taken.draft(Kind.RAISED, head=Head(name=taken.name), body=_encode([name_of(error), _text(error)]))
-    run.record(record, "decision")
+    taken.record(record, "decision")
     return record
 
 
@@ -222,7 +226,7 @@ async def branch(name: str, key: str | None = None) -> typing.AsyncIterator[None
         name: The branch's name.
         key: A distinction between branches of one name opened by different tasks.
     """
-    run = live_run(f"branch {name}")
+    run = live_run("branch", name)
     token = _parent.set(run.enter(name, key))
     try:
         yield
@@ -258,7 +262,7 @@ async def _timer(run: LiveRun, key: str | None, wake_at_ms: int) -> None:
         return
     if taken.opened is None:
         opened = taken.draft(Kind.TIMER_SET, head=Head(wake_at_ms=wake_at_ms))
-        run.record(opened, "timer")
+        taken.record(opened, "timer")
     else:
         wake_at_ms = taken.opened.head.wake_at_ms
     try:
@@ -269,7 +273,7 @@ async def _timer(run: LiveRun, key: str | None, wake_at_ms: int) -> None:
     finally:
         taken.close()
     record = taken.draft(Kind.TIMER_FIRED)
-    run.record(record, "timer")
+    taken.record(record, "timer")
     taken.end(record)
 
 
@@ -340,7 +344,7 @@ async def wait_signal(
     head = Head(name=name, signal=letter.id) if letter else Head(name=name, reason="timed out")
     body = letter.payload if letter else None
     record = taken.draft(Kind.SIGNAL, head=head, body=body)
-    run.record(record, "signal")
+    taken.record(record, "signal")
     taken.end(record)
     return None if body is None else codec.load(body)
 
@@ -362,7 +366,7 @@ def _timeout_at(run: LiveRun, taken: LiveStep, timeout: float | str | None) -> i
     if taken.opened is not None:
         return taken.opened.head.wake_at_ms
     wake_at_ms = run.store.clock.wall_ms() + duration_ms(timeout)
-    run.record(taken.draft(Kind.TIMER_SET, head=Head(wake_at_ms=wake_at_ms)), "timer")
+    taken.record(taken.draft(Kind.TIMER_SET, head=Head(wake_at_ms=wake_at_ms)), "timer")
     return wake_at_ms
 
 

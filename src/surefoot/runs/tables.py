@@ -68,6 +68,9 @@ MIGRATIONS = (
     ),
 )
 
+NOBODY_WAITS = (0, 0)
+"""What `Tx.held` is told when no run is parked for anything, which saves a look at every outcome."""
+
 CANCEL = "$cancel"
 WAKE = "$wake"
 
@@ -395,6 +398,11 @@ def open_effects(tx: Tx, run: int) -> list[int]:
 
 def wake_waiters(tx: Tx, kind: str, target: int) -> None:
     """Wake the runs that are parked for this effect or run."""
+    if NOBODY_WAITS in tx.held:
+        return
+    if tx.row("SELECT 1 FROM waiters LIMIT 1") is None:
+        tx.held.add(NOBODY_WAITS)
+        return
     for (run,) in tx.execute("SELECT run FROM waiters WHERE kind = ? AND target = ?", (kind, target)).fetchall():
         tx.execute("DELETE FROM waiters WHERE run = ?", (run,))
         post(tx, cast(int, run), WAKE, None, sent_by=f"{kind} {target}")

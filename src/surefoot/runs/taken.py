@@ -7,10 +7,12 @@ execution asks for it again.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from contextvars import Token
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -27,6 +29,8 @@ from surefoot.store import Tx
 if TYPE_CHECKING:
     from surefoot.runs.live import LiveRun
 
+T = TypeVar("T")
+
 _FACTS = frozenset({Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.INTERRUPTED})
 _encode = msgspec.json.Encoder().encode
 
@@ -34,7 +38,8 @@ _encode = msgspec.json.Encoder().encode
 class LiveStep:
     """One step being taken. See `journal.frame.Step`."""
 
-    __slots__ = ("_after", "_drafted", "_is_fork", "_strand", "ended", "key", "name", "opened", "run", "task")
+    __slots__ = ("_after", "_drafted", "_is_fork", "_loop", "_outer", "_strand", "ended", "key", "name", "opened",
+                 "run", "task")  # fmt: skip
 
     def __init__(self, run: LiveRun, key: str, name: str, recorded: Recorded | None, strand: Strand) -> None:
         self.run = run
@@ -43,12 +48,15 @@ class LiveStep:
         self.opened = None if recorded is None else recorded.opened
         self.ended = None if recorded is None else recorded.ended
         self._strand = strand
+        self._loop = None if strand.task is None else strand.task.get_loop()
+        self._outer: Token[str] | None = None
         self._after = strand.after
         self._is_fork = strand.is_fork
         self.task = strand.task
         self._drafted = 0
         if self.ended is not None:
-            self._seen(self.ended)
+            strand.after = self.ended.seq
+            strand.is_fork = False
             run.note_replay(self)
         else:
             run.open_steps[key] = self
@@ -58,10 +66,9 @@ class LiveStep:
         run = self.run
         if run.stopped is not None and kind not in _FACTS:
             run.check()
-        run.seq += 1
-        self._drafted = run.seq
+        run.seq = self._drafted = seq = run.seq + 1
         after = -self._after - 1 if self._is_fork else self._after
-        return Record(run.row.id, run.seq, kind, self.key, after, writable(head), body)
+        return Record(run.run, seq, kind, self.key, after, head if head is NO_HEAD else writable(head), body)
 
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
@@ -74,20 +81,31 @@ class LiveStep:
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """See `Step.append`."""
-        self.run.append(unit, label, size)
+        self.run.append(unit, label, size, self._loop)
+
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+        """See `Step.commit`."""
+        return self.run.store.commit(unit, label=label, size=size, loop=self._loop)
+
+    def record(self, record: Record, label: str) -> None:
+        """Append a drafted record."""
+        self.append(partial(self.write, record=record), label, len(record.body or b""))
 
     def end(self, record: Record) -> None:
         """See `Step.end`."""
         self.ended = record
-        run = self.run
+        run, strand = self.run, self._strand
         run.open_steps.pop(self.key, None)
-        self._seen(record)
+        strand.after = record.seq
+        strand.is_fork = False
         if run.waits or run.is_closing:
             run.note_ended()
 
     def close(self) -> None:
         """See `Step.close`."""
-        self.run.note_closed(self)
+        run = self.run
+        if self.key in run.open_steps or run.cancels.pending or run.is_closing:
+            run.note_closed(self)
 
     def interrupt(self, reason: str) -> None:
         """See `Step.interrupt`. Called while the error that left the step is handled: an error of the code's own is
@@ -101,7 +119,7 @@ class LiveStep:
             record = self.draft(Kind.RAISED, head=Head(name=self.name, reason=reason), body=body)
         else:
             record = self.draft(Kind.INTERRUPTED, head=Head(name=self.name, reason=reason))
-        self.run.append(partial(self._write_left, record, drafted), "interrupted", 0)
+        self.append(partial(self._write_left, record, drafted), "interrupted", 0)
         self.end(record)
 
     def _write_left(self, record: Record, drafted: int, tx: Tx) -> None:
@@ -116,20 +134,20 @@ class LiveStep:
         elif record.kind is Kind.INTERRUPTED:
             insert_record(tx, replace(record, step="", after=0, head=replace(record.head, name=self.key)))
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> AbstractContextManager[None]:
         """See `Step.inside`. While it lasts the asking task is not interrupted: what it does is under way outside."""
-        token = _parent.set(self.key)
-        self.run.acting[self.key] = self
-        try:
-            yield
-        finally:
-            self.run.acting.pop(self.key, None)
-            _parent.reset(token)
+        return self
 
-    def _seen(self, record: Record) -> None:
-        self._strand.after = record.seq
-        self._strand.is_fork = False
+    def __enter__(self) -> None:
+        self._outer = _parent.set(self.key)
+        self.run.acting[self.key] = self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run.acting.pop(self.key, None)
+        assert self._outer is not None, "it was entered"
+        _parent.reset(self._outer)
 
     def stop(self, error: BaseException) -> BaseException:
         """See `Step.stop`."""
@@ -151,8 +169,6 @@ class LiveStep:
 
 def writable(head: Head) -> Head:
     """Return the head as it can be written: proven here, in the code's own task, where an error has an owner."""
-    if head is NO_HEAD:
-        return head
     try:
         encode_head(head)
     except UnicodeEncodeError:

@@ -339,9 +339,11 @@ class Worker:
             pass
         finally:
             run.stop(Suspend("this execution has ended"))
+            makes_room = len(self.live) >= self.room or run.row.takeovers >= SUSPECT_AFTER
             self.live.pop(run.row.id, None)
             self._wake_waiters()
-            self._wake.set()
+            if makes_room or run.ending is None:
+                self._wake.set()
 
     async def _execute_held(self, run: LiveRun) -> None:
         try:
@@ -460,7 +462,7 @@ class Worker:
         record = run.about_run(Kind.ENDED, head=Head(state=verdict.state.name.lower()), body=verdict.body) if isinstance(
             verdict, _Ending) else None  # fmt: skip
 
-        def unit(tx: Tx) -> None:
+        def unit(tx: Tx) -> bool:
             if record is not None:
                 run.require(tx)
             elif not tables.is_held(tx, run.row.id, run.row.epoch):
@@ -473,8 +475,11 @@ class Worker:
                 self._park(tx, run, self._doubting(tx, run, verdict))
             else:
                 self._write_end(tx, run, verdict, record)
+                return True
+            return False
 
-        await self.store.commit(unit, label="end" if record is not None else "park")
+        if await self.store.commit(unit, label="end" if record is not None else "park"):
+            run.ending = record
 
     def _park(self, tx: Tx, run: LiveRun, parking: Parking) -> None:
         reason = without_surrogates(parking.reason)
@@ -513,17 +518,19 @@ class Worker:
         """Whether this process executes the run right now."""
         return run in self.live
 
-    async def wait_change(self, run: int) -> None:
-        """Return when something may have changed about a run; the caller looks for itself, and waits again."""
+    async def wait_change(self, run: int) -> Record | None:
+        """Return the run's end if it came to it here, or None when something may have changed about it; then the caller
+        looks for itself, and waits again."""
         live = self.live.get(run)
         if live is not None and live.task is not None:
             await asyncio.wait([live.task], timeout=LOOK_AGAIN_S)
-            return
+            return live.ending
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended.setdefault(run, []).append(future)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_S):
                 await future
+        return None
 
     def _wake_waiters(self) -> None:
         waiting, self._ended = self._ended, {}

@@ -28,6 +28,9 @@ class Clock(Protocol):
         """An id that changes with each boot of the host."""
 
 
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
     """The host's clocks."""
 
@@ -44,8 +47,7 @@ class SystemClock:
 
     def boot_ms(self) -> int:
         """See `Clock.boot_ms`; where there is no CLOCK_BOOTTIME (macOS), the monotonic clock, which is system wide."""
-        clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-        return time.clock_gettime_ns(clock) // 1_000_000
+        return time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000
 
     def boot_id(self) -> str:
         """See `Clock.boot_id`."""

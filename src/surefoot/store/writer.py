@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import apsw
+import msgspec
 
 from surefoot.store.clock import Clock
 from surefoot.store.errors import (
@@ -125,39 +126,35 @@ class Tx:
         return rows[0] if rows else None
 
 
+_forks = 0
+"""How many forks lie between this process and the first one that imported this; asking the system is slower."""
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603  a fact about the process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
 Unit = Callable[[Tx], T]
 _OPEN_AGAIN = "open it again: `async with app:` in this process"
 
 
-class Ticket(Generic[T]):
+class Ticket(msgspec.Struct, Generic[T], gc=False):
     """A unit on its way to the disk."""
 
-    __slots__ = (
-        "done",
-        "error",
-        "future",
-        "is_alone",
-        "label",
-        "loop",
-        "on_error",
-        "on_refused",
-        "result",
-        "size",
-        "unit",
-    )
-
-    def __init__(self, unit: Unit[T], label: str, size: int, is_alone: bool) -> None:
-        self.unit = unit
-        self.label = label
-        self.size = size
-        self.is_alone = is_alone
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[T] | None = None
-        self.on_error: Callable[[BaseException], None] | None = None
-        self.on_refused: Callable[[BaseException], None] | None = None
-        self.done: threading.Event | None = None
+    unit: Unit[T]
+    label: str
+    size: int
+    loop: asyncio.AbstractEventLoop | None = None
+    future: asyncio.Future[T] | None = None
+    on_error: Callable[[BaseException], None] | None = None
+    on_refused: Callable[[BaseException], None] | None = None
+    done: threading.Event | None = None
+    is_alone: bool = False
+    result: T | None = None
+    error: BaseException | None = None
 
     def refuse(self, error: BaseException) -> None:
         """Note that the unit raised, in the writer, before anything queued behind it is looked at."""
@@ -207,7 +204,7 @@ class Writer:
         self._failure: StoreError | None = None
         self._backlog = 0
         self._lock = threading.Lock()  # around the queue's two ends: putting, and ending for good
-        self._pid = os.getpid()
+        self._born = _forks
         self._own_ident = 0  # of the writer's thread while it lives: idents are given out again
         self.syncs = 0
         self._thread = threading.Thread(target=self._run, name="surefoot-writer", daemon=True)
@@ -221,25 +218,31 @@ class Writer:
         on_error: Callable[[BaseException], None],
         on_refused: Callable[[BaseException], None] | None = None,
         size: int = 0,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Record in order, without waiting.
 
         Args:
             unit: What to write.
             label: What this is, for traces and fault injection: "decision", "settle", ...
-            on_error: Called in the running loop if the unit is refused or the store fails.
+            on_error: Called in the loop if the unit is refused or the store fails.
             on_refused: Called in the writer's thread if the unit is refused, before any later unit runs.
             size: Bytes of the unit, for the backlog's bound.
+            loop: The running loop, if the caller knows it; None to ask.
         """
-        ticket = Ticket(unit, label, size, is_alone=False)
-        ticket.loop = asyncio.get_running_loop()
-        ticket.on_error = on_error
-        ticket.on_refused = on_refused
-        self._put(ticket)
+        self._put(Ticket(unit, label, size, loop or asyncio.get_running_loop(), None, on_error, on_refused))
         if self._is_asleep:
             self._wake.set()
 
-    async def commit(self, unit: Unit[T], *, label: str, size: int = 0, is_alone: bool = False) -> T:
+    async def commit(
+        self,
+        unit: Unit[T],
+        *,
+        label: str,
+        size: int = 0,
+        is_alone: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> T:
         """Record in order and return the unit's result once it, and all before it, is on disk.
 
         Args:
@@ -247,15 +250,14 @@ class Writer:
             label: See `append`.
             size: See `append`.
             is_alone: Give the unit a transaction of its own, for units that must not run twice.
+            loop: See `append`.
 
         Raises:
             StoreFailed: The write or its sync failed; whether it is on disk is unknown.
         """
-        ticket = Ticket(unit, label, size, is_alone)
-        ticket.loop = loop = asyncio.get_running_loop()
+        loop = loop or asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        ticket.future = future
-        self._put(ticket)
+        self._put(Ticket(unit, label, size, loop, future, is_alone=is_alone))
         if not self._wake.is_set():  # it clears this before it looks at the queue, so what is in the queue now is seen
             self._wake.set()
         result = await future
@@ -271,8 +273,8 @@ class Writer:
 
     def commit_blocking(self, unit: Unit[T], *, label: str) -> T:
         """As `commit`, for threads without a loop."""
-        ticket = Ticket(unit, label, 0, is_alone=False)
-        ticket.done = done = threading.Event()
+        done = threading.Event()
+        ticket = Ticket(unit, label, 0, done=done)
         self._put(ticket)
         self._wake.set()
         done.wait()
@@ -293,13 +295,13 @@ class Writer:
     def close(self) -> None:
         """Write what is queued, then stop. Safe to call twice."""
         self._is_closing = True
-        if os.getpid() != self._pid:
+        if self._born != _forks:
             return
         self._wake.set()
         self._thread.join()
 
     def _put(self, ticket: Ticket[Any]) -> None:
-        if os.getpid() != self._pid:
+        if self._born != _forks:
             raise StoreClosed("the store was opened before this process was forked", hint=_OPEN_AGAIN)
         if threading.get_ident() == self._own_ident:
             raise InsideTransaction(
@@ -354,8 +356,9 @@ class Writer:
         except _SickFile as sick:
             self._fail(batch, sick.error)
             return
+        size = sum([ticket.size for ticket in batch])  # before the lock: the loop would wait for it
         with self._lock:
-            self._backlog -= sum(ticket.size for ticket in batch)
+            self._backlog -= size
         _wake_callers(batch)
         batch.clear()  # they have their answer, whatever the checkpoint meets
         self._checkpointer.after_commit()
