@@ -28,6 +28,7 @@ from surefoot.store import (
     InsideTransaction,
     Migration,
     NewerFormat,
+    Put,
     Store,
     StoreBusy,
     StoreClosed,
@@ -188,6 +189,88 @@ async def test_the_backlog_is_counted_right_between_threads(store: Store) -> Non
         await asyncio.to_thread(thread.join)
     await store.barrier()
     assert store.writer._backlog == 0
+
+
+# -- rows on trust ----------------------------------------------------------------------------------------------------
+
+PUT = Put("INSERT INTO numbers (n, body) VALUES", 2, "ON CONFLICT DO NOTHING")
+
+
+def put(n: int) -> Any:
+    """Return a unit that writes a number, perhaps with others."""
+    return lambda tx: tx.put(PUT, (n, b""))
+
+
+def held_up(store: Store) -> threading.Event:
+    """Let the writer wait inside a unit, so that what is queued meanwhile becomes one batch."""
+    go_on = threading.Event()
+    store.append(lambda _tx: go_on.wait(5), label="test", on_error=unheard)
+    return go_on
+
+
+async def test_a_row_on_trust_that_meets_another_is_told_the_truth(store: Store, url: str) -> None:
+    """Catches two callers of one batch who both hear that the row is theirs."""
+    go_on = held_up(store)
+    asked = [asyncio.ensure_future(store.commit(put(n), label="test"))
+             for n in (*range(150), 7, 7, *range(150, 200))]  # fmt: skip
+    await asyncio.sleep(0)
+    go_on.set()
+    answers = await asyncio.gather(*asked)
+    assert [number for number, answer in enumerate(answers) if not answer] == [150, 151]
+    assert numbers(url) == list(range(200))
+
+
+async def test_a_unit_reads_what_was_put_before_it(store: Store) -> None:
+    """Catches rows that wait for their kind while somebody looks for them."""
+    go_on = held_up(store)
+    looks = (
+        lambda tx: tx.row("SELECT count(*) FROM numbers"),
+        lambda tx: tx.execute("SELECT count(*) FROM numbers").fetchall()[0],
+        lambda tx: next(tx.connection.execute("SELECT count(*) FROM numbers")),
+    )
+    seen = []
+    for n, look in enumerate(looks):
+        store.append(put(n), label="test", on_error=unheard)
+        seen.append(asyncio.ensure_future(store.commit(look, label="test")))
+        await asyncio.sleep(0)
+    go_on.set()
+    assert await asyncio.gather(*seen) == [(1,), (2,), (3,)]
+
+
+async def test_rows_on_trust_are_gone_with_their_transaction(store: Store, url: str) -> None:
+    """Catches rows that wait on after a rollback, and are written with somebody else's."""
+    go_on = held_up(store)
+    told = Told()
+    store.append(lambda tx: (tx.put(PUT, (1, b"")), 1 // 0), label="test", on_error=told)
+    last = asyncio.ensure_future(store.commit(put(2), label="test"))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await last
+    assert numbers(url) == [2]
+    assert [type(error) for error in told.errors] == [ZeroDivisionError]
+
+
+async def test_who_is_committed_is_told_before_another_process_is_waited_for(store: Store) -> None:
+    """Catches an answer that is kept back while somebody else writes."""
+    in_line, done, other = threading.Event(), threading.Event(), turnstile_module.Turnstile(store.path)
+
+    def write_elsewhere() -> None:
+        with other:
+            done.wait(5)
+
+    first = asyncio.ensure_future(store.commit(lambda tx: in_line.wait(5) and add(1)(tx), label="test"))
+    await asyncio.sleep(0.05)
+    second = asyncio.ensure_future(store.commit(add(2), label="test"))
+    standing = threading.Thread(target=write_elsewhere)
+    standing.start()
+    await asyncio.sleep(0.05)
+    in_line.set()
+    await asyncio.wait_for(first, 2)
+    assert not second.done()
+    done.set()
+    await second
+    standing.join()
+    other.close()
 
 
 # -- one refused unit -------------------------------------------------------------------------------------------------

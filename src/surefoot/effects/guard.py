@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,6 +29,7 @@ from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx, Unit
 
 PASS = Pass()
+CLAIMED = State.CLAIMED
 
 
 class Case(msgspec.Struct):
@@ -66,8 +66,7 @@ class Case(msgspec.Struct):
         return Request(self.spec.name, self.identity.key, self.request, self.run_id)
 
 
-@dataclass(slots=True)
-class Acting:
+class Acting(msgspec.Struct):
     """An effect this process acts on right now, and who waits for it.
 
     `is_in_thread` says that its caller has left and a thread still runs it.
@@ -127,33 +126,24 @@ class Guard:
         return partial(self._claim, case, draft, self.store.clock.boot_ms())
 
     def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
-        run = None if case.frame is None else case.frame.run
-        if case.step is not None and not case.step.is_held(tx):
-            raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
-        generation, identity = 1, case.identity
-        if case.step is not None and case.step.opened is not None:
-            own = _own_row(tx.connection, case)
+        step, frame, identity, generation = case.step, case.frame, case.identity, 1
+        if step is not None:
+            if not step.is_held(tx):
+                raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
+            own = None if step.opened is None else _own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
         if self.gates:  # without gates the insertion itself finds what is there
-            there = ledger.find(tx.connection, identity.digest)
-            if there is not None and not ledger.is_free(there):
-                return _taken(tx, case, there, draft)
-            generation = 1 if there is None else there.generation + 1
-        admission = self._admit(tx, case)
-        if isinstance(admission, Wait):
-            return admission
-        if isinstance(admission, Refuse):
-            _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
-            return Outcome("denied", reason=admission.reason)
+            passed = self._pass_gates(tx, case, draft)
+            if not isinstance(passed, int):
+                return passed
+            generation = passed
+        run, session = None if frame is None else frame.run, self.session.id
         while True:
-            claim, session = take_record_id(tx), self.session.id
-            row = ledger.insert(
-                tx,
-                Row(0, identity.digest, generation, State.CLAIMED, 1, session, session, run, identity.fingerprint, claim,
-                    claim, boot_ms),
-            )  # fmt: skip
-            if row is not None:
+            claim = take_record_id(tx)
+            row = Row(ledger.take_row_id(tx), identity.digest, generation, CLAIMED, 1, session, session, run,
+                      identity.fingerprint, claim, claim, boot_ms)  # fmt: skip
+            if ledger.insert(tx, row):
                 insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
                 return Claim(row, is_ours=True)
             there = ledger.find(tx.connection, identity.digest)
@@ -161,6 +151,19 @@ class Guard:
             if not ledger.is_free(there):
                 return _taken(tx, case, there, draft)
             generation = there.generation + 1
+
+    def _pass_gates(self, tx: Tx, case: Case, draft: Record) -> int | Claim | Outcome | Wait:
+        """Return the generation to claim, or what is there or was said instead."""
+        there = ledger.find(tx.connection, case.identity.digest)
+        if there is not None and not ledger.is_free(there):
+            return _taken(tx, case, there, draft)
+        admission = self._admit(tx, case)
+        if isinstance(admission, Wait):
+            return admission
+        if isinstance(admission, Refuse):
+            _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
+            return Outcome("denied", reason=admission.reason)
+        return 1 if there is None else there.generation + 1
 
     def _call(self, case: Case, generation: int, boot_ms: int) -> bytes:
         return ledger.encode_call(

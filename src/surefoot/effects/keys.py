@@ -56,13 +56,9 @@ def identify(scope: str, name: str, key: str, fingerprint: bytes) -> Identity:
             f"effect {name}: its key is {'empty' if not key else f'{len(key)} characters long'}",
             hint=f"a key has 1 to {KEY_CHARS_MAX} characters, for example refund:A-4411",
         )
-    return Identity(scope, name, key, digest(scope, name, key), fingerprint)
-
-
-def digest(*parts: str) -> bytes:
-    """Return 16 bytes that stand for these parts; lengths are hashed too, so parts can't run into each other."""
-    lengths = ",".join([f"{len(part)}" for part in parts])
-    return hashlib.blake2b(f"{lengths}:{''.join(parts)}".encode(), digest_size=16).digest()
+    # Lengths are hashed too, so that the parts can't run into each other.
+    text = f"{len(scope)},{len(name)},{len(key)}:{scope}{name}{key}"
+    return Identity(scope, name, key, hashlib.blake2b(text.encode(), digest_size=16).digest(), fingerprint)
 
 
 def fingerprint(canonical_arguments: bytes) -> bytes:
@@ -79,20 +75,24 @@ class KeyTemplate:
     def __init__(self, template: str, signature: inspect.Signature, owner: str, occurrence: str | None = None) -> None:
         self._template = f"{template}@{{{occurrence}}}" if occurrence is not None else template
         self._owner = owner
-        parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(self._template)]
-        self.fields = tuple(name for _, name in parts if name is not None)
-        self._ends: dict[str, str] = {}
-        for (_, field), (separator, following) in pairwise(parts):
-            if field is None:
-                continue
-            if not separator and following is not None:
+        parts = []
+        for literal, field, form, conversion in string.Formatter().parse(self._template):
+            if form or conversion:
+                raise BadEffect(
+                    f"effect {owner}: its key {template!r} formats {{{field}}}",
+                    hint="name the parameter alone; a key shows the value in its canonical form",
+                )
+            parts.append((literal, field))
+        self._parts: list[tuple[str, str | None, str]] = []
+        for (literal, field), (separator, following) in pairwise([*parts, ("", None)]):
+            if field is not None and not separator and following is not None:
                 raise BadEffect(
                     f"effect {owner}: its key {template!r} has nothing between {{{field}}} and {{{following}}}",
                     hint="put a separator between them, or two different pairs can make one key",
                 )
-            self._ends[field] = separator[:1]
-        for field in self.fields:
-            self._check_field(field, template, signature)
+            self._parts.append((literal, field, separator[:1]))
+            if field is not None:
+                self._check_field(field, template, signature)
 
     def _check_field(self, field: str, template: str, signature: inspect.Signature) -> None:
         root = field.replace("[", ".").split(".")[0]
@@ -113,8 +113,11 @@ class KeyTemplate:
         Raises:
             BadEffect: A value is empty or None: it would make different effects share a key.
         """
-        values: dict[str, str] = {}
-        for field in self.fields:
+        key = ""
+        for literal, field, end in self._parts:
+            if field is None:
+                key += literal
+                continue
             value = arguments[field]
             if type(value) is not str:
                 value = canonical(value)
@@ -125,6 +128,5 @@ class KeyTemplate:
                     hint=f"pass a {field}; an effect without it has no identity",
                 )
             text = value if isinstance(value, str) else canonical_bytes(value).decode()
-            end = self._ends.get(field)
-            values[field] = text if not end else text.replace("%", "%25").replace(end, f"%{ord(end):02X}")
-        return self._template.format_map(values)
+            key += literal + (text if not end else text.replace("%", "%25").replace(end, f"%{ord(end):02X}"))
+        return key

@@ -13,7 +13,7 @@ import apsw
 import msgspec
 
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
-from surefoot.store import Migration, Tx
+from surefoot.store import Migration, Put, Tx
 
 MIGRATIONS = (
     Migration(
@@ -54,6 +54,19 @@ SENDS_MAX = 5
 _SELECT = (
     "SELECT id, digest, generation, state, token, holder, sender, run, fingerprint, claim, record, sent_boot_ms"
     " FROM ledger"
+)
+_CLAIM = Put(
+    "INSERT INTO ledger (id, digest, generation, state, token, holder, sender, run, fingerprint, claim, record,"
+    " sent_boot_ms) VALUES",
+    12,
+    "ON CONFLICT DO NOTHING",
+)
+_SETTLE = Put(
+    "WITH settled (state, record, id, token) AS (VALUES",
+    4,
+    ") UPDATE ledger SET state = settled.state, record = settled.record FROM settled"
+    " WHERE ledger.id = settled.id AND ledger.token = settled.token AND ledger.state IN (2, 3)",
+    one="UPDATE ledger SET state = ?, record = ? WHERE id = ? AND token = ? AND state IN (2, 3)",
 )
 _encode = msgspec.json.Encoder().encode
 
@@ -135,35 +148,19 @@ def is_free(row: Row | None) -> bool:
     return row is None or row.state in ENDS_GENERATION
 
 
-def insert(tx: Tx, row: Row) -> Row | None:
-    """Write the claim of a generation; None if that generation exists already, in which case nothing is written."""
-    tx.execute(
-        "INSERT INTO ledger (digest, generation, state, token, holder, sender, run, fingerprint, claim, record,"
-        " sent_boot_ms) VALUES (?, ?, 2, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (
-            row.digest,
-            row.generation,
-            row.holder,
-            row.sender,
-            row.run,
-            row.fingerprint,
-            row.claim,
-            row.claim,
-            row.sent_boot_ms,
-        ),
-    )
-    if tx.connection.changes() == 0:
-        return None
-    return msgspec.structs.replace(row, id=tx.connection.last_insert_rowid())
+def insert(tx: Tx, row: Row) -> bool:
+    """Write the claim of a generation; return whether it is new: if it exists already, nothing is written."""
+    return tx.put(_CLAIM, msgspec.structs.astuple(row))
+
+
+def take_row_id(tx: Tx) -> int:
+    """Return the id of the row that this transaction inserts next."""
+    return tx.take_id("ledger")
 
 
 def settle(tx: Tx, effect: int, token: int, state: State, record: int) -> bool:
     """Write an outcome, if the effect is still open under this token; first writer wins."""
-    tx.execute(
-        "UPDATE ledger SET state = ?, record = ? WHERE id = ? AND token = ? AND state IN (2, 3)",
-        (int(state), record, effect, token),
-    )
-    return tx.connection.changes() == 1
+    return tx.put(_SETTLE, (int(state), record, effect, token))
 
 
 def take_over(tx: Tx, row: Row, holder: int, sent_boot_ms: int | None) -> Row | None:

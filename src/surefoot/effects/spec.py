@@ -74,7 +74,6 @@ class EffectSpec:
         self._is_plain_data = all(codec.is_plain for codec in self._codecs.values())
         self._whole = codec_of(dict, f"{self.name}(...)")
         self._all = tuple(self.signature.parameters)
-        self._names = frozenset(self._all)
         self._is_plain = all(
             parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             for parameter in self.signature.parameters.values()
@@ -113,13 +112,17 @@ class EffectSpec:
         """Whether it takes a framework's context, which is not recorded: only its own caller can call it again."""
         return bool(self._skipped)
 
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
-        """Return the call's arguments with defaults filled in; raises TypeError as the function itself would."""
-        if self._is_plain and len(args) + len(kwargs) == len(self._all):  # nothing left out: no defaults to look up
-            arguments = dict(zip(self._all, args, strict=False))
-            if arguments.keys().isdisjoint(kwargs) and kwargs.keys() <= self._names:
-                arguments.update(kwargs)
-                return Bound(args, dict(kwargs), arguments)
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
+        """Return the call's arguments, in the order of the parameters and with defaults filled in.
+
+        Raises:
+            TypeError: As the function itself would.
+        """
+        if self._is_plain:  # a call that leaves nothing out, and is written in order, needs no looking up
+            if not args and tuple(kwargs) == self._all:
+                return Bound(tuple(kwargs.values()), {}, kwargs)
+            if not kwargs and len(args) == len(self._all):
+                return Bound(args, {}, dict(zip(self._all, args, strict=True)))
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return Bound(bound.args, bound.kwargs, bound.arguments)
@@ -134,8 +137,7 @@ class EffectSpec:
             Unserializable: One has no JSON form, or one that reads back as something else.
         """
         if self._is_simple:
-            arguments = bound.arguments
-            data, copies = self._whole.dump({name: arguments[name] for name in self._all})
+            data, copies = self._whole.dump(bound.arguments)
             return data, Bound(tuple(copies.values()), {}, copies)
         if self._is_plain_data:
             given = {name: bound.arguments[name] for name in self._parameters}
@@ -170,7 +172,10 @@ class EffectSpec:
             step: The step's identity in the run; outside runs, something unique.
         """
         arguments = bound.arguments
-        matched = fingerprint(canonical_bytes({name: arguments[name] for name in self._matched}))
+        if self._matched != self._all:
+            matched = fingerprint(canonical_bytes({name: arguments[name] for name in self._matched}))
+        else:
+            matched = fingerprint(canonical_bytes(arguments))
         if self.template is None:
             return identify("app" if run_id is None else f"run {run_id}", self.name, step, matched)
         scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"

@@ -12,7 +12,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from surefoot.journal.records import Head, Kind, Record
 from surefoot.journal.values import Value
-from surefoot.store.writer import Tx
+from surefoot.store.tx import Tx
 
 T = TypeVar("T")
 

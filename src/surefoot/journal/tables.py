@@ -12,7 +12,7 @@ import apsw
 
 from surefoot.journal.records import Kind, Record, decode_head, encode_head
 from surefoot.store.migrations import Migration
-from surefoot.store.writer import Tx
+from surefoot.store.tx import Put, Tx
 
 BLOB_ABOVE = 64 * 1024
 """Bytes from which a value is kept beside its record. SQLite reads smaller rows as fast as rows without them."""
@@ -38,10 +38,7 @@ MIGRATIONS = (
     ),
 )
 
-_INSERT = (
-    "INSERT INTO journal (id, run, seq, kind, step, after, at_ms, head, body, blob)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_RECORD = Put("INSERT INTO journal (id, run, seq, kind, step, after, at_ms, head, body, blob) VALUES", 10)
 _COLUMNS = "SELECT j.run, seq, kind, step, after, head, coalesce(j.body, b.body), j.id, at_ms FROM journal j"
 _JOIN = " LEFT JOIN blobs b ON b.id = j.blob"
 
@@ -64,8 +61,8 @@ def insert_record(tx: Tx, record: Record, record_id: int | None = None) -> int:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()
     row_id = take_record_id(tx) if record_id is None else record_id
-    tx.execute(
-        _INSERT,
+    tx.put(
+        _RECORD,
         (row_id, record.run, record.seq, int(record.kind), record.step, record.after, tx.now_ms,
          encode_head(record.head), body, blob),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -59,6 +60,11 @@ class ValueCodec:
         self._adapter: TypeAdapter[Any] | None = None
         self.is_plain = declared in _PLAIN if _is_hashable(declared) else False
         self._container = _CONTAINERS.get(declared) if _is_hashable(declared) else None
+        self._write: Callable[[Any], tuple[Value, Any]] = self._dump_typed
+        if self.is_plain:
+            self._write = self._dump_plain
+        elif self._container is not None:
+            self._write = self._dump_container
 
     def _typed(self) -> TypeAdapter[Any]:
         if self._adapter is None:
@@ -78,12 +84,7 @@ class ValueCodec:
             Unserializable: It has no JSON form, or its JSON form reads back as something else.
             ValueTooLarge: It is larger than `VALUE_BYTES_MAX`.
         """
-        if self.is_plain:
-            data, copy = self._dump_plain(value)
-        elif self._container is None:
-            data, copy = self._dump_typed(value)
-        else:
-            data, copy = self._dump_container(value)
+        data, copy = self._write(value)
         if len(data) > VALUE_BYTES_MAX:
             raise ValueTooLarge(
                 f"{self._owner}: a value of {len(data):,} bytes; the limit is {VALUE_BYTES_MAX:,}",

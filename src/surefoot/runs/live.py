@@ -90,26 +90,42 @@ class LiveRun:
 
     def open_step(self, name: str, key: str | None) -> LiveStep:
         """See `Frame.open_step`."""
-        self.check()
-        strand = self._strand()
-        parent = _parent.get()
-        identity = step_key(parent, name, key, self._count(parent, name, key, strand))
-        recorded = None
-        if self.history.steps:
-            recorded = self.history.steps.get(identity)
-            self._check_order(strand, parent, identity, recorded)
-        if self.cancels.pending:
-            self.cancels.come_to(identity, recorded)
-        if recorded is not None:
-            recorded.is_asked = True
-            if self.is_closing:
-                self.closing.set()
-        elif self.is_closing:
-            raise Suspend("the run's code has ended")
-        step = LiveStep(self, identity, name, recorded, strand)
-        if self.is_overdue or self.history.expired is not None:
+        if self.stopped is not None:
+            self.check()
+        strand, parent, history = self._strand(), _parent.get(), self.history
+        identity, task = step_key(parent, name, key, self._count(parent, name, key, strand)), strand.task
+        loop = None if task is None else task.get_loop()
+        step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork, loop)
+        if history.steps:
+            self._find(step, parent, strand)
+        if self.cancels.pending or self.is_closing:
+            self._come_to(step)
+        if step.ended is None:
+            self.open_steps[identity] = step
+        else:
+            strand.after, strand.is_fork = step.ended.seq, False
+            self.note_replay(step)
+        if self.is_overdue or history.expired is not None:
             self._check_deadline(step)
         return step
+
+    def _find(self, step: LiveStep, parent: str, strand: Strand) -> None:
+        """Give the step what is recorded of it, if this is its place in the journal."""
+        recorded = self.history.steps.get(step.key)
+        self._check_order(strand, parent, step.key, recorded)
+        if recorded is not None:
+            step.opened, step.ended = recorded.opened, recorded.ended
+            recorded.is_asked = True
+
+    def _come_to(self, step: LiveStep) -> None:
+        """Note that the code of a run that is being cancelled, or has ended, asks for this step."""
+        recorded = self.history.steps.get(step.key)
+        if self.cancels.pending:
+            self.cancels.come_to(step.key, recorded)
+        if self.is_closing:
+            if recorded is None:
+                raise Suspend("the run's code has ended")
+            self.closing.set()
 
     def enter(self, name: str, key: str | None) -> str:
         """Return the path of a branch: steps under it are counted apart."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from surefoot.journal import Kind, Record
 from surefoot.journal.records import ENDS_STEP, OPENS_STEP
@@ -139,12 +140,17 @@ def parent_of(key: str) -> str:
     return key.rpartition("/")[0]
 
 
-def step_key(parent: str, name: str, key: str | None, occurrence: int) -> str:
-    """Return a step's identity: "parent/name#2", "parent/name[key]"; slashes of the parts are escaped."""
-    text = name if key is None else f"{name}[{key}]"
-    text = text.replace("%", "%25").replace("/", "%2F") if "/" in text or "%" in text else text
+@lru_cache(maxsize=4096)
+def _escaped(text: str) -> str:
+    text = text.replace("%", "%25").replace("/", "%2F")
     if not text.isascii():  # a lone surrogate, as in odd file names, can't be written
         text = text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def step_key(parent: str, name: str, key: str | None, occurrence: int) -> str:
+    """Return a step's identity: "parent/name#2", "parent/name[key]"; slashes of the parts are escaped."""
+    text = _escaped(name if key is None else f"{name}[{key}]")
     if occurrence > 1:
         text = f"{text}#{occurrence}"
     return f"{parent}/{text}" if parent else text

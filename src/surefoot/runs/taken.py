@@ -6,13 +6,14 @@ execution asks for it again.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from contextvars import Token
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -22,7 +23,6 @@ from surefoot.journal.records import ENDS_STEP, NO_HEAD, Head, encode_head
 from surefoot.journal.values import Value
 from surefoot.runs.errors import Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
-from surefoot.runs.replay import Recorded
 from surefoot.runs.strand import Strand, _parent
 from surefoot.store import Tx
 
@@ -35,31 +35,30 @@ _FACTS = frozenset({Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.INTERRUPTED})
 _encode = msgspec.json.Encoder().encode
 
 
-class LiveStep:
-    """One step being taken. See `journal.frame.Step`."""
+class LiveStep(msgspec.Struct, eq=False):
+    """One step being taken. See `journal.frame.Step`.
 
-    __slots__ = ("_after", "_drafted", "_is_fork", "_loop", "_outer", "_strand", "ended", "key", "name", "opened",
-                 "run", "task")  # fmt: skip
+    Attributes:
+        run: The run.
+        key: See `Step`.
+        name: Its name.
+        task: The task that takes it.
+        opened: See `Step`.
+        ended: See `Step`.
+    """
 
-    def __init__(self, run: LiveRun, key: str, name: str, recorded: Recorded | None, strand: Strand) -> None:
-        self.run = run
-        self.key = key
-        self.name = name
-        self.opened = None if recorded is None else recorded.opened
-        self.ended = None if recorded is None else recorded.ended
-        self._strand = strand
-        self._loop = None if strand.task is None else strand.task.get_loop()
-        self._outer: Token[str] | None = None
-        self._after = strand.after
-        self._is_fork = strand.is_fork
-        self.task = strand.task
-        self._drafted = 0
-        if self.ended is not None:
-            strand.after = self.ended.seq
-            strand.is_fork = False
-            run.note_replay(self)
-        else:
-            run.open_steps[key] = self
+    run: LiveRun
+    key: str
+    name: str
+    task: asyncio.Task[Any] | None
+    _strand: Strand
+    _after: int
+    _is_fork: bool
+    _loop: asyncio.AbstractEventLoop | None
+    opened: Record | None = None
+    ended: Record | None = None
+    _outer: Token[str] | None = None
+    _drafted: int = 0
 
     def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """See `Step.draft`. What an act came to is a fact, and is drafted though the run was stopped meanwhile."""

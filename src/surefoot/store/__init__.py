@@ -16,7 +16,8 @@ from surefoot.store.errors import (
 )
 from surefoot.store.migrations import Migration
 from surefoot.store.sqlite import Store, open_store, parse_url
-from surefoot.store.writer import Tx, Unit
+from surefoot.store.tx import Put, Tx
+from surefoot.store.writer import Unit
 
 __all__ = [
     "Clock",
@@ -25,6 +26,7 @@ __all__ = [
     "InsideTransaction",
     "Migration",
     "NewerFormat",
+    "Put",
     "Store",
     "StoreBusy",
     "StoreClosed",

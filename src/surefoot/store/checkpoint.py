@@ -39,11 +39,16 @@ class Checkpointer:
         self._pages = pages
         return apsw.SQLITE_OK
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the writer itself must finish a checkpoint now."""
+        return self._pages >= INLINE_PAGES and self._has_run and not self._is_running
+
     def after_commit(self) -> None:
         """Called by the writer between two batches."""
         if self._pages < START_PAGES or self._is_running:
             return
-        if self._pages >= INLINE_PAGES and self._has_run:
+        if self.is_due:
             self._has_run = False
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         else:

@@ -14,6 +14,7 @@ import fcntl
 import mmap
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -27,7 +28,11 @@ _NOTE_BYTES = 16
 
 
 class Turnstile:
-    """Two lock files beside the database; used as a context manager around one transaction."""
+    """Two lock files beside the database; used as a context manager around one transaction.
+
+    Attributes:
+        before_waiting: Called when another process stands before us, before we wait for it.
+    """
 
     def __init__(self, database: Path, *, wait_s: float = WAIT_S) -> None:
         self._database = database
@@ -38,6 +43,7 @@ class Turnstile:
             os.ftruncate(self._desk, _NOTE_BYTES)
         self._note = mmap.mmap(self._desk, _NOTE_BYTES)  # written at every turn, without a system call
         self._name = str(os.getpid()).encode().ljust(_NOTE_BYTES)
+        self.before_waiting: Callable[[], object] = _nothing
 
     def __enter__(self) -> None:
         """Wait for our turn.
@@ -46,6 +52,7 @@ class Turnstile:
             StoreBusy: It did not come within the limit.
         """
         if not self._is_free():
+            self.before_waiting()
             self._queue()
         self._note[:] = self._name
 
@@ -84,6 +91,10 @@ class Turnstile:
             self._note.close()
             os.close(self._door)
             os.close(self._desk)
+
+
+def _nothing() -> None:
+    return None
 
 
 class _Turn:

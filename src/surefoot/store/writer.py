@@ -5,9 +5,12 @@ What holds:
 * *Prefix*: units are written in the order of `submit`; if one is on disk, all before it are. That is what lets an effect
   wait for one sync and know that every reason for it is durable too (output commit: Strom & Yemini 1985).
 * *Group commit*: all units that wait share one transaction and one sync, and wake their callers with one call per loop.
+  If more units wait by then, these are written first, and the callers woken while their commit waits for the disk: so the
+  loop works while the disk does. Nobody waits for another process's turn with an answer that is there.
 * *Bounded flush*: a unit that nobody waits for is on disk within `flush_s`; the writer wakes for it by itself.
 * *A refused unit fails alone*: a batch whose unit raises is rolled back and written again, each unit in its own
   transaction. A unit must therefore do nothing but read and write through its `Tx`: it may run twice.
+* *Many rows, few statements*: a batch is first written in a hurry (see `Tx.put`), and again without where that was wrong.
 * *A failed write or sync stops the writer for good*: all that waits gets `StoreFailed`, later units too. What is at fault,
   the file or the unit, is decided by where it was raised: BEGIN, COMMIT and ROLLBACK speak of the file; a unit speaks of it
   only with SQLite's own words for a sick file, and never when it runs alone, since then it is the user's code.
@@ -39,6 +42,7 @@ from surefoot.store.errors import (
     StoreFailed,
     UnitFailed,
 )
+from surefoot.store.tx import Tx
 
 if TYPE_CHECKING:
     from surefoot.store.checkpoint import Checkpointer
@@ -75,55 +79,6 @@ class _SickFile(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-class Tx:
-    """The transaction a unit writes through.
-
-    Attributes:
-        now_ms: Wall clock at the start of the transaction.
-        held: Guards that were already checked (see `runs`); whoever changes what they check must clear it.
-        next_ids: The next row ids of append-only tables; see `take_id`.
-    """
-
-    __slots__ = ("_version", "connection", "execute", "held", "next_ids", "now_ms")
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.connection = connection
-        self.execute = connection.cursor().execute
-        self.now_ms = 0
-        self.held: set[tuple[int, int]] = set()
-        self.next_ids: dict[str, int] = {}
-        self._version = -1
-
-    def begin(self, now_ms: int) -> None:
-        """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since
-        (SQLite's data_version says so), because whoever changes it in this process clears it."""
-        self.now_ms = now_ms
-        # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
-        # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
-        version = cast(int, self.execute("PRAGMA data_version").fetchall()[0][0])
-        if version != self._version:
-            self._version = version
-            self.forget()
-
-    def forget(self) -> None:
-        """Drop what was learned of the file: after a rollback, or when another process has written."""
-        self.held.clear()
-        self.next_ids.clear()
-
-    def take_id(self, table: str) -> int:
-        """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
-        found = self.next_ids.get(table)
-        if found is None:
-            found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
-        self.next_ids[table] = found + 1
-        return found
-
-    def row(self, sql: str, bindings: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
-        """Return the first row of a query, or None."""
-        rows = self.execute(sql, bindings).fetchall()
-        return rows[0] if rows else None
 
 
 _forks = 0
@@ -203,10 +158,12 @@ class Writer:
         self._is_closing = False
         self._failure: StoreError | None = None
         self._backlog = 0
+        self._owed: list[Ticket[Any]] = []  # committed, and not told yet
         self._lock = threading.Lock()  # around the queue's two ends: putting, and ending for good
         self._born = _forks
         self._own_ident = 0  # of the writer's thread while it lives: idents are given out again
         self.syncs = 0
+        turnstile.before_waiting = self._tell
         self._thread = threading.Thread(target=self._run, name="surefoot-writer", daemon=True)
         self._thread.start()
 
@@ -332,10 +289,17 @@ class Writer:
                 while self._queue and self._failure is None:
                     batch.clear()
                     self._write_batch(batch)
+                self._tell()
         except BaseException as error:
             self._fail([ticket for ticket in batch if ticket.error is None], error)
         finally:
             self._own_ident = 0
+
+    def _tell(self) -> None:
+        """Wake the callers of what is on disk."""
+        owed, self._owed = self._owed, []
+        if owed:
+            _wake_callers(owed)
 
     def _is_done(self) -> bool:
         """Whether nothing is left to write, and nothing can come: after this, `_put` refuses."""
@@ -359,8 +323,10 @@ class Writer:
         size = sum([ticket.size for ticket in batch])  # before the lock: the loop would wait for it
         with self._lock:
             self._backlog -= size
-        _wake_callers(batch)
-        batch.clear()  # they have their answer, whatever the checkpoint meets
+        self._owed = [*batch]
+        batch.clear()  # they have their answer, whatever comes now
+        if not self._queue or self._checkpointer.is_due:
+            self._tell()
         self._checkpointer.after_commit()
 
     def _transact(self, batch: list[Ticket[Any]]) -> None:
@@ -369,20 +335,21 @@ class Writer:
         Raises:
             _SickFile: Nobody knows any more what is on disk.
         """
+        is_hurried = len(batch) > 1
         try:
             with self._turnstile:
-                if self._transact_at_desk(batch):
+                if self._transact_at_desk(batch, is_hurried) or (is_hurried and self._transact_at_desk(batch, False)):
                     return
         except (apsw.Error, OSError, StoreBusy) as error:
             raise _SickFile(error) from error
         for ticket in batch:
             self._transact([ticket])
 
-    def _transact_at_desk(self, batch: list[Ticket[Any]]) -> bool:
+    def _transact_at_desk(self, batch: list[Ticket[Any]], is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        self._tx.begin(self._clock.wall_ms())
+        self._tx.begin(self._clock.wall_ms(), is_hurried=is_hurried)
         try:
             self._write(batch)
         except BaseException as error:
@@ -395,6 +362,7 @@ class Writer:
                 return False
             batch[0].refuse(error)
             return True
+        self._tell()  # now: what follows is the disk's work
         connection.execute("COMMIT")
         self.syncs += 1
         return True
@@ -403,9 +371,11 @@ class Writer:
         tx = self._tx
         for ticket in batch:
             ticket.result = ticket.unit(tx)
+        tx.flush()
 
     def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
         """Stop for good, and tell all who wait."""
+        self._tell()
         failure = _failure_of(error, str(self._connection.filename))
         with self._lock:
             self._failure = failure
