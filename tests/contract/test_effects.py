@@ -11,10 +11,11 @@ import pytest
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects import desk, ledger
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
+from surefoot.store import Tx
 
 Acts = list[Any]
 
@@ -198,6 +199,96 @@ async def test_a_probe_that_finds_nothing_leads_to_one_more_send(app: sf.Surefoo
 
     assert await mail() == "ok"
     assert sent == [1, 1]
+
+
+class Post:
+    """A service with a look-up, reached over a slow way: each call ends without an answer, and what the second one sent
+    lands after that. It keeps the times that a fence must respect."""
+
+    LIFE_S, CALL_S = 0.5, 0.4  # a call takes longer than the pause before the next question, which would hide the fence
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.landed: list[str] = []
+        self.ended_s: list[float] = []
+        self.hurried: list[tuple[int, float]] = []
+        self.loop = asyncio.get_running_loop()
+
+    def end(self) -> None:
+        """A call ends: its client gives up, or is given up."""
+        self.ended_s.append(time.monotonic())
+        if len(self.ended_s) == 2:
+            self.loop.call_soon_threadsafe(self.loop.call_later, 0.8 * self.LIFE_S, self.landed.append, "m1")
+
+    async def ask(self, x: int) -> sf.Landed | sf.NotLanded:
+        """The look-up."""
+        since_s = time.monotonic() - self.ended_s[-1]
+        if since_s < self.LIFE_S - 0.005:  # clocks are read in whole milliseconds
+            self.hurried.append((len(self.ended_s), since_s))
+        return sf.Landed(self.landed[0]) if self.landed else sf.NotLanded()
+
+
+@pytest.mark.parametrize("way", ["it raises", "it is out of time", "its caller is cancelled", "it runs on in a thread"])
+async def test_each_send_without_an_answer_has_a_fence_of_its_own(app: sf.Surefoot, way: str) -> None:
+    """Catches a fence that counts from the beginning of an act or from an earlier send, whichever way an act ends."""
+    post = Post()
+    is_out_of_time, is_in_thread = way == "it is out of time", way == "it runs on in a thread"
+    in_doubt = sf.Probe(post.ask, longest_life=post.LIFE_S)
+
+    @sf.effect(name="mail", key="m:{x}", in_doubt=in_doubt, timeout_s=post.CALL_S if is_out_of_time else None)
+    async def mail(x: int) -> str:
+        post.begun += 1
+        try:
+            await asyncio.sleep(10 if is_out_of_time else post.CALL_S)
+            raise TimeoutError
+        finally:
+            post.end()
+
+    @sf.effect(name="mail in a thread", key="m:{x}", in_doubt=in_doubt, timeout_s=post.CALL_S / 4)
+    def mail_in_thread(x: int) -> str:
+        post.begun += 1
+        time.sleep(post.CALL_S)
+        post.end()
+        raise TimeoutError
+
+    async def until_known() -> sf.Outcome:
+        while (outcome := await (mail_in_thread if is_in_thread else mail).outcome(1)).told == "unknown":
+            await asyncio.sleep(0.01)
+        return outcome
+
+    if way == "its caller is cancelled":
+        first = asyncio.ensure_future(until_known())
+        async with asyncio.timeout(10):
+            while post.begun < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.9 * post.CALL_S)
+        first.cancel()
+        await asyncio.wait([first])
+    async with asyncio.timeout(10):
+        outcome = await until_known()
+    assert (outcome.value, len(post.ended_s), post.landed, post.hurried) == ("m1", 2, ["m1"], [])
+
+
+async def test_an_end_that_is_noted_late_moves_the_fence(app: sf.Surefoot) -> None:
+    """Catches a fence that counts from when a sender was taken for gone, where it has gone on and told when it ended."""
+    post = Post()
+
+    @sf.effect(in_doubt=sf.Probe(post.ask, longest_life=post.LIFE_S))
+    async def mail(x: int) -> str:
+        post.end()
+        raise TimeoutError
+
+    def note_end(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        ledger.doubt(tx, row, app.guard.session.id, app.store.clock.boot_ms())
+
+    asking = asyncio.ensure_future(mail.outcome(1))
+    await asyncio.sleep(0.6 * post.LIFE_S)  # in the middle of its fence
+    post.ended_s[0] = time.monotonic()
+    await app.store.commit(note_end, label="test")
+    assert (await asking).value == "m1"
+    assert post.hurried == []
 
 
 async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot) -> None:

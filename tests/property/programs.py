@@ -46,17 +46,18 @@ async def _send(service: str, item: str, text: str) -> str:
     return await outside().network.call(outside().services[service], sent)
 
 
-async def _ask(service: str) -> sf.Landed | sf.NotLanded | sf.CannotTell:
+async def _ask(service: str, item: str) -> sf.Landed | sf.NotLanded | sf.CannotTell:
     now, network = sf.current_effect(), outside().network
     await asyncio.sleep(0.001)
     if network._draw.random() < network.is_bad / 3:
         raise ConnectionResetError("reset by peer")
+    network.on_ask(service, item)
     found = outside().services[service].look_up(now.idempotency_key, now.token)
     return sf.NotLanded() if found is None else sf.Landed(found)
 
 
-async def _ask_mail() -> Any:
-    return await _ask("look-up")
+async def _ask_mail(item: str) -> Any:
+    return await _ask("look-up", item)
 
 
 _KEYS = sf.Resend(key_ttl="1h")

@@ -81,7 +81,8 @@ class Schedule:
         self.host = Host()
         self.report = Report()
         self.is_told = is_told
-        self.network = Network(self.host, self.draw, plan.is_bad, plan.connecting, self._on_act, self._on_send)
+        self.network = Network(self.host, self.draw, plan.is_bad, plan.connecting, self._on_act, self._on_send,
+                               self._on_ask)  # fmt: skip
         services = {
             "keys": Service("keys", has_keys=True),
             "look-up": Service("look-up", has_look_up=True, checks=plan.checks),
@@ -159,6 +160,11 @@ class Schedule:
         if self._faults and self._faults[0].after == "send" and self._gap <= 1 and self.draw.random() < 0.5:
             self.network.next_fate = Fate.LATEST
         self._note(partial(self.watch.on_send, sent, sent.text))
+
+    def _on_ask(self, service: str, item: str) -> None:
+        if self.plan.checks == "neither":  # elsewhere the service refuses what a holder sends that was stopped for long
+            on_way = self.network.on_way.get((service, item), 0)
+            self._note(lambda: require(not on_way, "a probe is asked behind the fence", item=item, on_way=on_way))
 
     def _note(self, check: Callable[[], None]) -> None:
         """Check in the middle of an effect: the engine would take a broken law for an error of the effect."""

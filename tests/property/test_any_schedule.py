@@ -67,13 +67,10 @@ HURRIED_BOOKING = Plan(seed=457, programs=((["hurried", 0.001, ["book", "C"]],),
 """A step whose commit was waited for when its task was cancelled got two outcomes."""
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="resolve._find_out keeps its first view of the row over later sends")
-
-
 @pytest.mark.parametrize(
     "plan",
     [
-        pytest.param(FENCE, id="fence of a second send", marks=NOT_YET),
+        pytest.param(FENCE, id="fence of a second send"),
         pytest.param(HURRIED_BOOKING, id="hurried booking"),
     ],
 )

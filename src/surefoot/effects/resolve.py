@@ -64,9 +64,6 @@ class _Moved(Exception):
 async def resolve(guard: Guard, case: Case) -> Outcome:
     """Find out what became of the effect in `case.row`, or park it; return the outcome. One caller at a time does."""
     row = _row(case)
-    acting = guard.acting.get(row.id)
-    if acting is not None and acting.is_in_thread:
-        return await leave(guard, case, Park("it still runs in a thread"))
     while (other := guard.resolving.get(row.id)) is not None:
         await other.wait()
         settled = await _reload(guard, case)
@@ -140,9 +137,14 @@ async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
     """Make the doubt a durable state of the row, and with it the moment from which a fence counts.
 
     A claim left behind may have been sent until its holder was seen to be gone: now, not when it was claimed. A doubt
-    noted in an earlier boot of the machine has lost its moment, and is noted afresh.
+    noted in an earlier boot of the machine has lost its moment, and is noted afresh. One that is noted already, by the
+    end of our own act, is only looked at: from here on `case.row` has its moment. While a thread may still send, there
+    is no such moment yet.
     """
     row, boot_ms = _row(case), guard.store.clock.boot_ms()
+    acting = guard.acting.get(row.id)
+    if acting is not None and acting.is_in_thread:
+        return await leave(guard, case, Park("it still runs in a thread"))
 
     def unit(tx: Tx) -> Row | None:
         if case.step is not None and not case.step.is_held(tx):
@@ -211,7 +213,8 @@ async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
 
 
 async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> None:
-    """Make the claim ours under a new token, durably; raise `_Moved` if somebody else was faster."""
+    """Make the claim ours under a new token, durably; raise `_Moved` if the row is no longer as we saw it: somebody else
+    was faster, or whoever was taken for gone has noted a later end of its act, and so a later fence."""
     row = _row(case)
     sent_boot_ms = guard.store.clock.boot_ms() if is_sending else None
 
@@ -219,7 +222,7 @@ async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -
         if case.step is not None and not case.step.is_held(tx):
             raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
         now = ledger.get(tx.connection, row.id)
-        if now is None or now.token != row.token:
+        if now is None or now != row:
             return None
         ours = ledger.take_over(tx, now, guard.session.id, sent_boot_ms)
         if ours is not None:
@@ -254,17 +257,15 @@ async def _tell_run(guard: Guard, case: Case, kind: Kind, head: Head) -> None:
     step.end(record)
 
 
-async def _send_again(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
-    await _prepare_send(guard, case, after_ms)
-    case.is_resent = True
-    return await act(guard, case)
-
-
-async def _prepare_send(guard: Guard, case: Case, after_ms: int) -> None:
+async def _send_again(guard: Guard, case: Case, after_ms: int, *, is_resent: bool = True) -> Outcome | None:
+    """Send it once more. A send without an answer is a doubt of its own: its fence counts from its own end."""
     await _pause(guard, case, after_ms)
     await _take_over(guard, case, "resend", is_sending=True)
     case.sends += 1
+    case.is_resent = is_resent
     await _take_first_words(guard, case)
+    outcome = await act(guard, case)
+    return outcome if outcome is not None else await _note_doubt(guard, case)
 
 
 async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
@@ -306,9 +307,8 @@ async def _send_after_probe(guard: Guard, case: Case, reason: str) -> Outcome | 
     await _note(guard, _row(case), "probe: not landed", reason)
     if case.sends >= ledger.SENDS_MAX:
         return await leave(guard, case, Park(f"no answer after {case.sends} sends", RETRY_PARKED_MS))
-    await _prepare_send(guard, case, backoff_ms(case.sends))
-    case.is_resent = False  # behind the fence the earlier sends are known not to have landed
-    return await act(guard, case)
+    # Behind the fence the earlier sends are known not to have landed.
+    return await _send_again(guard, case, backoff_ms(case.sends), is_resent=False)
 
 
 async def _read_back(guard: Guard, case: Case) -> Outcome | None:
@@ -335,7 +335,7 @@ async def _note(guard: Guard, row: Row, kind: str, reason: str) -> None:
 
 async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
     """Nothing more can be found out now: keep it unknown, tell whoever must know, and suspend the run."""
-    row = _row(case)
+    row, is_acting = _row(case), _row(case).id in guard.acting
     reason = f"{case.why_unknown}; {park.reason}" if case.why_unknown else park.reason
     is_model_told = case.spec.when_unknown == "tell_model" and case.step is not None
     draft = (
@@ -343,11 +343,11 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
     )
 
     def unit(tx: Tx) -> bool:
-        now = ledger.get(tx.connection, row.id)
-        if now is not None and not ledger.is_open(now):
+        now = ledger.get(tx.connection, row.id) or row
+        if not ledger.is_open(now):
             return False
-        is_ours = row.id not in guard.acting and row.holder == guard.session.id
-        if is_ours and ledger.doubt(tx, row, guard.session.id, row.sent_boot_ms):
+        is_ours = not is_acting and now.token == row.token and now.holder == guard.session.id
+        if is_ours and ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms):  # leaving it moves no fence
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)
