@@ -7,12 +7,14 @@ import time
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import desk, ledger
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
+from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
 from surefoot.store import Tx
@@ -289,6 +291,49 @@ async def test_an_end_that_is_noted_late_moves_the_fence(app: sf.Surefoot) -> No
     await app.store.commit(note_end, label="test")
     assert (await asking).value == "m1"
     assert post.hurried == []
+
+
+PROBE, KEYS = sf.Probe(sf.NotLanded, longest_life="1h"), sf.Resend()
+REFUSED, NEVER_SENT = sf.NotDone("there is one already"), ConnectionRefusedError("no")
+
+
+@pytest.mark.parametrize(("in_doubt", "is_sent_again", "recorded", "late", "is_contradiction"), [
+    pytest.param(PROBE, True, "m1", NEVER_SENT, False, id="never sent, and sent by another"),
+    pytest.param(PROBE, True, "m1", REFUSED, False, id="refused, as another has done it"),
+    pytest.param(PROBE, False, "m1", NEVER_SENT, True, id="never sent, but found done"),
+    pytest.param(KEYS, True, "m1", NEVER_SENT, False, id="never sent, and sent by another under the same key"),
+    pytest.param(KEYS, True, "m1", REFUSED, True, id="one key, two stored answers"),
+    pytest.param(PROBE, True, "m1", "m1", False, id="the same answer"),
+    pytest.param(PROBE, True, "m1", "m2", True, id="done twice"),
+    pytest.param(PROBE, True, None, "m1", True, id="done, but recorded as not done"),
+])  # fmt: skip
+async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees(
+    app: sf.Surefoot, in_doubt: sf.Probe | sf.Resend, is_sent_again: bool, recorded: str | None,
+    late: str | Exception, is_contradiction: bool,
+) -> None:  # fmt: skip
+    """Catches a caller that is told its own late answer, a contradiction kept silent, and an alarm about nothing: what is
+    said of one request says nothing of another's."""
+    other = app.guard.session.id + 1
+
+    def be_overtaken(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        theirs = ledger.take_over(tx, row, other, app.store.clock.boot_ms() if is_sent_again else None)
+        assert theirs is not None
+        kind, state = (Kind.NOT_DONE, State.NOT_DONE) if recorded is None else (Kind.DONE, State.DONE)
+        body = None if recorded is None else msgspec.json.encode(recorded)
+        ledger.settle(tx, row.id, theirs.token, state, insert_record(tx, Record(None, 0, kind, "", body=body)))
+
+    @sf.effect(in_doubt=in_doubt, one_request=True)
+    async def mail() -> str:
+        await app.store.commit(be_overtaken, label="test")  # as if this process had been stopped here
+        if isinstance(late, Exception):
+            raise late
+        return late
+
+    outcome = await mail.outcome()
+    assert (outcome.told, outcome.value) == (("not_done", None) if recorded is None else ("done", recorded))
+    assert len(app.store.read_now(desk.evidence)) == is_contradiction
 
 
 async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot) -> None:

@@ -67,11 +67,18 @@ HURRIED_BOOKING = Plan(seed=457, programs=((["hurried", 0.001, ["book", "C"]],),
 """A step whose commit was waited for when its task was cancelled got two outcomes."""
 
 
+LATE_REFUSAL = Plan(seed=101619, programs=((["note", "0.0.0"],),), faults=(
+    Fault(13, "stop", 0, 25.0, "act"), Fault(12, "stop", 0, 10.3, "act")), is_bad=0.8, checks="expiry", is_watched=True,
+    connecting=(0.0,))  # fmt: skip
+"""A worker that woke up and could not connect was taken to contradict the one that had sent it in its place."""
+
+
 @pytest.mark.parametrize(
     "plan",
     [
         pytest.param(FENCE, id="fence of a second send"),
         pytest.param(HURRIED_BOOKING, id="hurried booking"),
+        pytest.param(LATE_REFUSAL, id="late refusal"),
     ],
 )
 def test_a_plan_that_once_broke_a_law(plan: Plan) -> None:
