@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -297,6 +298,7 @@ PROBE, KEYS = sf.Probe(sf.NotLanded, longest_life="1h"), sf.Resend()
 REFUSED, NEVER_SENT = sf.NotDone("there is one already"), ConnectionRefusedError("no")
 
 
+@pytest.mark.parametrize("is_in_run", [False, True], ids=["alone", "in a run"])
 @pytest.mark.parametrize(("in_doubt", "is_sent_again", "recorded", "late", "is_contradiction"), [
     pytest.param(PROBE, True, "m1", NEVER_SENT, False, id="never sent, and sent by another"),
     pytest.param(PROBE, True, "m1", REFUSED, False, id="refused, as another has done it"),
@@ -309,11 +311,12 @@ REFUSED, NEVER_SENT = sf.NotDone("there is one already"), ConnectionRefusedError
 ])  # fmt: skip
 async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees(
     app: sf.Surefoot, in_doubt: sf.Probe | sf.Resend, is_sent_again: bool, recorded: str | None,
-    late: str | Exception, is_contradiction: bool,
+    late: str | Exception, is_contradiction: bool, is_in_run: bool,
 ) -> None:  # fmt: skip
-    """Catches a caller that is told its own late answer, a contradiction kept silent, and an alarm about nothing: what is
-    said of one request says nothing of another's."""
-    other = app.guard.session.id + 1
+    """Catches a caller, or a run, that goes on with its own late answer, a contradiction kept silent, and an alarm about
+    nothing: what is said of one request says nothing of another's."""
+    other = app.guard.session.id + 1_000
+    acts: Acts = []
 
     def be_overtaken(tx: Tx) -> None:
         row = ledger.get(tx.connection, 1)
@@ -326,14 +329,29 @@ async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees
 
     @sf.effect(in_doubt=in_doubt, one_request=True)
     async def mail() -> str:
+        acts.append(1)
         await app.store.commit(be_overtaken, label="test")  # as if this process had been stopped here
         if isinstance(late, Exception):
             raise late
         return late
 
-    outcome = await mail.outcome()
-    assert (outcome.told, outcome.value) == (("not_done", None) if recorded is None else ("done", recorded))
+    @sf.durable
+    async def order() -> list[Any]:
+        outcome = await mail.outcome()
+        return [outcome.told, outcome.value]
+
+    if is_in_run:
+        run = await app.start(order, id="o")
+        async with asyncio.timeout(10):
+            while "late answer" not in [one.kind for one in app.store.read_now(partial(desk.evidence, effect=1))]:
+                await asyncio.sleep(0.01)
+        app.guard.session.is_lost = True  # which is why it was overtaken
+        told = await run.result()
+    else:
+        told = await order()
+    assert told == (["not_done", None] if recorded is None else ["done", recorded])
     assert len(app.store.read_now(desk.evidence)) == is_contradiction
+    assert acts == [1]
 
 
 async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot) -> None:

@@ -97,8 +97,8 @@ def _check_is_imported(source: Path) -> None:
 
 
 def _run(detector: Detector, source: Path) -> Finding:
-    started_s = time.monotonic()
     left_out = broken_anyway() if detector.name == "schedules" else ()
+    started_s = time.monotonic()
     try:
         done = subprocess.run([sys.executable, *detector.command, *left_out], env=_environment(source), cwd=ROOT,
                               capture_output=True, text=True, check=False, timeout=detector.patience_s)  # fmt: skip

@@ -228,6 +228,10 @@ def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding,
     record_id = take_record_id(tx)
     if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
         _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
+        if case.step is not None and record.run is not None:  # the run was told of it at once, and may not build on it
+            case.step.refuse(
+                LeaseLost(f"effect {case.identity.key}: another has taken it over", hint="it is found anew")
+            )
         return False
     is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
     # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
