@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from decimal import Decimal
 from functools import partial
@@ -352,6 +353,49 @@ async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees
     assert told == (["not_done", None] if recorded is None else ["done", recorded])
     assert len(app.store.read_now(desk.evidence)) == is_contradiction
     assert acts == [1]
+
+
+async def test_a_claim_whose_caller_left_before_the_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:
+    """Catches a claim that stays with a process which lives and does nothing about it: nobody may look into it."""
+    acts: Acts = []
+    is_written = threading.Event()
+
+    @sf.effect(key="k:{x}")
+    async def act(x: int) -> None:
+        acts.append(x)
+
+    stuck = asyncio.ensure_future(app.store.commit(lambda _: is_written.wait(10), label="test"))
+    await asyncio.sleep(0.05)
+    calling = asyncio.ensure_future(act(1))
+    await asyncio.sleep(0.05)  # its claim waits for the disk
+    calling.cancel()
+    await asyncio.wait([calling])
+    is_written.set()
+    await stuck
+    await app.store.commit(lambda _: None, label="test")
+    assert [one.state for one in unknowns(app)] == ["unknown"]
+    assert acts == []
+
+
+async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:
+    """Catches a claim taken over to ask, which nobody else may touch while its process lives, and nobody asks about."""
+    is_asked = asyncio.Event()
+
+    async def ask() -> sf.Landed:
+        is_asked.set()
+        await asyncio.sleep(10)
+        return sf.Landed()
+
+    @sf.effect(in_doubt=sf.Probe(ask, longest_life="10ms"))
+    async def mail() -> None:
+        raise TimeoutError
+
+    asking = asyncio.ensure_future(mail())
+    await asyncio.wait_for(is_asked.wait(), 10)
+    asking.cancel()
+    await asyncio.wait([asking])
+    await app.store.commit(lambda _: None, label="test")
+    assert [one.state for one in unknowns(app)] == ["unknown"]
 
 
 async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot) -> None:

@@ -19,7 +19,7 @@ from surefoot.effects.classify import describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
-from surefoot.effects.guard import Acting, Case, Claim, Guard
+from surefoot.effects.guard import Acting, Case, Claim, Guard, _ignore
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.states import State
@@ -193,10 +193,6 @@ def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
     step.append(unit, "settle", size)
     if is_known:
         step.end(record)
-
-
-def _ignore(_error: BaseException) -> None:
-    """The writer stopped: every later call is told so; this one's caller is already being told that it is unknown."""
 
 
 async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> bool:

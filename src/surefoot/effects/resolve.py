@@ -8,6 +8,7 @@ killed anywhere; nothing is ever sent again on a guess.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from functools import partial
 
@@ -34,14 +35,14 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Case, Guard, call_of, told
+from surefoot.effects.guard import Case, Guard, _ignore, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
 from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
-from surefoot.store import Tx
+from surefoot.store import StoreError, Tx
 
 SLEEP_MAX_MS = 2_000
 """Longest pause taken in place; a run that must wait longer is parked and woken, so that it holds no worker."""
@@ -72,6 +73,9 @@ async def resolve(guard: Guard, case: Case) -> Outcome:
     mine = guard.resolving[row.id] = asyncio.Event()
     try:
         return await _find_out(guard, case)
+    except BaseException:
+        _let_go(guard, row)
+        raise
     finally:
         if guard.resolving.get(row.id) is mine:
             _step_aside(guard, row)
@@ -82,6 +86,24 @@ def _step_aside(guard: Guard, row: Row) -> None:
     resolving = guard.resolving.pop(row.id, None)
     if resolving is not None:
         resolving.set()
+
+
+def _let_go(guard: Guard, row: Row) -> None:
+    """Whoever looked into it was cancelled, or suspended: a claim taken over for that is nobody's now, and is in doubt.
+
+    Nothing was sent under it, or the end of that act was noted before: the fence stays where it is.
+    """
+    if row.id in guard.acting:  # in a thread
+        return
+
+    def unit(tx: Tx) -> None:
+        now = ledger.get(tx.connection, row.id)
+        if now is not None and now.state is State.CLAIMED and now.holder == guard.session.id:
+            ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms)
+            ledger.add_evidence(tx, row.id, "left to others", guard.session.name, "whoever looked into it has left")
+
+    with contextlib.suppress(StoreError):  # without a store the next process notes it
+        guard.store.append(unit, label="doubt", on_error=_ignore)
 
 
 async def _find_out(guard: Guard, case: Case) -> Outcome:
