@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from tests.support.services import LONGEST_LIFE_S, Network, Refused, Sent, Service
 
 import surefoot as sf
+from surefoot.effects.binding import bound_guard
+from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 
 Operation: TypeAlias = list[Any]
@@ -138,6 +140,32 @@ async def _act(operation: Operation, because: str) -> list[Any]:
     except BadEffect as error:
         return ["bad", str(error)]
     return [outcome.told, what, item, outcome.value]
+
+
+OUTSIDE = "no run asks"
+"""Why an effect is called outside runs: no journal gives a reason."""
+
+
+class StillUnknown(Exception):
+    """A caller outside runs was told that the outcome is unknown: it asks again."""
+
+
+async def call_outside(guard: Guard, operation: Operation) -> list[Any]:
+    """Call an effect outside runs, with one app's store; return what was told.
+
+    Raises:
+        StillUnknown: Nobody knows yet.
+    """
+    bound_guard.set(guard)
+    try:
+        told = await _act(operation, OUTSIDE)
+    except sf.SurefootError:
+        await asyncio.sleep(0.5)  # whoever asks again at once is told the same
+        raise
+    if told[0] == "unknown":
+        await asyncio.sleep(0.5)
+        raise StillUnknown
+    return told
 
 
 async def perform(operation: Operation, because: str) -> Any:

@@ -23,7 +23,7 @@ from unittest import mock
 import apsw
 from tests.property.laws import OPEN, LawBroken, Watch, require
 from tests.property.plans import Fault, Plan
-from tests.property.programs import Operation, Outside, enter, flat, program
+from tests.property.programs import Operation, Outside, call_outside, enter, flat, program
 from tests.support.process import Process
 from tests.support.services import Fate, Network, Sent, Service
 from tests.support.simulated import Host, HostClock, Loop, Thread, simulated_threads
@@ -96,6 +96,7 @@ class Schedule:
         self.clients: list[Asked] = []
         self.programs: dict[str, tuple[Operation, ...]] = {}
         self.signals: dict[str, int] = {}
+        self.told: dict[str, list[Any]] = {}
         self.is_healed = False
         self._faults = list(plan.faults)
         self._gap = self._faults[0].gap if self._faults else 0
@@ -117,6 +118,8 @@ class Schedule:
             self.processes = [self._new_process(), self._new_process()]
             for number, operations in enumerate(self.plan.programs):
                 self._start_run(f"r{number}", operations)
+            for number, operation in enumerate(self.plan.callers):
+                self._ask(f"call {number}", partial(self._call, f"caller {number}", operation))
             self.trouble()
             self.heal()
             self._check()
@@ -140,6 +143,10 @@ class Schedule:
     def _start_run(self, run_id: str, operations: tuple[Operation, ...]) -> None:
         self.programs[run_id] = operations
         self._ask(f"start {run_id}", lambda app: app.start(program, list(operations), id=run_id))
+
+    async def _call(self, caller: str, operation: Operation, app: sf.Surefoot) -> None:
+        told = await call_outside(app.guard, operation)
+        self.told.setdefault(caller, []).append(told)
 
     def _ask(self, name: str, what: Callable[[sf.Surefoot], Coroutine[Any, Any, Any]]) -> Asked:
         asked = Asked(what, name)
@@ -422,7 +429,8 @@ class Schedule:
         failed = [run for run in self.watch.runs.values() if run.state == 5]
         require(not failed, "no run fails that catches what effects come to", failed=failed)
         roots = {run_id: self.programs.get(run_id.partition("/")[0], ()) for run_id in results}
-        self.watch.check_end(self.outside, results, roots)
+        callers = {f"caller {number}": (operation,) for number, operation in enumerate(self.plan.callers)}
+        self.watch.check_end(self.outside, {**results, **self.told}, {**roots, **callers})
         self.report.results = results
         self._check_replay(results)
 
