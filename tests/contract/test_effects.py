@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects import desk, ledger
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
+from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
+from surefoot.store import Tx
 
 Acts = list[Any]
 
@@ -198,6 +203,199 @@ async def test_a_probe_that_finds_nothing_leads_to_one_more_send(app: sf.Surefoo
 
     assert await mail() == "ok"
     assert sent == [1, 1]
+
+
+class Post:
+    """A service with a look-up, reached over a slow way: each call ends without an answer, and what the second one sent
+    lands after that. It keeps the times that a fence must respect."""
+
+    LIFE_S, CALL_S = 0.5, 0.4  # a call takes longer than the pause before the next question, which would hide the fence
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.landed: list[str] = []
+        self.ended_s: list[float] = []
+        self.hurried: list[tuple[int, float]] = []
+        self.loop = asyncio.get_running_loop()
+
+    def end(self) -> None:
+        """A call ends: its client gives up, or is given up."""
+        self.ended_s.append(time.monotonic())
+        if len(self.ended_s) == 2:
+            self.loop.call_soon_threadsafe(self.loop.call_later, 0.8 * self.LIFE_S, self.landed.append, "m1")
+
+    async def ask(self, x: int) -> sf.Landed | sf.NotLanded:
+        """The look-up."""
+        since_s = time.monotonic() - self.ended_s[-1]
+        if since_s < self.LIFE_S - 0.005:  # clocks are read in whole milliseconds
+            self.hurried.append((len(self.ended_s), since_s))
+        return sf.Landed(self.landed[0]) if self.landed else sf.NotLanded()
+
+
+@pytest.mark.parametrize("way", ["it raises", "it is out of time", "its caller is cancelled", "it runs on in a thread"])
+async def test_each_send_without_an_answer_has_a_fence_of_its_own(app: sf.Surefoot, way: str) -> None:
+    """Catches a fence that counts from the beginning of an act or from an earlier send, whichever way an act ends."""
+    post = Post()
+    is_out_of_time, is_in_thread = way == "it is out of time", way == "it runs on in a thread"
+    in_doubt = sf.Probe(post.ask, longest_life=post.LIFE_S)
+
+    @sf.effect(name="mail", key="m:{x}", in_doubt=in_doubt, timeout_s=post.CALL_S if is_out_of_time else None)
+    async def mail(x: int) -> str:
+        post.begun += 1
+        try:
+            await asyncio.sleep(10 if is_out_of_time else post.CALL_S)
+            raise TimeoutError
+        finally:
+            post.end()
+
+    @sf.effect(name="mail in a thread", key="m:{x}", in_doubt=in_doubt, timeout_s=post.CALL_S / 4)
+    def mail_in_thread(x: int) -> str:
+        post.begun += 1
+        time.sleep(post.CALL_S)
+        post.end()
+        raise TimeoutError
+
+    async def until_known() -> sf.Outcome:
+        while (outcome := await (mail_in_thread if is_in_thread else mail).outcome(1)).told == "unknown":
+            await asyncio.sleep(0.01)
+        return outcome
+
+    if way == "its caller is cancelled":
+        first = asyncio.ensure_future(until_known())
+        async with asyncio.timeout(10):
+            while post.begun < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.9 * post.CALL_S)
+        first.cancel()
+        await asyncio.wait([first])
+    async with asyncio.timeout(10):
+        outcome = await until_known()
+    assert (outcome.value, len(post.ended_s), post.landed, post.hurried) == ("m1", 2, ["m1"], [])
+
+
+async def test_an_end_that_is_noted_late_moves_the_fence(app: sf.Surefoot) -> None:
+    """Catches a fence that counts from when a sender was taken for gone, where it has gone on and told when it ended."""
+    post = Post()
+
+    @sf.effect(in_doubt=sf.Probe(post.ask, longest_life=post.LIFE_S))
+    async def mail(x: int) -> str:
+        post.end()
+        raise TimeoutError
+
+    def note_end(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        ledger.doubt(tx, row, app.guard.session.id, app.store.clock.boot_ms())
+
+    asking = asyncio.ensure_future(mail.outcome(1))
+    await asyncio.sleep(0.6 * post.LIFE_S)  # in the middle of its fence
+    post.ended_s[0] = time.monotonic()
+    await app.store.commit(note_end, label="test")
+    assert (await asking).value == "m1"
+    assert post.hurried == []
+
+
+PROBE, KEYS = sf.Probe(sf.NotLanded, longest_life="1h"), sf.Resend()
+REFUSED, NEVER_SENT = sf.NotDone("there is one already"), ConnectionRefusedError("no")
+
+
+@pytest.mark.parametrize("is_in_run", [False, True], ids=["alone", "in a run"])
+@pytest.mark.parametrize(("in_doubt", "is_sent_again", "recorded", "late", "is_contradiction"), [
+    pytest.param(PROBE, True, "m1", NEVER_SENT, False, id="never sent, and sent by another"),
+    pytest.param(PROBE, True, "m1", REFUSED, False, id="refused, as another has done it"),
+    pytest.param(PROBE, False, "m1", NEVER_SENT, True, id="never sent, but found done"),
+    pytest.param(KEYS, True, "m1", NEVER_SENT, False, id="never sent, and sent by another under the same key"),
+    pytest.param(KEYS, True, "m1", REFUSED, True, id="one key, two stored answers"),
+    pytest.param(PROBE, True, "m1", "m1", False, id="the same answer"),
+    pytest.param(PROBE, True, "m1", "m2", True, id="done twice"),
+    pytest.param(PROBE, True, None, "m1", True, id="done, but recorded as not done"),
+])  # fmt: skip
+async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees(
+    app: sf.Surefoot, in_doubt: sf.Probe | sf.Resend, is_sent_again: bool, recorded: str | None,
+    late: str | Exception, is_contradiction: bool, is_in_run: bool,
+) -> None:  # fmt: skip
+    """Catches a caller, or a run, that goes on with its own late answer, a contradiction kept silent, and an alarm about
+    nothing: what is said of one request says nothing of another's."""
+    other = app.guard.session.id + 1_000
+    acts: Acts = []
+
+    def be_overtaken(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        theirs = ledger.take_over(tx, row, other, app.store.clock.boot_ms() if is_sent_again else None)
+        assert theirs is not None
+        kind, state = (Kind.NOT_DONE, State.NOT_DONE) if recorded is None else (Kind.DONE, State.DONE)
+        body = None if recorded is None else msgspec.json.encode(recorded)
+        ledger.settle(tx, row.id, theirs.token, state, insert_record(tx, Record(None, 0, kind, "", body=body)))
+
+    @sf.effect(in_doubt=in_doubt, one_request=True)
+    async def mail() -> str:
+        acts.append(1)
+        await app.store.commit(be_overtaken, label="test")  # as if this process had been stopped here
+        if isinstance(late, Exception):
+            raise late
+        return late
+
+    @sf.durable
+    async def order() -> list[Any]:
+        outcome = await mail.outcome()
+        return [outcome.told, outcome.value]
+
+    if is_in_run:
+        run = await app.start(order, id="o")
+        async with asyncio.timeout(10):
+            while "late answer" not in [one.kind for one in app.store.read_now(partial(desk.evidence, effect=1))]:
+                await asyncio.sleep(0.01)
+        app.guard.session.is_lost = True  # which is why it was overtaken
+        told = await run.result()
+    else:
+        told = await order()
+    assert told == (["not_done", None] if recorded is None else ["done", recorded])
+    assert len(app.store.read_now(desk.evidence)) == is_contradiction
+    assert acts == [1]
+
+
+async def test_a_claim_whose_caller_left_before_the_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:
+    """Catches a claim that stays with a process which lives and does nothing about it: nobody may look into it."""
+    acts: Acts = []
+    is_written = threading.Event()
+
+    @sf.effect(key="k:{x}")
+    async def act(x: int) -> None:
+        acts.append(x)
+
+    stuck = asyncio.ensure_future(app.store.commit(lambda _: is_written.wait(10), label="test"))
+    await asyncio.sleep(0.05)
+    calling = asyncio.ensure_future(act(1))
+    await asyncio.sleep(0.05)  # its claim waits for the disk
+    calling.cancel()
+    await asyncio.wait([calling])
+    is_written.set()
+    await stuck
+    await app.store.commit(lambda _: None, label="test")
+    assert [one.state for one in unknowns(app)] == ["unknown"]
+    assert acts == []
+
+
+async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:
+    """Catches a claim taken over to ask, which nobody else may touch while its process lives, and nobody asks about."""
+    is_asked = asyncio.Event()
+
+    async def ask() -> sf.Landed:
+        is_asked.set()
+        await asyncio.sleep(10)
+        return sf.Landed()
+
+    @sf.effect(in_doubt=sf.Probe(ask, longest_life="10ms"))
+    async def mail() -> None:
+        raise TimeoutError
+
+    asking = asyncio.ensure_future(mail())
+    await asyncio.wait_for(is_asked.wait(), 10)
+    asking.cancel()
+    await asyncio.wait([asking])
+    await app.store.commit(lambda _: None, label="test")
+    assert [one.state for one in unknowns(app)] == ["unknown"]
 
 
 async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from tests.property.programs import EFFECTS, Operation, Outside, flat
+from tests.property.programs import EFFECTS, OUTSIDE, Operation, Outside, flat
 from tests.support.services import Sent
 
 CLAIMED, UNKNOWN, DONE, NOT_DONE, COMPENSATED = 2, 3, 4, 5, 6
@@ -152,11 +152,13 @@ class Watch:
     # -- when something is sent ----------------------------------------------------------------------------------------
 
     def on_send(self, sent: Sent, because: str) -> None:
-        """Check, as a request leaves, that its claim and its reason are on disk."""
+        """Check, as a request leaves, that its claim and, in a run, its reason are on disk."""
         digest = bytes.fromhex(sent.key.split("-")[1])
         counter = sent.token & (1 << 40) - 1
         claims = self._all("SELECT max(token) FROM ledger WHERE digest = ?", digest)
         require((claims[0][0] or 0) >= counter, "nothing leaves before its claim is durable", sent=sent)
+        if because == OUTSIDE:
+            return
         reasons = self._all("SELECT 1 FROM journal WHERE kind = 2 AND body = ?", json.dumps(because).encode())
         require(bool(reasons), "nothing leaves before its reasons are durable", sent=sent, because=because)
 
@@ -202,6 +204,13 @@ class Watch:
         self._check_journal()
         for run_id, result in results.items():
             _check_told(run_id, result, outside, booked, programs.get(run_id, ()))
+            for word, what, item, _ in _tellings(result):
+                place = EFFECTS[what][1]
+                states = [state for state, _ in told_by_ledger.get((place, item), [])]
+                is_so = word != "not_done" or place == "bookings" or NOT_DONE in states
+                require(
+                    is_so, "not done is told of what is recorded so", who=run_id, what=what, item=item, states=states
+                )
 
     def _check_journal(self) -> None:
         doubled = self._all(

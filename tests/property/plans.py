@@ -46,6 +46,8 @@ class Plan:
     """Whether a person looks into doubts all the time, and signals come by themselves, not only when a fault says so."""
     connecting: tuple[float, ...] = (0.0, 0.01, 0.5, 0.9)
     """Seconds between the beginning of an effect's code and its request; one of them is drawn for each."""
+    callers: tuple[Any, ...] = ()
+    """Effects with a business key that are called outside any run, each again until its outcome is known."""
 
 
 KINDS = ("kill", "kill", "kill", "stop", "stop", "close", "full", "full late", "lost", "slow", "jump", "reboot", "cancel",
@@ -74,7 +76,16 @@ def plan_of(seed: int) -> Plan:
         _fault(draw, kinds, is_scene) for _ in range(draw.choice((1, 1, 2) if is_scene else (0, 1, 2, 3, 5, 8)))
     )
     connecting = draw.choice(((0.0,), (0.5,), (0.9,), (0.0, 0.01, 0.5, 0.9)))
-    return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks, draw.random() < 0.5, connecting)
+    return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks, draw.random() < 0.5, connecting,
+                _callers(random.Random(f"callers {seed}")))  # fmt: skip
+
+
+def _callers(draw: random.Random) -> tuple[Any, ...]:
+    """Return calls outside runs; drawn apart, so that what a seed draws of everything else stays as it is."""
+    keyed = [what for what in sorted(EFFECTS) if EFFECTS[what][2]]
+    usual = [what for what in keyed if what in _usual_effects] or keyed
+    number = draw.choice((0, 0, 0, 1, 2))
+    return tuple([draw.choice(usual), draw.choice(SHARED)] for _ in range(number))
 
 
 def _programs(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
@@ -138,6 +149,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, faults=plan.faults[:number] + plan.faults[number + 1 :])
     if plan.is_bad:
         yield replace(plan, is_bad=0.0)
+    for number in range(len(plan.callers)):
+        yield replace(plan, callers=plan.callers[:number] + plan.callers[number + 1 :])
     for number, operations in enumerate(plan.programs):
         rest = plan.programs[:number], plan.programs[number + 1 :]
         if len(plan.programs) > 1:

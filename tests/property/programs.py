@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from tests.support.services import LONGEST_LIFE_S, Network, Refused, Sent, Service
 
 import surefoot as sf
+from surefoot.effects.binding import bound_guard
+from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 
 Operation: TypeAlias = list[Any]
@@ -46,17 +48,18 @@ async def _send(service: str, item: str, text: str) -> str:
     return await outside().network.call(outside().services[service], sent)
 
 
-async def _ask(service: str) -> sf.Landed | sf.NotLanded | sf.CannotTell:
+async def _ask(service: str, item: str) -> sf.Landed | sf.NotLanded | sf.CannotTell:
     now, network = sf.current_effect(), outside().network
     await asyncio.sleep(0.001)
     if network._draw.random() < network.is_bad / 3:
         raise ConnectionResetError("reset by peer")
+    network.on_ask(service, item)
     found = outside().services[service].look_up(now.idempotency_key, now.token)
     return sf.NotLanded() if found is None else sf.Landed(found)
 
 
-async def _ask_mail() -> Any:
-    return await _ask("look-up")
+async def _ask_mail(item: str) -> Any:
+    return await _ask("look-up", item)
 
 
 _KEYS = sf.Resend(key_ttl="1h")
@@ -137,6 +140,32 @@ async def _act(operation: Operation, because: str) -> list[Any]:
     except BadEffect as error:
         return ["bad", str(error)]
     return [outcome.told, what, item, outcome.value]
+
+
+OUTSIDE = "no run asks"
+"""Why an effect is called outside runs: no journal gives a reason."""
+
+
+class StillUnknown(Exception):
+    """A caller outside runs was told that the outcome is unknown: it asks again."""
+
+
+async def call_outside(guard: Guard, operation: Operation) -> list[Any]:
+    """Call an effect outside runs, with one app's store; return what was told.
+
+    Raises:
+        StillUnknown: Nobody knows yet.
+    """
+    bound_guard.set(guard)
+    try:
+        told = await _act(operation, OUTSIDE)
+    except sf.SurefootError:
+        await asyncio.sleep(0.5)  # whoever asks again at once is told the same
+        raise
+    if told[0] == "unknown":
+        await asyncio.sleep(0.5)
+        raise StillUnknown
+    return told
 
 
 async def perform(operation: Operation, because: str) -> Any:

@@ -23,7 +23,7 @@ from unittest import mock
 import apsw
 from tests.property.laws import OPEN, LawBroken, Watch, require
 from tests.property.plans import Fault, Plan
-from tests.property.programs import Operation, Outside, enter, flat, program
+from tests.property.programs import Operation, Outside, call_outside, enter, flat, program
 from tests.support.process import Process
 from tests.support.services import Fate, Network, Sent, Service
 from tests.support.simulated import Host, HostClock, Loop, Thread, simulated_threads
@@ -81,7 +81,8 @@ class Schedule:
         self.host = Host()
         self.report = Report()
         self.is_told = is_told
-        self.network = Network(self.host, self.draw, plan.is_bad, plan.connecting, self._on_act, self._on_send)
+        self.network = Network(self.host, self.draw, plan.is_bad, plan.connecting, self._on_act, self._on_send,
+                               self._on_ask)  # fmt: skip
         services = {
             "keys": Service("keys", has_keys=True),
             "look-up": Service("look-up", has_look_up=True, checks=plan.checks),
@@ -95,6 +96,7 @@ class Schedule:
         self.clients: list[Asked] = []
         self.programs: dict[str, tuple[Operation, ...]] = {}
         self.signals: dict[str, int] = {}
+        self.told: dict[str, list[Any]] = {}
         self.is_healed = False
         self._faults = list(plan.faults)
         self._gap = self._faults[0].gap if self._faults else 0
@@ -116,6 +118,8 @@ class Schedule:
             self.processes = [self._new_process(), self._new_process()]
             for number, operations in enumerate(self.plan.programs):
                 self._start_run(f"r{number}", operations)
+            for number, operation in enumerate(self.plan.callers):
+                self._ask(f"call {number}", partial(self._call, f"caller {number}", operation))
             self.trouble()
             self.heal()
             self._check()
@@ -140,6 +144,10 @@ class Schedule:
         self.programs[run_id] = operations
         self._ask(f"start {run_id}", lambda app: app.start(program, list(operations), id=run_id))
 
+    async def _call(self, caller: str, operation: Operation, app: sf.Surefoot) -> None:
+        told = await call_outside(app.guard, operation)
+        self.told.setdefault(caller, []).append(told)
+
     def _ask(self, name: str, what: Callable[[sf.Surefoot], Coroutine[Any, Any, Any]]) -> Asked:
         asked = Asked(what, name)
         self.clients.append(asked)
@@ -159,6 +167,11 @@ class Schedule:
         if self._faults and self._faults[0].after == "send" and self._gap <= 1 and self.draw.random() < 0.5:
             self.network.next_fate = Fate.LATEST
         self._note(partial(self.watch.on_send, sent, sent.text))
+
+    def _on_ask(self, service: str, item: str) -> None:
+        if self.plan.checks == "neither":  # elsewhere the service refuses what a holder sends that was stopped for long
+            on_way = self.network.on_way.get((service, item), 0)
+            self._note(lambda: require(not on_way, "a probe is asked behind the fence", item=item, on_way=on_way))
 
     def _note(self, check: Callable[[], None]) -> None:
         """Check in the middle of an effect: the engine would take a broken law for an error of the effect."""
@@ -416,7 +429,8 @@ class Schedule:
         failed = [run for run in self.watch.runs.values() if run.state == 5]
         require(not failed, "no run fails that catches what effects come to", failed=failed)
         roots = {run_id: self.programs.get(run_id.partition("/")[0], ()) for run_id in results}
-        self.watch.check_end(self.outside, results, roots)
+        callers = {f"caller {number}": (operation,) for number, operation in enumerate(self.plan.callers)}
+        self.watch.check_end(self.outside, {**results, **self.told}, {**roots, **callers})
         self.report.results = results
         self._check_replay(results)
 

@@ -127,6 +127,7 @@ class Network:
         connecting: tuple[float, ...],
         on_act: Callable[[], None],
         on_send: Callable[[Sent], None],
+        on_ask: Callable[[str, str], None],
     ) -> None:
         self._host = host
         self._clock = HostClock(host)
@@ -134,6 +135,7 @@ class Network:
         self._connecting = connecting
         self._on_act = on_act
         self._on_send = on_send
+        self.on_ask = on_ask
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.is_bad = is_bad

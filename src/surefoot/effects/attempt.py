@@ -19,7 +19,7 @@ from surefoot.effects.classify import describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
-from surefoot.effects.guard import Acting, Case, Claim, Guard
+from surefoot.effects.guard import Acting, Case, Claim, Guard, _ignore
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.states import State
@@ -39,17 +39,22 @@ _KINDS = {DONE: Kind.DONE, NOT_DONE: Kind.NOT_DONE, UNKNOWN: Kind.UNKNOWN}
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
-    """What an attempt found out: done with a value, not done with a reason, or unknown with a reason."""
+    """What an attempt found out: done with a value, not done with a reason, or unknown with a reason.
+
+    `is_of_all_sends` says of a refusal that no other send of the effect can have landed either.
+    """
 
     state: State
     body: bytes | None = None
     value: Any = None
     reason: str = ""
     problem: Unserializable | ValueTooLarge | None = None
+    is_of_all_sends: bool = False
 
 
 async def act(guard: Guard, case: Case) -> Outcome | None:
-    """Run the effect's code under the claim in `case.row`; return the outcome, or None when nobody knows it.
+    """Run the effect's code under the claim in `case.row`; return the outcome, or None when it isn't known here:
+    there was no answer, or it came too late, and the outcome is another's.
 
     Raises:
         LeaseLost: This process no longer holds its session; nothing was sent.
@@ -127,13 +132,14 @@ def _failed(case: Case, error: BaseException) -> Finding:
     reason = not_done_reason(error, case.spec.refused_on, is_one_request=case.spec.one_request)
     if reason is None:
         return Finding(UNKNOWN, reason=describe(error))
-    if case.is_resent and not _speaks_for_all_sends(case, error):
+    is_of_all_sends = _speaks_for_all_sends(case, error)
+    if case.is_resent and not is_of_all_sends:
         return Finding(UNKNOWN, reason=f"said of a later send, not of the first: {reason}")
-    return Finding(NOT_DONE, reason=reason)
+    return Finding(NOT_DONE, reason=reason, is_of_all_sends=is_of_all_sends)
 
 
 def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
-    """Whether a refusal of a later send says that no earlier one landed either.
+    """Whether a refusal of one send says that no other landed either.
 
     A service that dedupes answers a key with its stored outcome: a refusal is the refusal of them all. Anywhere else it
     may be the echo of our own first send ("already exists", "precondition failed").
@@ -167,8 +173,8 @@ async def settle(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcom
         return None
     if case.step is not None:
         _settle_later(guard, case, row, finding)
-    else:
-        await _commit(guard, case, row, finding)
+    elif not await _commit(guard, case, row, finding):
+        return None
     if finding.problem is not None:
         raise finding.problem
     if finding.state is DONE:
@@ -189,13 +195,9 @@ def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
         step.end(record)
 
 
-def _ignore(_error: BaseException) -> None:
-    """The writer stopped: every later call is told so; this one's caller is already being told that it is unknown."""
-
-
-async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
+async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> bool:
     unit = _unit(guard, case, row, _record(case, finding, is_told=False), finding)
-    await guard.store.commit(unit, label="settle", size=len(finding.body or b""))
+    return await guard.store.commit(unit, label="settle", size=len(finding.body or b""))
 
 
 def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
@@ -207,20 +209,26 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     return Record(None, 0, kind, "", head=head, body=finding.body)
 
 
-def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[None]:
+def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[bool]:
     ended_boot_ms = guard.store.clock.boot_ms() if finding.state is UNKNOWN else 0
     return partial(_write, guard, case, row, record, finding, ended_boot_ms)
 
 
-def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, ended_boot_ms: int, tx: Tx) -> None:
+def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, ended_boot_ms: int, tx: Tx) -> bool:
+    """Write what was found; return whether it was still ours to say."""
     if finding.state is UNKNOWN:
         if ledger.doubt(tx, row, guard.session.id, ended_boot_ms):
             ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
-        return
+            return True
+        return False
     record_id = take_record_id(tx)
     if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
         _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
-        return
+        if case.step is not None and record.run is not None:  # the run was told of it at once, and may not build on it
+            case.step.refuse(
+                LeaseLost(f"effect {case.identity.key}: another has taken it over", hint="it is found anew")
+            )
+        return False
     is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
     # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
     insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
@@ -229,20 +237,23 @@ def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding,
     guard.settled(tx, row, by_run=record.run if is_held else None)
     for gate in reversed(guard.gates):
         gate.release(tx, case.gate_request())
+    return True
 
 
 def _note_late(tx: Tx, guard: Guard, row: Row, now: Row | None, finding: Finding) -> None:
     """Somebody else has the claim, or the outcome is written: ours is evidence. Where it disagrees, say so aloud."""
-    is_contradiction = False
-    if now is not None and not ledger.is_open(now):
-        is_contradiction = now.state is not finding.state and not (
-            now.state is State.COMPENSATED and finding.state is DONE
-        )
-        if now.state is finding.state is DONE and finding.body is not None:
-            is_contradiction = load_record(tx.connection, now.record).body not in (None, finding.body)
+    is_contradiction = now is not None and not ledger.is_open(now) and _contradicts(tx, row, now, finding)
     body = {"found": finding.state.name.lower(), "reason": finding.reason, "token": row.token,
             "value": (finding.body or b"null").decode()}  # fmt: skip
     ledger.add_evidence(tx, row.id, "late answer", guard.session.name, body, is_open=is_contradiction)
+
+
+def _contradicts(tx: Tx, row: Row, now: Row, finding: Finding) -> bool:
+    if finding.state is NOT_DONE and now.sender != row.sender and not finding.is_of_all_sends:
+        return False  # it speaks of its own request; the outcome is that of another's
+    if now.state is finding.state is DONE and finding.body is not None:
+        return load_record(tx.connection, now.record).body not in (None, finding.body)
+    return now.state is not finding.state and not (now.state is State.COMPENSATED and finding.state is DONE)
 
 
 def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> CurrentEffect:

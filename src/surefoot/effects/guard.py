@@ -7,6 +7,7 @@ means one set of matched arguments for as long as its scope lives.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from surefoot.journal import Frame, Kind, Record, Step, Unserializable, insert_r
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Session, Sessions
 from surefoot.problem import SurefootError
-from surefoot.store import Store, Tx, Unit
+from surefoot.store import Store, StoreError, Tx, Unit
 
 PASS = Pass()
 CLAIMED = State.CLAIMED
@@ -110,10 +111,14 @@ class Guard:
         draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
         unit = self.claim_unit(case, draft)
         while True:
-            if step is None:
-                found = await self.store.commit(unit, label="claim", size=size)
-            else:
-                found = await step.commit(unit, "claim", size)
+            try:
+                if step is None:
+                    found = await self.store.commit(unit, label="claim", size=size)
+                else:
+                    found = await step.commit(unit, "claim", size)
+            except asyncio.CancelledError:
+                self._abandon(case)
+                raise
             if isinstance(found, Wait):
                 await asyncio.sleep(found.retry_ms / 1_000)  # a gate asked for the pause
                 continue
@@ -121,12 +126,24 @@ class Guard:
                 step.end(draft)
             return found
 
+    def _abandon(self, case: Case) -> None:
+        """The caller has left while its claim was on its way: nobody will act on it, so it is in doubt at once."""
+
+        def unit(tx: Tx) -> None:
+            row = case.row  # what the claim's own unit, which comes before this one, has left there
+            if row is not None and ledger.doubt(tx, row, self.session.id, row.sent_boot_ms):
+                ledger.add_evidence(tx, row.id, "in doubt", self.session.name, "its caller left before the act")
+
+        with contextlib.suppress(StoreError):  # without a store the next process notes it
+            self.store.append(unit, label="doubt", on_error=_ignore)
+
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
         return partial(self._claim, case, draft, self.store.clock.boot_ms())
 
     def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
         step, frame, identity, generation = case.step, case.frame, case.identity, 1
+        case.row = None
         if step is not None:
             if not step.is_held(tx):
                 raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
@@ -145,6 +162,7 @@ class Guard:
                       identity.fingerprint, claim, claim, boot_ms)  # fmt: skip
             if ledger.insert(tx, row):
                 insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
+                case.row = row
                 return Claim(row, is_ours=True)
             there = ledger.find(tx.connection, identity.digest)
             assert there is not None, "the identity that stood in the way is there"
@@ -207,6 +225,10 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
     row: Row
     is_ours: bool
+
+
+def _ignore(_error: BaseException) -> None:
+    """The writer stopped: every later call is told so; this one's caller is being told that it is unknown, or has left."""
 
 
 def _nobody_waits(_tx: Tx, _effect: int) -> None:

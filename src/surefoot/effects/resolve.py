@@ -8,6 +8,7 @@ killed anywhere; nothing is ever sent again on a guess.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from functools import partial
 
@@ -34,14 +35,14 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Case, Guard, call_of, told
+from surefoot.effects.guard import Case, Guard, _ignore, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
 from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
-from surefoot.store import Tx
+from surefoot.store import StoreError, Tx
 
 SLEEP_MAX_MS = 2_000
 """Longest pause taken in place; a run that must wait longer is parked and woken, so that it holds no worker."""
@@ -64,9 +65,6 @@ class _Moved(Exception):
 async def resolve(guard: Guard, case: Case) -> Outcome:
     """Find out what became of the effect in `case.row`, or park it; return the outcome. One caller at a time does."""
     row = _row(case)
-    acting = guard.acting.get(row.id)
-    if acting is not None and acting.is_in_thread:
-        return await leave(guard, case, Park("it still runs in a thread"))
     while (other := guard.resolving.get(row.id)) is not None:
         await other.wait()
         settled = await _reload(guard, case)
@@ -75,6 +73,9 @@ async def resolve(guard: Guard, case: Case) -> Outcome:
     mine = guard.resolving[row.id] = asyncio.Event()
     try:
         return await _find_out(guard, case)
+    except BaseException:
+        _let_go(guard, row)
+        raise
     finally:
         if guard.resolving.get(row.id) is mine:
             _step_aside(guard, row)
@@ -85,6 +86,24 @@ def _step_aside(guard: Guard, row: Row) -> None:
     resolving = guard.resolving.pop(row.id, None)
     if resolving is not None:
         resolving.set()
+
+
+def _let_go(guard: Guard, row: Row) -> None:
+    """Whoever looked into it was cancelled, or suspended: a claim taken over for that is nobody's now, and is in doubt.
+
+    Nothing was sent under it, or the end of that act was noted before: the fence stays where it is.
+    """
+    if row.id in guard.acting:  # in a thread
+        return
+
+    def unit(tx: Tx) -> None:
+        now = ledger.get(tx.connection, row.id)
+        if now is not None and now.state is State.CLAIMED and now.holder == guard.session.id:
+            ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms)
+            ledger.add_evidence(tx, row.id, "left to others", guard.session.name, "whoever looked into it has left")
+
+    with contextlib.suppress(StoreError):  # without a store the next process notes it
+        guard.store.append(unit, label="doubt", on_error=_ignore)
 
 
 async def _find_out(guard: Guard, case: Case) -> Outcome:
@@ -140,9 +159,14 @@ async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
     """Make the doubt a durable state of the row, and with it the moment from which a fence counts.
 
     A claim left behind may have been sent until its holder was seen to be gone: now, not when it was claimed. A doubt
-    noted in an earlier boot of the machine has lost its moment, and is noted afresh.
+    noted in an earlier boot of the machine has lost its moment, and is noted afresh. One that is noted already, by the
+    end of our own act, is only looked at: from here on `case.row` has its moment. While a thread may still send, there
+    is no such moment yet.
     """
     row, boot_ms = _row(case), guard.store.clock.boot_ms()
+    acting = guard.acting.get(row.id)
+    if acting is not None and acting.is_in_thread:
+        return await leave(guard, case, Park("it still runs in a thread"))
 
     def unit(tx: Tx) -> Row | None:
         if case.step is not None and not case.step.is_held(tx):
@@ -211,7 +235,8 @@ async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
 
 
 async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> None:
-    """Make the claim ours under a new token, durably; raise `_Moved` if somebody else was faster."""
+    """Make the claim ours under a new token, durably; raise `_Moved` if the row is no longer as we saw it: somebody else
+    was faster, or whoever was taken for gone has noted a later end of its act, and so a later fence."""
     row = _row(case)
     sent_boot_ms = guard.store.clock.boot_ms() if is_sending else None
 
@@ -219,7 +244,7 @@ async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -
         if case.step is not None and not case.step.is_held(tx):
             raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
         now = ledger.get(tx.connection, row.id)
-        if now is None or now.token != row.token:
+        if now is None or now != row:
             return None
         ours = ledger.take_over(tx, now, guard.session.id, sent_boot_ms)
         if ours is not None:
@@ -254,17 +279,15 @@ async def _tell_run(guard: Guard, case: Case, kind: Kind, head: Head) -> None:
     step.end(record)
 
 
-async def _send_again(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
-    await _prepare_send(guard, case, after_ms)
-    case.is_resent = True
-    return await act(guard, case)
-
-
-async def _prepare_send(guard: Guard, case: Case, after_ms: int) -> None:
+async def _send_again(guard: Guard, case: Case, after_ms: int, *, is_resent: bool = True) -> Outcome | None:
+    """Send it once more. A send without an answer is a doubt of its own: its fence counts from its own end."""
     await _pause(guard, case, after_ms)
     await _take_over(guard, case, "resend", is_sending=True)
     case.sends += 1
+    case.is_resent = is_resent
     await _take_first_words(guard, case)
+    outcome = await act(guard, case)
+    return outcome if outcome is not None else await _note_doubt(guard, case)
 
 
 async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
@@ -306,9 +329,8 @@ async def _send_after_probe(guard: Guard, case: Case, reason: str) -> Outcome | 
     await _note(guard, _row(case), "probe: not landed", reason)
     if case.sends >= ledger.SENDS_MAX:
         return await leave(guard, case, Park(f"no answer after {case.sends} sends", RETRY_PARKED_MS))
-    await _prepare_send(guard, case, backoff_ms(case.sends))
-    case.is_resent = False  # behind the fence the earlier sends are known not to have landed
-    return await act(guard, case)
+    # Behind the fence the earlier sends are known not to have landed.
+    return await _send_again(guard, case, backoff_ms(case.sends), is_resent=False)
 
 
 async def _read_back(guard: Guard, case: Case) -> Outcome | None:
@@ -335,7 +357,7 @@ async def _note(guard: Guard, row: Row, kind: str, reason: str) -> None:
 
 async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
     """Nothing more can be found out now: keep it unknown, tell whoever must know, and suspend the run."""
-    row = _row(case)
+    row, is_acting = _row(case), _row(case).id in guard.acting
     reason = f"{case.why_unknown}; {park.reason}" if case.why_unknown else park.reason
     is_model_told = case.spec.when_unknown == "tell_model" and case.step is not None
     draft = (
@@ -343,11 +365,11 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
     )
 
     def unit(tx: Tx) -> bool:
-        now = ledger.get(tx.connection, row.id)
-        if now is not None and not ledger.is_open(now):
+        now = ledger.get(tx.connection, row.id) or row
+        if not ledger.is_open(now):
             return False
-        is_ours = row.id not in guard.acting and row.holder == guard.session.id
-        if is_ours and ledger.doubt(tx, row, guard.session.id, row.sent_boot_ms):
+        is_ours = not is_acting and now.token == row.token and now.holder == guard.session.id
+        if is_ours and ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms):  # leaving it moves no fence
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)

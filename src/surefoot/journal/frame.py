@@ -49,6 +49,9 @@ class Step(Protocol):
     def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
         """Record in order and return the unit's result once it is on disk; see `Store.commit`."""
 
+    def refuse(self, error: BaseException) -> None:
+        """Note, in the writer, that what the task was told of this step is not recorded: nothing after it will be."""
+
     def end(self, record: Record) -> None:
         """Note that the step has its outcome: the task has now seen it."""
 

@@ -245,6 +245,8 @@ class LiveRun:
             LeaseLost: Another holds it.
             RecordRefused: An earlier record could not be written: what follows it stands on nothing.
         """
+        if isinstance(self.refused, LeaseLost):
+            raise self.refused
         if self.refused is not None:
             raise RecordRefused(
                 f"run {self.run_id}: an earlier record was refused: {without_surrogates(str(self.refused))}",
@@ -264,9 +266,9 @@ class LiveRun:
         self, unit: Callable[[Tx], object], label: str, size: int, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         """Record in order without waiting; a refusal stops the run, and all that it records after."""
-        self.store.append(unit, label=label, size=size, on_error=self._stop_refused, on_refused=self._refuse, loop=loop)
+        self.store.append(unit, label=label, size=size, on_error=self._stop_refused, on_refused=self.refuse, loop=loop)
 
-    def _refuse(self, error: BaseException) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
         self.refused = self.refused or error
 

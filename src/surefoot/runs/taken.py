@@ -90,6 +90,10 @@ class LiveStep(msgspec.Struct, eq=False):
         """Append a drafted record."""
         self.append(partial(self.write, record=record), label, len(record.body or b""))
 
+    def refuse(self, error: BaseException) -> None:
+        """See `Step.refuse`."""
+        self.run.refuse(error)
+
     def end(self, record: Record) -> None:
         """See `Step.end`."""
         self.ended = record
