@@ -31,7 +31,7 @@ from surefoot.runs.replay import step_key
 from surefoot.runs.strand import ToolCall, _parent
 
 try:
-    from pydantic_ai import Agent, AgentRunResult, RunContext
+    from pydantic_ai import Agent, AgentRunResult, FunctionToolset, RunContext
     from pydantic_ai.capabilities import WrapRunHandler
     from pydantic_ai.durable_exec import (
         JSON_CODEC,
@@ -135,7 +135,7 @@ class _Backend(JournalCallableOperationBackend[None]):
         with run.tool_call(_conversations(run).current().call(call_id)):
             spec = _declared(tool)
             if spec is not None:
-                return await _call_declared(body, _timeout_of(tool))
+                return await _call_declared(body, tool)
             if tool_name in self._reads or _is_read(tool):
                 return await take_step(tool_name, None, _PAYLOAD, body)
             return await _call_undeclared(tool_name, arguments, body)
@@ -166,7 +166,7 @@ class _Conversation:
             seen: Gives the ids of the calls whose answers the model had in front of it.
         """
         self._decision, self._calls = decision, {}
-        for part in payload.get("parts", ()) if isinstance(payload, Mapping) else ():
+        for part in payload.get("parts", ()) if isinstance(payload, dict) else ():
             if part.get("part_kind") == "tool-call":
                 self._note_call(decision, part, seen)
 
@@ -254,8 +254,8 @@ async def _decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key
 
 
 def _cost(payload: Any) -> dict[str, float] | None:
-    usage = payload.get("usage") if isinstance(payload, Mapping) else None
-    if not isinstance(usage, Mapping):
+    usage = payload.get("usage") if isinstance(payload, dict) else None
+    if not isinstance(usage, dict):
         return None
     return {key: value for key, value in usage.items() if isinstance(value, int | float) and value}
 
@@ -275,13 +275,14 @@ def _is_read(tool: object) -> bool:
     return metadata.get("surefoot") == "read"
 
 
-async def _call_declared(body: Callable[[], Awaitable[object]], timeout_s: float | None) -> object:
+async def _call_declared(body: Callable[[], Awaitable[object]], tool: object) -> object:
     """The function guards itself; what is left is to put its outcome into words.
 
     When the framework's own timeout fires first, the effect goes on, and what is told is what became of it: never the
     framework's "timed out", which a model reads as a failure to try again.
     """
-    telling = Telling(tell, timeout_s)
+    timeout_s = _timeout_of(tool)
+    telling = Telling(tell, timeout_s, is_patient=timeout_s is None and _is_plain(tool))
     token = told_to_model.set(telling)
     try:
         payload = await body()
@@ -301,6 +302,11 @@ def _timeout_of(tool: object) -> float | None:
     """Return the framework's timeout of a tool: it becomes the effect's own where that declares none."""
     timeout_s = getattr(getattr(tool, "tool_def", None), "timeout", None)
     return timeout_s if timeout_s is not None else getattr(getattr(tool, "toolset", None), "timeout", None)
+
+
+def _is_plain(tool: object) -> bool:
+    """Whether a tool is called by the framework's own toolset, which waits as long as the tool's timeout says."""
+    return getattr(type(getattr(tool, "toolset", None)), "call_tool", None) is FunctionToolset.call_tool
 
 
 async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awaitable[object]]) -> object:
@@ -324,7 +330,7 @@ async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awai
 
 def _refusal(payload: object) -> str | None:
     """Return why a tool refused the call by its framework's own means, or None."""
-    if not isinstance(payload, Mapping) or payload.get("kind") in ("tool_return", "tool_content_result"):
+    if not isinstance(payload, dict) or payload.get("kind") in ("tool_return", "tool_content_result"):
         return None
     return f"{payload.get('kind')}: {payload.get('message') or payload.get('title') or ''}".strip()
 
