@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.toolsets import ToolsetTool
 
 import surefoot as sf
+from surefoot.adapters.pydantic_ai import Durable
 
 ANSWERS = ("tool-return", "retry-prompt")
 
@@ -99,3 +102,46 @@ async def test_a_call_that_was_never_made_is_the_frameworks_to_tell(app: sf.Sure
     answer = await told(app, tools=[Tool(slow.tool, args_validator=refuse, timeout=timeout_s)])
     assert "which order?" in answer
     assert slow.acts == 0
+
+
+@dataclass
+class Receipt:
+    """What a tool returns, as a type of the user's own."""
+
+    number: str
+    total: Decimal
+
+
+@pytest.mark.parametrize("declare", [sf.effect, sf.read, lambda function: function])
+async def test_a_replay_puts_the_same_values_in_front_of_the_model(url: str, declare: Any) -> None:
+    """Catches a first execution that sees what no replay will see: the value itself instead of its recorded copy."""
+    seen: list[Any] = []
+    is_second_process = False
+
+    async def ask_twice(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if len(messages) == 1:
+            return ModelResponse(parts=[ToolCallPart("refund", {"order": "A-1"}, "call-1")])
+        seen.append(messages[-1].parts[0].content)  # type: ignore[union-attr]  # the tool's answer
+        if not is_second_process:
+            await asyncio.Event().wait()
+        return ModelResponse(parts=[TextPart("I see.")])
+
+    async def refund(order: str) -> Receipt:
+        return Receipt("r-1", Decimal("12.50"))
+
+    agent = Agent(FunctionModel(ask_twice), name="refunds", tools=[declare(refund)], capabilities=[Durable()])
+
+    @sf.durable
+    async def ticket() -> str:
+        return (await agent.run("refund it")).output
+
+    async with asyncio.timeout(10):
+        async with sf.Surefoot(url) as app:
+            await app.start(ticket, id="a")
+            while not seen:
+                await asyncio.sleep(0.01)
+        is_second_process = True
+        async with sf.Surefoot(url) as app:
+            assert await (await app.start(ticket, id="a")).result() == "I see."
+    assert seen[0] == seen[1]
+    assert type(seen[0]) is type(seen[1])
