@@ -172,7 +172,7 @@ class _Backend(JournalCallableOperationBackend[None]):
         with run.tool_call(_conversations(run).current().call(call_id)):
             spec = _declared(tool)
             if spec is not None:
-                return await _call_declared(body, tool)
+                return await _call_declared(spec, body, tool)
 
             async def work() -> Any:
                 return _encoded(await body())
@@ -316,14 +316,15 @@ def _is_read(tool: object) -> bool:
     return metadata.get("surefoot") == "read"
 
 
-async def _call_declared(body: Callable[[], Awaitable[object]], tool: object) -> object:
+async def _call_declared(spec: EffectSpec, body: Callable[[], Awaitable[object]], tool: object) -> object:
     """The function guards itself; what is left is to put its outcome into words.
 
     When the framework's own timeout fires first, the effect goes on, and what is told is what became of it: never the
     framework's "timed out", which a model reads as a failure to try again.
     """
     timeout_s = _timeout_of(tool)
-    telling = Telling(tell, timeout_s, is_patient=timeout_s is None and _is_plain(tool))
+    is_patient = timeout_s is None and spec.is_async and _is_plain(tool)  # who is cancelled leaves a thread behind
+    telling = Telling(tell, timeout_s, is_patient=is_patient)
     token = told_to_model.set(telling)
     try:
         payload = await body()
