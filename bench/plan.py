@@ -143,6 +143,7 @@ CEILING = "bare"
 AGENT_STEP = "pydantic-ai"
 AGENT_LANES = {
     "plain": "Pydantic AI, not durable",
+    "contract": "its durability contract, nothing recorded",
     "surefoot": "Pydantic AI + Surefoot",
     "dbos": "Pydantic AI + DBOS",
 }

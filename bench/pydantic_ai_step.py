@@ -9,8 +9,9 @@ The scripted model states its own usage. Without that `FunctionModel` estimates 
 step, which no real model does. What still grows in `plain` is Pydantic AI's own: it goes through all messages before
 each request. So read a durable lane by its difference from `plain` at the same step; that difference should not grow.
 
-Lanes: `plain` (no durability), `dbos` (`DBOSDurability` inside a `@DBOS.workflow`, the tool a `@DBOS.step`, as Pydantic
-AI's documentation says), `surefoot`.
+Lanes: `plain` (no durability), `contract` (Pydantic AI's own durability contract with nothing behind it: each unit just
+runs, so this is the least that any engine on it costs), `dbos` (`DBOSDurability` inside a `@DBOS.workflow`, the tool a
+`@DBOS.step`, as Pydantic AI's documentation says), `surefoot`.
 """
 
 from __future__ import annotations
@@ -93,6 +94,34 @@ async def plain(directory: Path) -> RunAgent:
     return lambda run: agent.run(PROMPT, usage_limits=NO_LIMIT)
 
 
+async def contract(directory: Path) -> RunAgent:
+    """Make the same agent durable in form only: every unit is executed, encoded and decoded, and nothing is recorded."""
+    from pydantic_ai.durable_exec import (
+        JSON_CODEC,
+        BaseDurabilityCapability,
+        DurabilityEngineSpec,
+        JournalCallableOperationBackend,
+        RoleBasedOperationConfig,
+    )
+
+    class Backend(JournalCallableOperationBackend[None]):
+        async def execute(self, *, body: Callable[[], Awaitable[object]], **_: Any) -> object:
+            return await body()
+
+    class Contract(BaseDurabilityCapability[Any]):
+        engine_spec = DurabilityEngineSpec(
+            engine_name="Nothing", durable_unit_noun="unit", durable_container_noun="run", codec=JSON_CODEC
+        )
+        in_durable_context = True
+
+        def get_durable_operation_backend(self) -> Backend:
+            config = RoleBasedOperationConfig[None](model=None, event=None, capability=None, tool=None)
+            return Backend(agent_name=self.name, default_model_id=self.default_model_id, config=config)
+
+    agent = Agent(model(), name="refunds", tools=[refund], capabilities=[Contract()])
+    return lambda run: agent.run(PROMPT, usage_limits=NO_LIMIT)
+
+
 async def dbos(directory: Path) -> RunAgent:
     from dbos import DBOS, SetWorkflowID
     from pydantic_ai.durable_exec.dbos import DBOSDurability
@@ -136,7 +165,7 @@ async def surefoot(directory: Path) -> RunAgent:
     return run_agent
 
 
-LANES = {"plain": plain, "dbos": dbos, "surefoot": surefoot}
+LANES = {"plain": plain, "contract": contract, "dbos": dbos, "surefoot": surefoot}
 
 
 async def measure(lane: str, directory: Path, cycles: int, rounds: int) -> dict[str, Any]:

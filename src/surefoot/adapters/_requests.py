@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 _SKIPPED = frozenset({"timestamp", "usage", "run_id", "conversation_id", "provider_response_id", "metadata"})
@@ -47,18 +47,36 @@ class RequestDigests:
         known = self._known.get(id(message))
         if known is None:
             parts = getattr(message, "parts", ())
-            text = repr([_facts(part) for part in parts]) + repr(getattr(message, "instructions", None))
+            text = f"[{', '.join(map(_facts, parts))}]{getattr(message, 'instructions', None)!r}"
             answered = tuple(part.tool_call_id for part in parts if getattr(part, "part_kind", "") == "tool-return")
-            known = (message, hashlib.blake2b(text.encode(), digest_size=8).digest(), answered)
-            self._known[id(message)] = known
+            known = self._known[id(message)] = (message, _digest(text), answered)
         return known
 
     def _of_tools(self, parameters: object) -> bytes:
         tools = getattr(parameters, "function_tools", None) or []
-        names = "\0".join(f"{tool.name}\1{tool.description}" for tool in tools)
-        return hashlib.blake2b(names.encode(), digest_size=8).digest()
+        return _digest("\0".join([f"{tool.name}\1{tool.description}" for tool in tools]))
 
 
-def _facts(part: Any) -> list[tuple[str, Any]]:
-    fields = getattr(type(part), "__dataclass_fields__", {})
-    return [(name, getattr(part, name)) for name in fields if name not in _SKIPPED]
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def _facts(part: Any) -> str:
+    """Return the part's fields in words: the `repr` of a list of name and value."""
+    kind = type(part)
+    describe = _DESCRIBE.get(kind)
+    if describe is None:
+        describe = _DESCRIBE[kind] = _description(kind)
+    return describe(part)
+
+
+_DESCRIBE: dict[type, Callable[[Any], str]] = {}
+"""How parts of each kind are put into words: their fields are looked up once, and not at every message."""
+
+
+def _description(kind: type) -> Callable[[Any], str]:
+    names = [name for name in getattr(kind, "__dataclass_fields__", {}) if name not in _SKIPPED]
+    if len(names) < 2:  # `attrgetter` returns a tuple for two names or more only
+        return lambda part: repr([(name, getattr(part, name)) for name in names])
+    values, template = operator.attrgetter(*names), ", ".join(f"({name!r}, %r)" for name in names)
+    return lambda part: f"[{template % values(part)}]"

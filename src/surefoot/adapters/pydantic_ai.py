@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pydantic_core import from_json, to_jsonable_python
 
 from surefoot.adapters._requests import RequestDigests
@@ -31,11 +32,12 @@ from surefoot.runs.replay import step_key
 from surefoot.runs.strand import ToolCall, _parent
 
 try:
-    from pydantic_ai import Agent, AgentRunResult, RunContext
+    from pydantic_ai import Agent, AgentRunResult, FunctionToolset, RunContext, durable_exec
     from pydantic_ai.capabilities import WrapRunHandler
     from pydantic_ai.durable_exec import (
         JSON_CODEC,
         BaseDurabilityCapability,
+        DurabilityCodec,
         DurabilityEngineSpec,
         DurableOperationId,
         EventStreamHandlerId,
@@ -57,6 +59,36 @@ if TYPE_CHECKING:
 
 _PAYLOAD = codec_of(object, "Pydantic AI")
 
+_TOOL_RESULT = getattr(durable_exec, "CallToolResult", None)
+"""The type of a tool's result or refusal; Pydantic AI did not tell it yet in 2.36, where each is encoded at once."""
+
+
+class _Codec(DurabilityCodec):
+    """Encodes what is to be recorded, as Pydantic AI does; a tool's result only when somebody records it.
+
+    A declared tool records its own outcome and gives its caller the value as it will be read back. To encode and decode
+    that once more would change nothing.
+    """
+
+    def dump(self, tp: Any, value: Any) -> Any:
+        """See `DurabilityCodec.dump`."""
+        return _Result(value) if tp is _TOOL_RESULT else JSON_CODEC.dump(tp, value)
+
+    def load(self, tp: Any, payload: Any) -> Any:
+        """See `DurabilityCodec.load`."""
+        return payload.value if isinstance(payload, _Result) else JSON_CODEC.load(tp, payload)
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """A tool's result or refusal, not yet encoded."""
+
+    value: Any
+
+
+def _encoded(payload: object) -> Any:
+    """Return the payload as data that can be recorded."""
+    return JSON_CODEC.dump(_TOOL_RESULT, payload.value) if isinstance(payload, _Result) else payload
+
 
 class Durable(BaseDurabilityCapability[Any]):
     """Journals an agent's runs when they happen inside a run of Surefoot; transparent elsewhere.
@@ -70,13 +102,14 @@ class Durable(BaseDurabilityCapability[Any]):
         engine_name="Surefoot",
         durable_unit_noun="step",
         durable_container_noun="run",
-        codec=JSON_CODEC,
+        codec=_Codec(),
         toolset_lifecycles={"function": "enter-always", "mcp": "enter-in-durable-unit", "dynamic": "enter-never"},
     )
 
     def __init__(self, *, reads: Iterable[str] = (), name: str | None = None) -> None:
         super().__init__(name=name)
         self._reads = frozenset(reads)
+        self._backend: _Backend | None = None
 
     @property
     def in_durable_context(self) -> bool:
@@ -93,15 +126,19 @@ class Durable(BaseDurabilityCapability[Any]):
 
     def get_durable_operation_backend(self) -> JournalCallableOperationBackend[None]:
         """Return what executes Pydantic AI's durable operations."""
-        return _Backend(self.name, self.default_model_id, self._reads)
+        made_for = (self.name, self.default_model_id)
+        if self._backend is None or self._backend.made_for != made_for:  # asked for at every request; copied with us
+            self._backend = _Backend(made_for, self._reads)
+        return self._backend
 
 
 class _Backend(JournalCallableOperationBackend[None]):
     """Executes each operation as a step of the current run."""
 
-    def __init__(self, agent_name: str, default_model_id: str | None, reads: frozenset[str]) -> None:
+    def __init__(self, made_for: tuple[str, str | None], reads: frozenset[str]) -> None:
         config = RoleBasedOperationConfig[None](model=None, event=None, capability=None, tool=None)
-        super().__init__(agent_name=agent_name, default_model_id=default_model_id, config=config)
+        super().__init__(agent_name=made_for[0], default_model_id=made_for[1], config=config)
+        self.made_for = made_for
         self._reads = reads
 
     async def execute(
@@ -135,10 +172,14 @@ class _Backend(JournalCallableOperationBackend[None]):
         with run.tool_call(_conversations(run).current().call(call_id)):
             spec = _declared(tool)
             if spec is not None:
-                return await _call_declared(body, _timeout_of(tool))
+                return await _call_declared(spec, body, tool)
+
+            async def work() -> Any:
+                return _encoded(await body())
+
             if tool_name in self._reads or _is_read(tool):
-                return await take_step(tool_name, None, _PAYLOAD, body)
-            return await _call_undeclared(tool_name, arguments, body)
+                return await take_step(tool_name, None, _PAYLOAD, work)
+            return await _call_undeclared(tool_name, arguments, work)
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -166,7 +207,7 @@ class _Conversation:
             seen: Gives the ids of the calls whose answers the model had in front of it.
         """
         self._decision, self._calls = decision, {}
-        for part in payload.get("parts", ()) if isinstance(payload, Mapping) else ():
+        for part in payload.get("parts", ()) if isinstance(payload, dict) else ():
             if part.get("part_kind") == "tool-call":
                 self._note_call(decision, part, seen)
 
@@ -254,8 +295,8 @@ async def _decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key
 
 
 def _cost(payload: Any) -> dict[str, float] | None:
-    usage = payload.get("usage") if isinstance(payload, Mapping) else None
-    if not isinstance(usage, Mapping):
+    usage = payload.get("usage") if isinstance(payload, dict) else None
+    if not isinstance(usage, dict):
         return None
     return {key: value for key, value in usage.items() if isinstance(value, int | float) and value}
 
@@ -275,17 +316,19 @@ def _is_read(tool: object) -> bool:
     return metadata.get("surefoot") == "read"
 
 
-async def _call_declared(body: Callable[[], Awaitable[object]], timeout_s: float | None) -> object:
+async def _call_declared(spec: EffectSpec, body: Callable[[], Awaitable[object]], tool: object) -> object:
     """The function guards itself; what is left is to put its outcome into words.
 
     When the framework's own timeout fires first, the effect goes on, and what is told is what became of it: never the
     framework's "timed out", which a model reads as a failure to try again.
     """
-    telling = Telling(tell, timeout_s)
+    timeout_s = _timeout_of(tool)
+    is_patient = timeout_s is None and spec.is_async and _is_plain(tool)  # who is cancelled leaves a thread behind
+    telling = Telling(tell, timeout_s, is_patient=is_patient)
     token = told_to_model.set(telling)
     try:
         payload = await body()
-        if telling.task is None or _refusal(payload) is None:
+        if telling.task is None or _refusal(_encoded(payload)) is None:
             return payload
         return _returned(to_jsonable_python(tell(await asyncio.shield(telling.task))))
     except asyncio.CancelledError:
@@ -301,6 +344,11 @@ def _timeout_of(tool: object) -> float | None:
     """Return the framework's timeout of a tool: it becomes the effect's own where that declares none."""
     timeout_s = getattr(getattr(tool, "tool_def", None), "timeout", None)
     return timeout_s if timeout_s is not None else getattr(getattr(tool, "toolset", None), "timeout", None)
+
+
+def _is_plain(tool: object) -> bool:
+    """Whether a tool is called by the framework's own toolset, which waits as long as the tool's timeout says."""
+    return getattr(type(getattr(tool, "toolset", None)), "call_tool", None) is FunctionToolset.call_tool
 
 
 async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awaitable[object]]) -> object:
@@ -324,7 +372,7 @@ async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awai
 
 def _refusal(payload: object) -> str | None:
     """Return why a tool refused the call by its framework's own means, or None."""
-    if not isinstance(payload, Mapping) or payload.get("kind") in ("tool_return", "tool_content_result"):
+    if not isinstance(payload, dict) or payload.get("kind") in ("tool_return", "tool_content_result"):
         return None
     return f"{payload.get('kind')}: {payload.get('message') or payload.get('title') or ''}".strip()
 

@@ -85,16 +85,27 @@ class Telling:
     """How outcomes are put for a model, and the effect that is being performed for it.
 
     A framework may lose patience with a tool call and tell the model that it timed out. The effect goes on in a task of its
-    own, so that what the model is told in the end is what became of it.
+    own, so that what the model is told in the end is what became of it. A framework known to wait needs no such task.
+
+    Attributes:
+        tell: Puts an outcome into words.
+        timeout_s: The framework's patience in seconds; None: it is not known.
+        is_patient: Whether the framework is known to wait until the effect has ended.
+        task: The task in which the effect goes on, if it has one.
     """
 
-    def __init__(self, tell: Callable[[Outcome], Any], timeout_s: float | None = None) -> None:
+    def __init__(
+        self, tell: Callable[[Outcome], Any], timeout_s: float | None = None, *, is_patient: bool = False
+    ) -> None:
         self.tell = tell
         self.timeout_s = timeout_s
+        self.is_patient = is_patient
         self.task: asyncio.Task[Outcome] | None = None
 
     async def through(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
-        """Perform in a task that outlives the caller's patience."""
+        """Perform, in a task that outlives the caller's patience where that may end."""
+        if self.is_patient:
+            return await work
         self.task = asyncio.ensure_future(work)
         return await asyncio.shield(self.task)
 
