@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from surefoot.effects import BadEffect, Denied, KeyConflict
-from surefoot.effects.desk import CannotResolve
+from surefoot.effects.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.problem import SurefootError
@@ -77,6 +77,7 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (BadEffect, ExitCode.USAGE),
     (Unserializable, ExitCode.USAGE),
     (ValueTooLarge, ExitCode.USAGE),
+    (UnfitValue, ExitCode.USAGE),
     (RunNotFound, ExitCode.NOT_FOUND),
     (EffectNotFound, ExitCode.NOT_FOUND),
     (RunConflict, ExitCode.REFUSED),

@@ -90,6 +90,7 @@ def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectVi
         holder=holder_shape(connection, sessions, row.holder),
         sender=holder_shape(connection, sessions, row.sender),
         arguments=view.arguments,
+        returns=view.returns,
         value=view.value,
         reason=view.reason,
         claimed_at=moment(view.claimed_at_ms) or "",

@@ -88,6 +88,7 @@ class EffectShape(Struct, frozen=True):
     holder: Annotated[HolderShape, Meta(description="who may act on it, or did last")]
     sender: Annotated[HolderShape, Meta(description="who may have sent it last")]
     arguments: Annotated[Any, Meta(description="the call's arguments")]
+    returns: Annotated[str, Meta(description="the type of its value, if not every JSON value fits it; else empty")]
     value: Annotated[Any, Meta(description="what it returned; null while it has no outcome")]
     reason: Annotated[str, Meta(description="why it was not done, or who resolved it and how they knew")]
     claimed_at: Annotated[str, Meta(description="when it was claimed first")]

@@ -15,9 +15,11 @@ import msgspec
 
 from surefoot.effects import ledger
 from surefoot.effects.guard import call_of
-from surefoot.effects.ledger import Row
+from surefoot.effects.keys import BadEffect
+from surefoot.effects.ledger import Call, Row
+from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
-from surefoot.journal import Kind, Record, insert_record, load_record
+from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import Life, Sessions
 from surefoot.problem import SurefootError
@@ -26,6 +28,11 @@ from surefoot.store import Store, Tx
 
 class CannotResolve(SurefootError):
     """The effect is not in doubt, or saying "not done" is not safe yet. Nothing was changed."""
+
+
+class UnfitValue(CannotResolve):
+    """The value is nothing the effect could have returned, or its code, which would know, is not here. Nothing was
+    changed: once recorded the value would block whoever asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class EffectView:
     state: str
     token: int
     run: int | None
+    returns: str
     arguments: Any
     value: Any
     reason: str
@@ -97,6 +105,7 @@ def view(connection: apsw.Connection, row: Row) -> EffectView:
         state=row.state.name.lower(),
         token=row.token,
         run=row.run,
+        returns=call.returns,
         arguments=msgspec.json.decode(call.arguments),
         value=None if outcome is None or outcome.body is None else msgspec.json.decode(outcome.body),
         reason="" if outcome is None else outcome.head.reason,
@@ -150,6 +159,7 @@ async def resolve_by_person(
 
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
+        UnfitValue: Its declared type doesn't take the value, or nobody here knows that type.
     """
     if not who.strip() or not reason.strip():
         raise CannotResolve("a resolution names who decided and how they know", hint='--by "name" --reason "..."')
@@ -162,6 +172,8 @@ async def resolve_by_person(
         if not ledger.is_open(row):
             return _close_contradictions(tx, row, who, reason)
         _refuse_early(tx, sessions, row, is_done=is_done, is_fence_passed=is_fence_passed)
+        if is_done:
+            _check_value(call_of(tx.connection, row), body)
         kind, state = (Kind.DONE, State.DONE) if is_done else (Kind.NOT_DONE, State.NOT_DONE)
         record = Record(None, 0, kind, "", head=Head(reason=f"{who}: {reason}"), body=body if is_done else None)
         ledger.settle(tx, row.id, row.token, state, insert_record(tx, record))
@@ -172,6 +184,27 @@ async def resolve_by_person(
         return view(tx.connection, settled)
 
     return await store.commit(unit, label="resolve")
+
+
+def _check_value(call: Call, body: bytes) -> None:
+    """Refuse a value that the effect could not have returned. Claims that don't note their type are taken at the person's
+    word, unless the code that knows it is here."""
+    try:
+        spec = spec_of(call.effect)
+    except BadEffect as error:
+        if not call.returns:
+            return
+        raise UnfitValue(
+            f"{call.effect} returns {call.returns}, and only its code can tell whether a value fits",
+            hint="name the module that declares it: --module MODULE; in a program, import it",
+        ) from error
+    try:
+        spec.codec.load(body)
+    except Undecodable as error:
+        raise UnfitValue(
+            f"this value is nothing {call.effect} could have returned: {error.message}",
+            hint="look at what the function returns, and give that: --value JSON",
+        ) from error
 
 
 def _close_contradictions(tx: Tx, row: Row, who: str, reason: str) -> EffectView:
@@ -204,4 +237,13 @@ def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fen
         )
 
 
-__all__ = ["CannotResolve", "EffectView", "EvidenceView", "evidence", "list_effects", "resolve_by_person", "view"]
+__all__ = [
+    "CannotResolve",
+    "EffectView",
+    "EvidenceView",
+    "UnfitValue",
+    "evidence",
+    "list_effects",
+    "resolve_by_person",
+    "view",
+]

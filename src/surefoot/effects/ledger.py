@@ -70,6 +70,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         generation: Which generation of the key.
         session: The session that claimed it first.
         boot_ms: Boot time of that claim.
+        returns: The declared type of its value, where not every JSON value fits it; empty otherwise, and in claims
+            written before this was noted.
     """
 
     effect: str
@@ -80,6 +82,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     generation: int = 1
     session: int = 0
     boot_ms: int = 0
+    returns: str = ""
 
 
 encode_call = _encode

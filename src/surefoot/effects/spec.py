@@ -16,6 +16,9 @@ from surefoot.effects.doubt import AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
 from surefoot.journal.values import Unserializable, ValueCodec, canonical_bytes, codec_of
 
+RETURNS_CHARS_MAX = 100
+"""How much of a declared type's name a claim keeps: enough to recognize it, and a claim stays small."""
+
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 
@@ -63,6 +66,7 @@ class EffectSpec:
         self.signature = inspect.signature(function)
         hints = _hints(function)
         self.codec = codec_of(hints.get("return", object), self.name)
+        self.returns = "" if self.codec.is_plain else inspect.formatannotation(hints["return"])[:RETURNS_CHARS_MAX]
         self._skipped = frozenset(_context_parameters(self.signature, hints))
         self._parameters = tuple(parameter for parameter in self.signature.parameters if parameter not in self._skipped)
         self._codecs = {

@@ -71,6 +71,11 @@ def test_a_value_is_checked_where_the_code_is_named(shell: Shell) -> None:
     """Catches a typing mistake that is recorded for ever and blocks its run."""
     shell.here("run", "floor:bill_parcel", "B", "--id", "b-1", "--store", shell.url)
     said = ("--by", "Ann", "--reason", "in the books", "--module", "floor")
+    unseen = shell.type("resolve", "1", "--done", "--value", '{"number": 7}', *said[:4])
+    assert unseen.code == 2
+    assert "floor.Receipt, and only its code can tell" in unseen.err
+    assert "--module MODULE" in unseen.err
+    assert "--value [JSON] --module MODULE" in shell.here("unknowns").out
     wrong = shell.here("resolve", "1", "--done", "--value", '{"number": "seven"}', *said)
     assert wrong.code == 2
     assert "number" in wrong.err
