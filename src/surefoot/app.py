@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -19,7 +19,7 @@ from surefoot.effects.desk import EffectView
 from surefoot.effects.states import State
 from surefoot.leases import Session, Sessions
 from surefoot.problem import SurefootError
-from surefoot.runs import Run, Worker
+from surefoot.runs import Escalation, Run, Worker
 from surefoot.runs.desk import wake
 from surefoot.runs.life import RunState
 from surefoot.runs.tables import RunRow, list_runs
@@ -51,6 +51,10 @@ class Surefoot:
         name: How this process is called in the ledger; None: host and process id.
         clock: None for the host's clocks.
         is_worker: Whether this process executes runs; False only starts, signals and reads them.
+        on_escalation: Called by this process's worker with an `Escalation` for each doubt that only a person can end and
+            that has been open for longer than its `AskPerson(deadline)`; async, or sync (called in a thread); None: it
+            is noted and logged as a warning of the logger "surefoot". At least once for each doubt: it is called again
+            when it raised, or took longer than 30 s, or its process died. What it raises is logged, and stops nothing.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Surefoot:
         name: str | None = None,
         clock: Clock | None = None,
         is_worker: bool = True,
+        on_escalation: Callable[[Escalation], Awaitable[object] | object] | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
@@ -70,6 +75,7 @@ class Surefoot:
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._clock = clock
         self._is_worker = is_worker
+        self._on_escalation = on_escalation
         self._store: Store | None = None
         self._session: Session | None = None
         self._worker: Worker | None = None
@@ -95,7 +101,7 @@ class Surefoot:
             lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
         )
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
-        self._worker = Worker(store, sessions, self._session, guard)
+        self._worker = Worker(store, sessions, self._session, guard, on_escalation=self._on_escalation)
         if self._is_worker:
             await self._worker.start()
         add_open(guard)

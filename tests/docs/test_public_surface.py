@@ -14,6 +14,7 @@ NAMES = [
     "Denied",
     "Divergence",
     "EffectError",
+    "Escalation",
     "KeyConflict",
     "Landed",
     "LeaseLost",

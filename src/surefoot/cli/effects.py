@@ -63,8 +63,9 @@ def effects(
 def unknowns(*, store: StoreOption = None, is_json: JsonOption = False) -> None:
     """List all that waits for a person.
 
-    Unknown effects, outcomes that late evidence contradicts, runs in doubt or blocked; oldest first. An effect whose
-    worker is gone without leaving an outcome counts as unknown.
+    Unknown effects, outcomes that late evidence contradicts, runs in doubt or blocked; overdue ones first, then the
+    oldest. An effect whose worker is gone without leaving an outcome counts as unknown. Overdue is one that only a person
+    can end and that has been unknown for longer than its deadline: 24 h, or what AskPerson(deadline) says.
     """
 
     async def work(desk: Desk) -> None:

@@ -113,6 +113,9 @@ class UnknownShape(Struct, frozen=True):
     effect: Annotated[EffectShape, Meta(description="the effect")]
     why: Annotated[str, Meta(description="what was learned last, in words")]
     age_s: Annotated[float, Meta(description="seconds since it was claimed")]
+    unknown_since: Annotated[str | None, Meta(description="when the doubt was noted; null while nobody has looked")]
+    deadline_at: Annotated[str | None, Meta(description="when it is escalated; null unless only a person can end it")]
+    is_overdue: Annotated[bool, Meta(description="whether that time has passed")]
     next: Annotated[list[Advice], Meta(description="what ends the doubt")]
 
 
@@ -172,7 +175,10 @@ class EffectDocument(Struct, frozen=True):
 class UnknownsDocument(Struct, frozen=True):
     """`surefoot unknowns`."""
 
-    effects: Annotated[list[UnknownShape], Meta(description="effects nobody knows the outcome of, oldest first")]
+    effects: Annotated[
+        list[UnknownShape],
+        Meta(description="effects nobody knows the outcome of: overdue ones, then the oldest, first"),
+    ]
     contradictions: Annotated[list[ContradictionShape], Meta(description="outcomes that late evidence disagrees with")]
     runs: Annotated[list[StuckShape], Meta(description="runs that wait for the end of a doubt, or are blocked")]
 

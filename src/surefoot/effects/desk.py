@@ -14,6 +14,7 @@ import apsw
 import msgspec
 
 from surefoot.effects import ledger
+from surefoot.effects.doubt import AskPerson
 from surefoot.effects.guard import call_of
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import Call, Row
@@ -69,6 +70,25 @@ class EvidenceView:
     body: Any
 
 
+@dataclass(frozen=True, slots=True)
+class DoubtView:
+    """Since when an effect is unknown.
+
+    Attributes:
+        since_ms: Wall clock when the doubt was noted; None if it has none, or nobody has looked yet.
+        deadline_ms: Wall clock from which it is overdue; None where a person isn't the only one who can end it.
+        is_escalated: Whether it was found to be overdue: it stays so when a clock is set back.
+    """
+
+    since_ms: int | None
+    deadline_ms: int | None
+    is_escalated: bool
+
+    def is_overdue(self, now_ms: int) -> bool:
+        """Whether it should have been ended by now."""
+        return self.is_escalated or (self.deadline_ms is not None and self.deadline_ms <= now_ms)
+
+
 _FILTERS = {
     "run": "run = ?",
     "state": "state = ?",
@@ -112,6 +132,21 @@ def view(connection: apsw.Connection, row: Row) -> EffectView:
         claimed_at_ms=claim.at_ms,
         settled_at_ms=None if outcome is None else outcome.at_ms,
     )
+
+
+def doubt_of(connection: apsw.Connection, row: Row, call: Call) -> DoubtView:
+    """Return since when an effect is unknown, and from when on that is too long."""
+    if row.state is not State.UNKNOWN:
+        return DoubtView(None, None, is_escalated=False)
+    noted = connection.execute(
+        "SELECT min(id), at_ms FROM evidence WHERE effect = ? AND kind IN ('unknown', 'in doubt')", (row.id,)
+    )
+    _, since_ms = _fields(next(noted))
+    if since_ms is None:
+        since_ms = load_record(connection, row.claim).at_ms
+    escalated = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND kind = 'escalated'", (row.id,))
+    deadline_ms = since_ms + call.deadline_ms if call.doubt == AskPerson.name else None
+    return DoubtView(since_ms, deadline_ms, is_escalated=next(escalated, None) is not None)
 
 
 def evidence(connection: apsw.Connection, effect: int | None = None) -> list[EvidenceView]:
@@ -239,9 +274,11 @@ def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fen
 
 __all__ = [
     "CannotResolve",
+    "DoubtView",
     "EffectView",
     "EvidenceView",
     "UnfitValue",
+    "doubt_of",
     "evidence",
     "list_effects",
     "resolve_by_person",

@@ -31,6 +31,11 @@ RETRY_PARKED_MS = 60_000
 """When a parked effect whose class can resolve itself is tried again."""
 
 
+ESCALATE_AFTER_MS = 86_400_000
+"""The deadline of a doubt that only a person can end, unless its class says another: a day. Data on disk: claims note
+only other ones."""
+
+
 def duration_ms(text: str | float) -> int:
     """Return milliseconds of "24h", "300ms", "2d", "1.5s", or of a number of seconds.
 
@@ -161,12 +166,18 @@ class AskPerson:
     """The service offers nothing: a person decides.
 
     Args:
-        deadline: After this the doubt is escalated, never decided.
+        deadline: How long it may stay unknown, as "4h" or seconds, counted by the wall clock from when the doubt was
+            noted. After this it is escalated, never decided: see `Surefoot(on_escalation=...)`.
     """
 
     deadline: str | float = "24h"
     name = "ask a person"
     assumption = "a person looks before saying what happened"
+
+    @property
+    def deadline_ms(self) -> int:
+        """The deadline, in milliseconds."""
+        return duration_ms(self.deadline)
 
 
 InDoubt: TypeAlias = Read | Resend | Overwrite | Probe | Transactional | AskPerson

@@ -166,7 +166,8 @@ class Guard:
         return ledger.encode_call(
             Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
                  scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation,
-                 session=self.session.id, boot_ms=boot_ms, returns=case.spec.returns)
+                 session=self.session.id, boot_ms=boot_ms, deadline_ms=case.spec.deadline_ms,
+                 returns=case.spec.returns)
         )  # fmt: skip
 
     def _admit(self, tx: Tx, case: Case) -> Pass | Wait | Refuse:

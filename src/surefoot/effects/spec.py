@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from surefoot.effects.doubt import AskPerson, InDoubt, Read, Transactional
+from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
 from surefoot.journal.values import Unserializable, ValueCodec, canonical_bytes, codec_of
 
@@ -54,6 +54,7 @@ class EffectSpec:
         self.function = function
         self.name = name or function.__name__
         self.in_doubt: InDoubt = in_doubt if in_doubt is not None else AskPerson()
+        self.deadline_ms = self.in_doubt.deadline_ms if isinstance(self.in_doubt, AskPerson) else ESCALATE_AFTER_MS
         self.refused_on = refused_on
         self.one_request = one_request
         self.timeout_s = timeout_s

@@ -65,6 +65,11 @@ async def pay(order: str) -> str:
     raise TimeoutError(f"no answer {HOSTILE}")
 
 
+@sf.effect(key="call:{order}", in_doubt=sf.AskPerson(deadline="1ms"))
+async def call(order: str) -> str:
+    raise TimeoutError("no answer")
+
+
 @sf.step
 async def plan(order: str) -> dict[str, Any]:
     note(f"planned {order} {os.getpid()}")
@@ -96,6 +101,11 @@ async def pay_parcel(order: str) -> str:
 @sf.durable
 async def bill_parcel(order: str) -> int:
     return (await bill(order)).number
+
+
+@sf.durable
+async def call_parcel(order: str) -> str:
+    return await call(order)
 
 
 @sf.durable
