@@ -204,7 +204,7 @@ class CancelDocument(Struct, frozen=True):
 
 
 class OutcomeDocument(Struct, frozen=True):
-    """`surefoot run`."""
+    """`surefoot run`, and `surefoot undo`, whose run is the undo."""
 
     run: Annotated[RunShape, Meta(description="the run as it was in the end")]
     result: Annotated[Any, Meta(description="what it returned, once it is completed")]
@@ -240,6 +240,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "show": (ShowDocument,),
     "signal": (SignalDocument,),
     "cancel": (CancelDocument,),
+    "undo": (OutcomeDocument,),
     "effects": (EffectsDocument, EffectDocument),
     "unknowns": (UnknownsDocument,),
     "resolve": (ResolveDocument,),
