@@ -13,6 +13,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import apsw
+
 from surefoot import effects, journal, leases, runs
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
 from surefoot.effects.desk import EffectView
@@ -22,7 +24,7 @@ from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, Run, Worker
 from surefoot.runs.desk import wake
 from surefoot.runs.life import RunState
-from surefoot.runs.tables import RunRow, list_runs
+from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.store import Clock, Store, open_store
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class Surefoot:
         store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock)
         self._store = store
         sessions = Sessions(store)
-        self._session = await sessions.open(self._name)
+        self._session = await sessions.open(self._name, in_use=_sessions_in_use)
         incarnation = store.read_now(
             lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
         )
@@ -233,6 +235,12 @@ class Surefoot:
             while self.worker.failure is None:  # noqa: ASYNC110  several places set it
                 await asyncio.sleep(SERVE_LOOK_S)
             raise self.worker.failure
+
+
+def _sessions_in_use(connection: apsw.Connection) -> set[int] | None:
+    """Return the sessions that open runs and open effects refer to; None when there are too many to tell."""
+    by_effects = desk.sessions_in_use(connection)
+    return None if by_effects is None else by_effects | set(run_holders(connection))
 
 
 def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:

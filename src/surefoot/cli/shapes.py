@@ -43,7 +43,7 @@ class HolderShape(Struct, frozen=True):
     """The process that holds a run or a claim."""
 
     name: Annotated[str, Meta(description="host and process id, or the name it was given")]
-    pid: Annotated[int, Meta(description="its process id")]
+    pid: Annotated[int, Meta(description="its process id; 0 when it ended long ago")]
     life: Annotated[str, Meta(description="alive; expired: stopped, and may wake up; dead: proven gone")]
 
 
