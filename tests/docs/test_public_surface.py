@@ -29,6 +29,7 @@ NAMES = [
     "PreconditionFailed",
     "Probe",
     "Read",
+    "Receipts",
     "Resend",
     "Run",
     "RunCancelled",

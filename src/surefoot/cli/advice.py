@@ -18,6 +18,7 @@ FINDS_OUT = {
     "overwrite": "sends it again with its precondition",
     "probe": "asks the service, once no earlier request can still land",
     "read": "asks again",
+    "transactional": "looks for its receipt, and acts again once there can be none",
 }
 """What a worker does by itself about an effect in doubt, by its class."""
 

@@ -49,6 +49,7 @@ class Case(msgspec.Struct):
     also: Callable[[Tx], object] | None = None
     patience_s: float | None = None
     why_unknown: str = ""
+    receipt: tuple[bytes, Any] | None = None
 
     @property
     def run_id(self) -> str | None:

@@ -55,6 +55,7 @@ class EffectSpec:
         self.name = name or function.__name__
         self.in_doubt: InDoubt = in_doubt if in_doubt is not None else AskPerson()
         self.deadline_ms = self.in_doubt.deadline_ms if isinstance(self.in_doubt, AskPerson) else ESCALATE_AFTER_MS
+        self.receipts = self.in_doubt.receipts if isinstance(self.in_doubt, Transactional) else None
         self.refused_on = refused_on
         self.one_request = one_request
         self.timeout_s = timeout_s
@@ -105,10 +106,10 @@ class EffectSpec:
             )
         if self.once_for not in ("app", "run"):
             raise BadEffect(f"effect {self.name}: once_for={self.once_for!r}", hint='use "app" (default) or "run"')
-        if isinstance(self.in_doubt, Transactional) and self.is_async:
+        if isinstance(self.in_doubt, Transactional) and self.receipts is None and self.is_async:
             raise BadEffect(
                 f"effect {self.name}: a Transactional effect runs inside the commit and can't be async",
-                hint="make it `def` and write through sf.current_effect().transaction",
+                hint="make it `def` and write through sf.current_effect().execute(...); for another database: receipts=",
             )
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
