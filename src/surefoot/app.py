@@ -7,11 +7,13 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+import apsw
 
 from surefoot import effects, journal, leases, runs
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
@@ -19,10 +21,10 @@ from surefoot.effects.desk import EffectView
 from surefoot.effects.states import State
 from surefoot.leases import Session, Sessions
 from surefoot.problem import SurefootError
-from surefoot.runs import Run, Worker
+from surefoot.runs import Escalation, Run, Worker
 from surefoot.runs.desk import wake
 from surefoot.runs.life import RunState
-from surefoot.runs.tables import RunRow, list_runs
+from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.store import Clock, Store, open_store
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class Surefoot:
         name: How this process is called in the ledger; None: host and process id.
         clock: None for the host's clocks.
         is_worker: Whether this process executes runs; False only starts, signals and reads them.
+        on_escalation: Called by this process's worker with an `Escalation` for each doubt that only a person can end and
+            that has been open for longer than its `AskPerson(deadline)`; async, or sync (called in a thread); None: it
+            is noted and logged as a warning of the logger "surefoot". At least once for each doubt: it is called again
+            when it raised, or took longer than 30 s, or its process died. What it raises is logged, and stops nothing.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Surefoot:
         name: str | None = None,
         clock: Clock | None = None,
         is_worker: bool = True,
+        on_escalation: Callable[[Escalation], Awaitable[object] | object] | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
@@ -70,6 +77,7 @@ class Surefoot:
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._clock = clock
         self._is_worker = is_worker
+        self._on_escalation = on_escalation
         self._store: Store | None = None
         self._session: Session | None = None
         self._worker: Worker | None = None
@@ -90,12 +98,12 @@ class Surefoot:
         store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock)
         self._store = store
         sessions = Sessions(store)
-        self._session = await sessions.open(self._name)
+        self._session = await sessions.open(self._name, in_use=_sessions_in_use)
         incarnation = store.read_now(
             lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
         )
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
-        self._worker = Worker(store, sessions, self._session, guard)
+        self._worker = Worker(store, sessions, self._session, guard, on_escalation=self._on_escalation)
         if self._is_worker:
             await self._worker.start()
         add_open(guard)
@@ -227,6 +235,12 @@ class Surefoot:
             while self.worker.failure is None:  # noqa: ASYNC110  several places set it
                 await asyncio.sleep(SERVE_LOOK_S)
             raise self.worker.failure
+
+
+def _sessions_in_use(connection: apsw.Connection) -> set[int] | None:
+    """Return the sessions that open runs and open effects refer to; None when there are too many to tell."""
+    by_effects = desk.sessions_in_use(connection)
+    return None if by_effects is None else by_effects | set(run_holders(connection))
 
 
 def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:

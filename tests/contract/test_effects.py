@@ -14,7 +14,7 @@ import pytest
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk, ledger
+from surefoot.effects import desk, ledger, registry
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
@@ -65,6 +65,57 @@ async def test_a_key_acts_once_and_gives_the_first_outcome(app: sf.Surefoot) -> 
         await refund("A", Decimal("13"), "more")
     assert await refund("B", Decimal("13"), "other order") == {"receipt": "r2"}
     assert acts == ["A", "B"]
+
+
+async def test_a_value_by_hand_must_be_one_the_effect_could_have_returned(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a value that is recorded for ever and that no caller can read, and claims of earlier versions, which don't
+    note their type, that nobody can resolve."""
+
+    @sf.effect(key="bill:{x}")
+    async def bill(x: int) -> tuple[int, str]:
+        raise TimeoutError
+
+    assert (await bill.outcome(1)).told == "unknown"
+    (doubt,) = unknowns(app)
+    assert doubt.returns == "tuple[int, str]"
+    with pytest.raises(desk.UnfitValue, match="nothing bill could have returned"):
+        await resolve(app, doubt.id, is_done=True, value="seven")
+    monkeypatch.delitem(registry._known, "bill")
+    with pytest.raises(desk.UnfitValue, match=r"bill returns tuple\[int, str\]"):
+        await resolve(app, doubt.id, is_done=True, value=[7, "r"])
+    assert [one.state for one in unknowns(app)] == ["unknown"]
+    await app.store.commit(
+        lambda tx: tx.execute("UPDATE journal SET body = CAST(json_remove(body, '$.returns') AS BLOB)"), label="old"
+    )
+    await resolve(app, doubt.id, is_done=True, value=[7, "r"])
+    assert await bill(1) == (7, "r")
+
+
+async def test_a_compensation_by_hand_is_checked_by_its_own_type(app: sf.Surefoot) -> None:
+    """Catches a compensation that is no effect of its own, so that its doubt can never be resolved as done."""
+
+    async def give_back(x: int) -> tuple[int, str]:
+        raise TimeoutError
+
+    @sf.effect(key="take:{x}", compensate=give_back)
+    async def take(x: int) -> int:
+        return x
+
+    @sf.durable
+    async def taking(x: int) -> int:
+        return await take(x)
+
+    run = await app.start(taking, 1, id="t-1")
+    await run.result()
+    undo = await run.undo("a mistake")
+    await wait_state(undo, "waiting", "doubt")
+    (doubt,) = unknowns(app)
+    with pytest.raises(desk.UnfitValue):
+        await resolve(app, doubt.id, is_done=True)
+    await resolve(app, doubt.id, is_done=True, value=[1, "r"])
+    assert await undo.result(timeout_s=10) == ["take:1"]
 
 
 async def test_two_callers_of_one_key_one_acts_the_other_waits(app: sf.Surefoot) -> None:

@@ -91,6 +91,24 @@ class Told:
 # -- order and durability ---------------------------------------------------------------------------------------------
 
 
+async def test_a_query_that_raises_half_way_leaves_no_snapshot_open(store: Store) -> None:
+    """Catches reads that see the past for as long as somebody keeps the error of an earlier one."""
+    for n in (1, 2, 3):
+        await store.commit(add(n), label="add")
+
+    def broken(connection: apsw.Connection) -> list[Any]:
+        return [1 // (int(str(row[0])) - 1) for row in connection.execute("SELECT n FROM numbers ORDER BY n")]
+
+    def count(connection: apsw.Connection) -> Any:
+        return next(connection.execute("SELECT count(*) FROM numbers"))[0]
+
+    with pytest.raises(ZeroDivisionError) as kept:
+        await store.read(broken)
+    await store.commit(add(4), label="add")
+    assert await store.read(count) == 4
+    assert kept.value is not None
+
+
 async def test_units_are_written_in_the_order_they_were_asked(store: Store, url: str) -> None:
     """Catches a writer that reorders: then a sync of the last is no proof of the first."""
     for n in range(500):

@@ -18,6 +18,7 @@ FINDS_OUT = {
     "overwrite": "sends it again with its precondition",
     "probe": "asks the service, once no earlier request can still land",
     "read": "asks again",
+    "transactional": "looks for its receipt, and acts again once there can be none",
 }
 """What a worker does by itself about an effect in doubt, by its class."""
 
@@ -35,9 +36,10 @@ def for_effect(effect: EffectShape, command: Command) -> list[Advice]:
     is_gone = sender.life == "dead"
     landed = "if it did not" if is_gone else f"if it did not, and nothing that {sender.name} has sent can still land"
     fence = () if is_gone else ("--fence-passed",)
+    typed = ("--value", "[JSON]", "--module", "MODULE") if effect.returns else ()
     return [
         *steps,
-        Advice("look at the service; if it happened", command("resolve", number, "--done", *BY_PERSON)),
+        Advice("look at the service; if it happened", command("resolve", number, "--done", *typed, *BY_PERSON)),
         Advice(landed, command("resolve", number, "--not-done", *fence, *BY_PERSON)),
     ]
 

@@ -29,7 +29,7 @@ from surefoot.problem import SurefootError
 HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
     "Execute": {"run": work.run, "worker": work.worker},
     "Look": {"runs": runs.runs, "show": runs.show_one, "effects": effects.effects, "unknowns": effects.unknowns},
-    "Decide": {"resolve": effects.resolve, "signal": runs.signal, "cancel": runs.cancel},
+    "Decide": {"resolve": effects.resolve, "signal": runs.signal, "cancel": runs.cancel, "undo": work.undo},
     "Try it": {"demo": extras.demo},
 }
 """The commands by what a person wants, in the order of the help."""

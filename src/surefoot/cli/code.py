@@ -92,13 +92,14 @@ def own_kinds() -> list[str]:
     return [kind for kind in known_kinds() if not kind.startswith("surefoot ")]
 
 
-def find_app(module: ModuleType, name: str | None, given: str | None) -> Surefoot:
+def find_app(module: ModuleType, name: str | None, given: str | None, *, is_made: bool = True) -> Surefoot:
     """Return the app to execute runs with: the one named, the only one in the module, or a new one on a store.
 
     Args:
         module: The user's module.
         name: The app's name in it; None to look for one.
         given: The store that was named, or None.
+        is_made: Whether the command may make a store that was named and is not there.
 
     Raises:
         WrongUsage: The name is no app, there are several, or it is on another store than the one named.
@@ -119,7 +120,7 @@ def find_app(module: ModuleType, name: str | None, given: str | None) -> Surefoo
     if apps:
         only, app = next(iter(apps.items()))
         return _on(app, f"{module.__name__}:{only}", given)
-    return Surefoot(find_url(given, is_made=True))
+    return Surefoot(find_url(given, is_made=is_made))
 
 
 def _on(app: Surefoot, title: str, given: str | None) -> Surefoot:

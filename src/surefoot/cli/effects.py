@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
 from surefoot.cli import look, show
@@ -19,7 +18,6 @@ from surefoot.cli.words import state_words
 from surefoot.effects.desk import resolve_by_person
 from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
-from surefoot.journal import Undecodable
 from surefoot.runs.desk import wake
 
 STATES = tuple(state.name.lower() for state in State)
@@ -65,8 +63,9 @@ def effects(
 def unknowns(*, store: StoreOption = None, is_json: JsonOption = False) -> None:
     """List all that waits for a person.
 
-    Unknown effects, outcomes that late evidence contradicts, runs in doubt or blocked; oldest first. An effect whose
-    worker is gone without leaving an outcome counts as unknown.
+    Unknown effects, outcomes that late evidence contradicts, runs in doubt or blocked; overdue ones first, then the
+    oldest. An effect whose worker is gone without leaving an outcome counts as unknown. Overdue is one that only a person
+    can end and that has been unknown for longer than its deadline: 24 h, or what AskPerson(deadline) says.
     """
 
     async def work(desk: Desk) -> None:
@@ -94,7 +93,11 @@ def resolve(
     ] = None,
     module: Annotated[
         str | None,
-        typer.Option(metavar="MODULE", help="The module that declares the effect: --value is checked by its type."),
+        typer.Option(
+            metavar="MODULE",
+            help="The module that declares the effect, which knows whether --value fits. Needed for --done if it returns "
+            "more than plain JSON.",
+        ),
     ] = None,
     is_fence_passed: Annotated[
         bool, typer.Option("--fence-passed", help="You vouch that no earlier request of it can still land.")
@@ -126,7 +129,7 @@ def resolve(
 
         before = await look_again()  # says that there is none as what it is
         if module is not None and is_done:
-            _check_value(before, returned)
+            spec_of(before.name)  # says that the module declares no such effect
         await resolve_by_person(
             desk.app.store,
             sessions,
@@ -145,16 +148,3 @@ def resolve(
         return say(f"effect {effect} ({after.key}) is {state_words(after.state)}{goes_on}")
 
     at_desk(store, work)
-
-
-def _check_value(effect: EffectShape, value: Any) -> None:
-    """Refuse a value that the effect could not have returned: once recorded it can't be changed, and its run would block.
-
-    Raises:
-        WrongUsage: It doesn't fit; the message says where.
-        BadEffect: The module declares no such effect.
-    """
-    try:
-        spec_of(effect.name).codec.load(msgspec.json.encode(value))
-    except Undecodable as error:
-        raise WrongUsage(f"--value is nothing {effect.name} could have returned: {error.message}") from error

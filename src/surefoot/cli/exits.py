@@ -9,11 +9,11 @@ from __future__ import annotations
 from enum import IntEnum
 
 from surefoot.effects import BadEffect, Denied, KeyConflict
-from surefoot.effects.desk import CannotResolve
+from surefoot.effects.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.problem import SurefootError
-from surefoot.runs import RunConflict, RunNotFound, UnknownKind
+from surefoot.runs import CannotUndo, RunConflict, RunNotFound, UnknownKind
 from surefoot.store import StoreError
 
 
@@ -37,7 +37,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off",
     ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read",
     ExitCode.NOT_FOUND: "there is no such run or effect",
-    ExitCode.REFUSED: "refused, nothing changed: an id with another input, an effect not in doubt, an ended run",
+    ExitCode.REFUSED: "refused, nothing changed: an id with another input, no doubt left, a run that has ended, or not yet",
     ExitCode.STORE: "trouble with the store: none there, not writable, damaged, full",
     ExitCode.WAITING: "the run has not ended: it waits for a person, or longer than --timeout",
     ExitCode.BUG: "an error that Surefoot did not expect, with its traceback: please report it",
@@ -77,10 +77,12 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (BadEffect, ExitCode.USAGE),
     (Unserializable, ExitCode.USAGE),
     (ValueTooLarge, ExitCode.USAGE),
+    (UnfitValue, ExitCode.USAGE),
     (RunNotFound, ExitCode.NOT_FOUND),
     (EffectNotFound, ExitCode.NOT_FOUND),
     (RunConflict, ExitCode.REFUSED),
     (CannotResolve, ExitCode.REFUSED),
+    (CannotUndo, ExitCode.REFUSED),
     (KeyConflict, ExitCode.REFUSED),
     (Denied, ExitCode.REFUSED),
     (Refused, ExitCode.REFUSED),

@@ -26,6 +26,7 @@ from surefoot.cli.words import moment, one_line
 from surefoot.effects import desk as effects_desk
 from surefoot.effects import ledger
 from surefoot.effects.desk import EffectView, EvidenceView
+from surefoot.effects.guard import call_of
 from surefoot.effects.states import State
 from surefoot.leases import Sessions
 from surefoot.runs import RunNotFound, RunState
@@ -90,6 +91,7 @@ def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectVi
         holder=holder_shape(connection, sessions, row.holder),
         sender=holder_shape(connection, sessions, row.sender),
         arguments=view.arguments,
+        returns=view.returns,
         value=view.value,
         reason=view.reason,
         claimed_at=moment(view.claimed_at_ms) or "",
@@ -181,22 +183,17 @@ def end_of(run: RunShape, body: Any) -> tuple[Any, str | None]:
 def unknowns(
     connection: apsw.Connection, sessions: Sessions, now_ms: int, command: Callable[..., str]
 ) -> UnknownsDocument:
-    """Return all that waits for a person, oldest first.
+    """Return all that waits for a person: overdue effects first, then the oldest.
 
     An effect that is claimed by a process that is dead or stopped counts: nobody knows what became of it.
     """
     left = [
-        (view, effect_shape(connection, sessions, view))
+        _unknown(connection, effect_shape(connection, sessions, view), now_ms, view.claimed_at_ms, command)
         for state in (State.UNKNOWN, State.CLAIMED)
         for view in effects_desk.list_effects(connection, state=state, limit=ALL)
     ]
-    effects = [
-        UnknownShape(
-            shape, _why(connection, shape), _age_s(now_ms, view.claimed_at_ms), advice.for_effect(shape, command)
-        )
-        for view, shape in sorted(left, key=lambda pair: pair[0].claimed_at_ms)
-        if shape.state == "unknown" or shape.holder.life != "alive"
-    ]
+    effects = [one for one in left if one.effect.state == "unknown" or one.effect.holder.life != "alive"]
+    effects.sort(key=lambda one: (not one.is_overdue, one.effect.claimed_at))
     contradictions = []
     for view in effects_desk.evidence(connection):
         shape = get_effect(connection, sessions, view.effect)
@@ -205,6 +202,23 @@ def unknowns(
     waiting = [row for row in list_runs(connection, state=RunState.WAITING, limit=ALL) if row.waiting_for in STUCK]
     stuck = [_stuck(connection, sessions, row, now_ms, command) for row in reversed(waiting)]
     return UnknownsDocument(effects, contradictions, stuck)
+
+
+def _unknown(
+    connection: apsw.Connection, shape: EffectShape, now_ms: int, claimed_at_ms: int, command: Callable[..., str]
+) -> UnknownShape:
+    row = ledger.get(connection, shape.id)
+    assert row is not None, "a shape is made from its row"
+    doubt = effects_desk.doubt_of(connection, row, call_of(connection, row))
+    return UnknownShape(
+        effect=shape,
+        why=_why(connection, shape),
+        age_s=_age_s(now_ms, claimed_at_ms),
+        unknown_since=moment(doubt.since_ms),
+        deadline_at=moment(doubt.deadline_ms),
+        is_overdue=doubt.is_overdue(now_ms),
+        next=advice.for_effect(shape, command),
+    )
 
 
 def _stuck(

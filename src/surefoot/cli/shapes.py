@@ -43,7 +43,7 @@ class HolderShape(Struct, frozen=True):
     """The process that holds a run or a claim."""
 
     name: Annotated[str, Meta(description="host and process id, or the name it was given")]
-    pid: Annotated[int, Meta(description="its process id")]
+    pid: Annotated[int, Meta(description="its process id; 0 when it ended long ago")]
     life: Annotated[str, Meta(description="alive; expired: stopped, and may wake up; dead: proven gone")]
 
 
@@ -88,6 +88,7 @@ class EffectShape(Struct, frozen=True):
     holder: Annotated[HolderShape, Meta(description="who may act on it, or did last")]
     sender: Annotated[HolderShape, Meta(description="who may have sent it last")]
     arguments: Annotated[Any, Meta(description="the call's arguments")]
+    returns: Annotated[str, Meta(description="the type of its value, if not every JSON value fits it; else empty")]
     value: Annotated[Any, Meta(description="what it returned; null while it has no outcome")]
     reason: Annotated[str, Meta(description="why it was not done, or who resolved it and how they knew")]
     claimed_at: Annotated[str, Meta(description="when it was claimed first")]
@@ -112,6 +113,9 @@ class UnknownShape(Struct, frozen=True):
     effect: Annotated[EffectShape, Meta(description="the effect")]
     why: Annotated[str, Meta(description="what was learned last, in words")]
     age_s: Annotated[float, Meta(description="seconds since it was claimed")]
+    unknown_since: Annotated[str | None, Meta(description="when the doubt was noted; null while nobody has looked")]
+    deadline_at: Annotated[str | None, Meta(description="when it is escalated; null unless only a person can end it")]
+    is_overdue: Annotated[bool, Meta(description="whether that time has passed")]
     next: Annotated[list[Advice], Meta(description="what ends the doubt")]
 
 
@@ -171,7 +175,10 @@ class EffectDocument(Struct, frozen=True):
 class UnknownsDocument(Struct, frozen=True):
     """`surefoot unknowns`."""
 
-    effects: Annotated[list[UnknownShape], Meta(description="effects nobody knows the outcome of, oldest first")]
+    effects: Annotated[
+        list[UnknownShape],
+        Meta(description="effects nobody knows the outcome of: overdue ones, then the oldest, first"),
+    ]
     contradictions: Annotated[list[ContradictionShape], Meta(description="outcomes that late evidence disagrees with")]
     runs: Annotated[list[StuckShape], Meta(description="runs that wait for the end of a doubt, or are blocked")]
 
@@ -197,7 +204,7 @@ class CancelDocument(Struct, frozen=True):
 
 
 class OutcomeDocument(Struct, frozen=True):
-    """`surefoot run`."""
+    """`surefoot run`, and `surefoot undo`, whose run is the undo."""
 
     run: Annotated[RunShape, Meta(description="the run as it was in the end")]
     result: Annotated[Any, Meta(description="what it returned, once it is completed")]
@@ -233,6 +240,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "show": (ShowDocument,),
     "signal": (SignalDocument,),
     "cancel": (CancelDocument,),
+    "undo": (OutcomeDocument,),
     "effects": (EffectsDocument, EffectDocument),
     "unknowns": (UnknownsDocument,),
     "resolve": (ResolveDocument,),

@@ -16,6 +16,7 @@ from surefoot.cli.shapes import (
     ShowDocument,
     StepShape,
     UnknownsDocument,
+    UnknownShape,
 )
 from surefoot.cli.words import (
     CELL_CHARS_MAX,
@@ -35,7 +36,8 @@ EFFECT_COLUMNS = (Column("effect"), Column("function", is_flexible=True), Column
                   Column("state"), Column("run", is_flexible=True), Column("age"),
                   Column("outcome", is_flexible=True, style="dim"))  # fmt: skip
 UNKNOWN_COLUMNS = (Column("effect"), Column("function", is_flexible=True), Column("key", is_flexible=True),
-                   Column("run", is_flexible=True), Column("age"), Column("why", is_flexible=True))  # fmt: skip
+                   Column("run", is_flexible=True), Column("unknown since", is_flexible=True),
+                   Column("why", is_flexible=True))  # fmt: skip
 
 
 def since_ms(now_ms: int, moment: str) -> int:
@@ -181,7 +183,7 @@ def show_unknowns(document: UnknownsDocument) -> None:
     """Print what waits for a person."""
     if document.effects:
         heading(count_words(len(document.effects), "unknown effect"))
-        rows = [(str(u.effect.id), u.effect.name, u.effect.key, u.effect.run or "", _span(u.age_s),
+        rows = [(str(u.effect.id), u.effect.name, u.effect.key, u.effect.run or "", _since(u),
                  shorten(u.why, CELL_CHARS_MAX)) for u in document.effects]  # fmt: skip
         listing(UNKNOWN_COLUMNS, rows)
         for unknown in document.effects:
@@ -204,6 +206,14 @@ def show_unknowns(document: UnknownsDocument) -> None:
             show_advice([step for step in stuck.next if step.command not in told], f"next, {stuck.run.id}")
     if not (document.effects or document.contradictions or document.runs):
         say("nothing is unknown, contradicted or blocked")
+
+
+def _since(unknown: UnknownShape) -> str:
+    """Return since when an effect is unknown; that it is overdue comes first, so that a narrow terminal shows it."""
+    if unknown.unknown_since is None:
+        return "not noted yet"
+    since = f"{unknown.unknown_since[:16].replace('T', ' ')} UTC"
+    return f"overdue, {since}" if unknown.is_overdue else since
 
 
 def _span(age_s: float) -> str:

@@ -1,4 +1,4 @@
-"""The commands that execute: `run` and `worker`."""
+"""The commands that execute: `run`, `undo` and `worker`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from surefoot.cli.code import find_app, find_kind, load_module, own_kinds, requi
 from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import arguments_of
 from surefoot.cli.place import JsonOption, StoreOption, command
+from surefoot.cli.runs import RunArgument
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import WorkerDocument
 from surefoot.cli.stopping import Stopping, execute
@@ -28,6 +29,12 @@ WORDS = f"acts in progress have {GRACE_S:.0f} s to get their answer, runs are ha
 
 LOOK_S = 0.2
 """How often the worker's own health is looked at."""
+
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0.0, metavar="SECONDS", help="Leave then; the run goes on with a worker."),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Don't tell the steps on stderr.")]
 
 
 def run(
@@ -50,11 +57,8 @@ def run(
         float | None,
         typer.Option("--deadline", min=0.0, metavar="SECONDS", help="Then its next step raises DeadlinePassed."),
     ] = None,
-    timeout_s: Annotated[
-        float | None,
-        typer.Option("--timeout", min=0.0, metavar="SECONDS", help="Leave then; the run goes on with a worker."),
-    ] = None,
-    is_quiet: Annotated[bool, typer.Option("--quiet", help="Don't tell the steps on stderr.")] = False,
+    timeout_s: TimeoutOption = None,
+    is_quiet: QuietOption = False,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
@@ -75,6 +79,52 @@ def run(
                 async with app:
                     require_executing(app)
                     await app.start(kind.name, *args, id=id, deadline_s=deadline_s, **kwargs)
+                    await watch.follow(app, timeout_s)
+                if not watch.is_ended:
+                    await watch.look_again()
+                return watch
+
+        watch = execute(work)
+    watch.tell(is_json=is_json)
+    raise typer.Exit(watch.exit_code)
+
+
+def undo(
+    *,
+    run: RunArgument,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--module", metavar="MODULE[:APP]", help="The module with the effects and what undoes them; an app in it."
+        ),
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the undo.")],
+    id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="ID", help="The undo's business id; without it RUN/undo, RUN/undo#2 after a failure."
+        ),
+    ] = None,
+    timeout_s: TimeoutOption = None,
+    is_quiet: QuietOption = False,
+    store: StoreOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Compensate what a run has done, its last effect first, and print the keys of what was undone.
+
+    The run must have ended. The undo is a run of its own, executed here as by `surefoot run`: asked for again it goes on
+    where it stands, and what was undone is not undone twice. An effect without compensation stops it, and is named.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        name, _, app_name = target.partition(":")
+        app = find_app(load_module(name), app_name or None, store, is_made=False)
+
+        async def work() -> Watch:
+            with Stopping(WORDS) as stopping:
+                async with app:
+                    require_executing(app)
+                    started = await (await app.run(run)).undo(reason, id=id)
+                    watch = Watch(started.id, app.url, stopping, is_quiet=is_quiet)
                     await watch.follow(app, timeout_s)
                 if not watch.is_ended:
                     await watch.look_again()

@@ -29,6 +29,7 @@ from surefoot.effects.outcome import (
     Telling,
     told_to_model,
 )
+from surefoot.effects.receipts import Receipts
 from surefoot.effects.spec import EffectSpec
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "PreconditionFailed",
     "Probe",
     "Read",
+    "Receipts",
     "Refuse",
     "Request",
     "Resend",

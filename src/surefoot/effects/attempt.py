@@ -15,13 +15,14 @@ import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.classify import describe, is_never_sent, not_done_reason
-from surefoot.effects.current import CurrentEffect, _current
+from surefoot.effects.classify import NotDone, describe, is_never_sent, not_done_reason
+from surefoot.effects.current import CurrentEffect, Receipt, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
 from surefoot.effects.guard import Acting, Case, Claim, Guard, _ignore
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
+from surefoot.effects.receipts import Receipts
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record, take_record_id
 from surefoot.journal.records import NO_HEAD, Head
@@ -129,6 +130,8 @@ def _found(case: Case, work: asyncio.Future[Any]) -> Finding:
 
 
 def _failed(case: Case, error: BaseException) -> Finding:
+    if case.spec.receipts is not None and (case.receipt is not None or not isinstance(error, NotDone)):
+        return Finding(UNKNOWN, reason=describe(error))  # the table of receipts knows better than an exception
     reason = not_done_reason(error, case.spec.refused_on, is_one_request=case.spec.one_request)
     if reason is None:
         return Finding(UNKNOWN, reason=describe(error))
@@ -152,11 +155,25 @@ def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
 
 def done(case: Case, value: Any) -> Finding:
     """Return the finding of an effect that happened; what can't be kept of its value is a problem, not a doubt."""
+    if case.spec.receipts is not None:
+        return _receipted(case)
     try:
         body, copy = case.spec.codec.dump(value)
     except (Unserializable, ValueTooLarge) as problem:
         return Finding(DONE, reason=problem.message, problem=problem)
     return Finding(DONE, body=body, value=copy)
+
+
+def _receipted(case: Case) -> Finding:
+    """Return the finding of an effect that left its receipt: what the receipt says, as recovery would find it."""
+    if case.receipt is None:
+        problem = Unserializable(
+            f"effect {case.spec.name} returned without a receipt: after a crash nobody could tell that it is done",
+            hint="call sf.current_effect().receipt(execute, value) in its transaction",
+        )
+        return Finding(DONE, reason=problem.message, problem=problem)
+    body, value = case.receipt
+    return Finding(DONE, body=body, value=value)
 
 
 async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future[Any]) -> None:
@@ -273,7 +290,20 @@ def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> Curre
         expires_at_ms=expires_at_ms,
         run_id=case.run_id,
         transaction=tx,
+        _write_receipt=None if case.spec.receipts is None else partial(_write_receipt, case, case.spec.receipts, row),
     )
+
+
+def _write_receipt(case: Case, receipts: Receipts, row: Row, value: Any) -> Receipt:
+    """Return the statement that leaves a receipt for this attempt; its value counts once it was executed."""
+    body, copy = case.spec.codec.dump(value)
+
+    def note() -> Any:
+        case.receipt = (body, copy)
+        return copy
+
+    key = case.identity.idempotency_key(row.generation)
+    return (*receipts.insertion(key, row.token, body.decode()), note)
 
 
 def _row(case: Case) -> Row:

@@ -14,10 +14,13 @@ import apsw
 import msgspec
 
 from surefoot.effects import ledger
+from surefoot.effects.doubt import AskPerson
 from surefoot.effects.guard import call_of
-from surefoot.effects.ledger import Row
+from surefoot.effects.keys import BadEffect
+from surefoot.effects.ledger import Call, Row
+from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
-from surefoot.journal import Kind, Record, insert_record, load_record
+from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import Life, Sessions
 from surefoot.problem import SurefootError
@@ -26,6 +29,11 @@ from surefoot.store import Store, Tx
 
 class CannotResolve(SurefootError):
     """The effect is not in doubt, or saying "not done" is not safe yet. Nothing was changed."""
+
+
+class UnfitValue(CannotResolve):
+    """The value is nothing the effect could have returned, or its code, which would know, is not here. Nothing was
+    changed: once recorded the value would block whoever asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class EffectView:
     state: str
     token: int
     run: int | None
+    returns: str
     arguments: Any
     value: Any
     reason: str
@@ -59,6 +68,25 @@ class EvidenceView:
     who: str
     is_open: bool
     body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtView:
+    """Since when an effect is unknown.
+
+    Attributes:
+        since_ms: Wall clock when the doubt was noted; None if it has none, or nobody has looked yet.
+        deadline_ms: Wall clock from which it is overdue; None where a person isn't the only one who can end it.
+        is_escalated: Whether it was found to be overdue: it stays so when a clock is set back.
+    """
+
+    since_ms: int | None
+    deadline_ms: int | None
+    is_escalated: bool
+
+    def is_overdue(self, now_ms: int) -> bool:
+        """Whether it should have been ended by now."""
+        return self.is_escalated or (self.deadline_ms is not None and self.deadline_ms <= now_ms)
 
 
 _FILTERS = {
@@ -97,12 +125,28 @@ def view(connection: apsw.Connection, row: Row) -> EffectView:
         state=row.state.name.lower(),
         token=row.token,
         run=row.run,
+        returns=call.returns,
         arguments=msgspec.json.decode(call.arguments),
         value=None if outcome is None or outcome.body is None else msgspec.json.decode(outcome.body),
         reason="" if outcome is None else outcome.head.reason,
         claimed_at_ms=claim.at_ms,
         settled_at_ms=None if outcome is None else outcome.at_ms,
     )
+
+
+def doubt_of(connection: apsw.Connection, row: Row, call: Call) -> DoubtView:
+    """Return since when an effect is unknown, and from when on that is too long."""
+    if row.state is not State.UNKNOWN:
+        return DoubtView(None, None, is_escalated=False)
+    noted = connection.execute(
+        "SELECT min(id), at_ms FROM evidence WHERE effect = ? AND kind IN ('unknown', 'in doubt')", (row.id,)
+    )
+    _, since_ms = _fields(next(noted))
+    if since_ms is None:
+        since_ms = load_record(connection, row.claim).at_ms
+    escalated = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND kind = 'escalated'", (row.id,))
+    deadline_ms = since_ms + call.deadline_ms if call.doubt == AskPerson.name else None
+    return DoubtView(since_ms, deadline_ms, is_escalated=next(escalated, None) is not None)
 
 
 def evidence(connection: apsw.Connection, effect: int | None = None) -> list[EvidenceView]:
@@ -116,6 +160,27 @@ def evidence(connection: apsw.Connection, effect: int | None = None) -> list[Evi
         EvidenceView(id, effect, at_ms, kind, who, bool(is_open), None if body is None else msgspec.json.decode(body))
         for id, effect, at_ms, kind, who, is_open, body in map(_fields, rows)
     ]
+
+
+OPEN_EFFECTS_MAX = 10_000
+"""Open effects that `sessions_in_use` reads; about a third of a second."""
+
+
+def sessions_in_use(connection: apsw.Connection) -> set[int] | None:
+    """Return the sessions that open effects refer to: by holder, by sender, and by their first claim, whose boot says how
+    old a key is. None when there are more than `OPEN_EFFECTS_MAX` of them."""
+    rows = connection.execute(
+        "SELECT id FROM ledger INDEXED BY ledger_open WHERE state <= 3 LIMIT ?", (OPEN_EFFECTS_MAX + 1,)
+    ).fetchall()
+    if len(rows) > OPEN_EFFECTS_MAX:
+        return None
+    found = [ledger.get(connection, int(_fields(row)[0])) for row in rows]
+    return {
+        session
+        for row in found
+        if row is not None
+        for session in (row.holder, row.sender, call_of(connection, row).session)
+    }
 
 
 def _fields(row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -150,6 +215,7 @@ async def resolve_by_person(
 
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
+        UnfitValue: Its declared type doesn't take the value, or nobody here knows that type.
     """
     if not who.strip() or not reason.strip():
         raise CannotResolve("a resolution names who decided and how they know", hint='--by "name" --reason "..."')
@@ -162,6 +228,8 @@ async def resolve_by_person(
         if not ledger.is_open(row):
             return _close_contradictions(tx, row, who, reason)
         _refuse_early(tx, sessions, row, is_done=is_done, is_fence_passed=is_fence_passed)
+        if is_done:
+            _check_value(call_of(tx.connection, row), body)
         kind, state = (Kind.DONE, State.DONE) if is_done else (Kind.NOT_DONE, State.NOT_DONE)
         record = Record(None, 0, kind, "", head=Head(reason=f"{who}: {reason}"), body=body if is_done else None)
         ledger.settle(tx, row.id, row.token, state, insert_record(tx, record))
@@ -172,6 +240,27 @@ async def resolve_by_person(
         return view(tx.connection, settled)
 
     return await store.commit(unit, label="resolve")
+
+
+def _check_value(call: Call, body: bytes) -> None:
+    """Refuse a value that the effect could not have returned. Claims that don't note their type are taken at the person's
+    word, unless the code that knows it is here."""
+    try:
+        spec = spec_of(call.effect)
+    except BadEffect as error:
+        if not call.returns:
+            return
+        raise UnfitValue(
+            f"{call.effect} returns {call.returns}, and only its code can tell whether a value fits",
+            hint="name the module that declares it: --module MODULE; in a program, import it",
+        ) from error
+    try:
+        spec.codec.load(body)
+    except Undecodable as error:
+        raise UnfitValue(
+            f"this value is nothing {call.effect} could have returned: {error.message}",
+            hint="look at what the function returns, and give that: --value JSON",
+        ) from error
 
 
 def _close_contradictions(tx: Tx, row: Row, who: str, reason: str) -> EffectView:
@@ -204,4 +293,16 @@ def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fen
         )
 
 
-__all__ = ["CannotResolve", "EffectView", "EvidenceView", "evidence", "list_effects", "resolve_by_person", "view"]
+__all__ = [
+    "CannotResolve",
+    "DoubtView",
+    "EffectView",
+    "EvidenceView",
+    "UnfitValue",
+    "doubt_of",
+    "evidence",
+    "list_effects",
+    "resolve_by_person",
+    "sessions_in_use",
+    "view",
+]

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from surefoot.effects.receipts import Receipts
 from surefoot.problem import SurefootError
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -29,6 +30,11 @@ ASKS_MAX = 4
 
 RETRY_PARKED_MS = 60_000
 """When a parked effect whose class can resolve itself is tried again."""
+
+
+ESCALATE_AFTER_MS = 86_400_000
+"""The deadline of a doubt that only a person can end, unless its class says another: a day. Data on disk: claims note
+only other ones."""
 
 
 def duration_ms(text: str | float) -> int:
@@ -150,8 +156,17 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Transactional:
-    """Our store's own database: act, claim and settlement are one commit. The function must be synchronous."""
+    """The effect is one transaction of a database.
 
+    In our store's own database act, claim and settlement are one commit: the function must be synchronous, and writes
+    through `sf.current_effect().execute(...)`. In another database it opens its own transaction, sync or async, and leaves
+    a receipt in it: `sf.current_effect().receipt(execute, value)`.
+
+    Args:
+        receipts: Where receipts are, for an effect in another database; None for our store's own.
+    """
+
+    receipts: Receipts | None = None
     name = "transactional"
     assumption = "the database keeps its word"
 
@@ -161,12 +176,18 @@ class AskPerson:
     """The service offers nothing: a person decides.
 
     Args:
-        deadline: After this the doubt is escalated, never decided.
+        deadline: How long it may stay unknown, as "4h" or seconds, counted by the wall clock from when the doubt was
+            noted. After this it is escalated, never decided: see `Surefoot(on_escalation=...)`.
     """
 
     deadline: str | float = "24h"
     name = "ask a person"
     assumption = "a person looks before saying what happened"
+
+    @property
+    def deadline_ms(self) -> int:
+        """The deadline, in milliseconds."""
+        return duration_ms(self.deadline)
 
 
 InDoubt: TypeAlias = Read | Resend | Overwrite | Probe | Transactional | AskPerson
@@ -217,6 +238,13 @@ class ReadItBack:
 
 
 @dataclass(frozen=True, slots=True)
+class LookForReceipt:
+    """Find the receipt, or make sure that there can never be one, after a pause."""
+
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Park:
     """Leave it unknown: a person, or evidence that arrives, must end it."""
 
@@ -224,7 +252,7 @@ class Park:
     retry_after_ms: int | None = None
 
 
-Move: TypeAlias = SendAgain | AskService | ReadItBack | Park
+Move: TypeAlias = SendAgain | AskService | ReadItBack | LookForReceipt | Park
 
 
 def next_move(in_doubt: InDoubt, facts: Facts) -> Move:
@@ -242,6 +270,10 @@ def next_move(in_doubt: InDoubt, facts: Facts) -> Move:
             return _probe(in_doubt, facts)
         case Read():
             return _again(facts)
+        case Transactional(Receipts()):
+            if facts.asks >= ASKS_MAX:
+                return Park(f"its receipt could not be looked for {facts.asks} times", RETRY_PARKED_MS)
+            return LookForReceipt(backoff_ms(facts.asks))
         case Transactional():
             return Park("the database's own transaction left no trace of an outcome")
         case AskPerson():

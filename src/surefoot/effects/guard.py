@@ -50,6 +50,7 @@ class Case(msgspec.Struct):
     also: Callable[[Tx], object] | None = None
     patience_s: float | None = None
     why_unknown: str = ""
+    receipt: tuple[bytes, Any] | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -187,7 +188,8 @@ class Guard:
         return ledger.encode_call(
             Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
                  scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation,
-                 session=self.session.id, boot_ms=boot_ms)
+                 session=self.session.id, boot_ms=boot_ms, deadline_ms=case.spec.deadline_ms,
+                 returns=case.spec.returns)
         )  # fmt: skip
 
     def _admit(self, tx: Tx, case: Case) -> Pass | Wait | Refuse:

@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from surefoot.effects.doubt import ESCALATE_AFTER_MS
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
 from surefoot.store import Migration, Put, Tx
 
@@ -83,6 +84,9 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         generation: Which generation of the key.
         session: The session that claimed it first.
         boot_ms: Boot time of that claim.
+        deadline_ms: Milliseconds after which its doubt is escalated, where only a person can end it.
+        returns: The declared type of its value, where not every JSON value fits it; empty otherwise, and in claims
+            written before this was noted.
     """
 
     effect: str
@@ -93,6 +97,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     generation: int = 1
     session: int = 0
     boot_ms: int = 0
+    deadline_ms: int = ESCALATE_AFTER_MS
+    returns: str = ""
 
 
 encode_call = _encode

@@ -141,7 +141,7 @@ async def _replay(guard: Guard, case: Case, ended: Record) -> Outcome:
 
 
 async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
-    if isinstance(case.spec.in_doubt, Transactional):
+    if isinstance(case.spec.in_doubt, Transactional) and case.spec.receipts is None:
         return await act_in_transaction(guard, case)
     pause_s, waited_s = POLL_S, 0.0
     while True:

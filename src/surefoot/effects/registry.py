@@ -7,6 +7,9 @@ from surefoot.effects.spec import EffectSpec
 
 _known: dict[str, EffectSpec] = {}
 
+UNDO = "undo "
+"""What a compensation that is a plain function is called: this, and the name of what it undoes."""
+
 
 def register(spec: EffectSpec) -> None:
     """Note an effect under its name; the newest declaration counts."""
@@ -20,5 +23,17 @@ def spec_of(name: str) -> EffectSpec:
         BadEffect: None is declared in this process.
     """
     if name not in _known:
+        forward = _known.get(name.removeprefix(UNDO))
+        if name.startswith(UNDO) and forward is not None and forward.compensate is not None:
+            return undo_spec_of(forward)
         raise BadEffect(f"no effect is called {name!r} in this process", hint="import the module that declares it")
     return _known[name]
+
+
+def undo_spec_of(forward: EffectSpec) -> EffectSpec:
+    """Return an effect's compensation as an effect of its own class; a plain function is named after what it undoes."""
+    assert forward.compensate is not None
+    declared = getattr(forward.compensate, "__surefoot_effect__", None)
+    if isinstance(declared, EffectSpec):
+        return declared
+    return EffectSpec(forward.compensate, name=f"{UNDO}{forward.name}")

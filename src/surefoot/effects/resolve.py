@@ -26,6 +26,7 @@ from surefoot.effects.doubt import (
     CannotTell,
     Facts,
     Landed,
+    LookForReceipt,
     NotLanded,
     Overwrite,
     Park,
@@ -38,6 +39,7 @@ from surefoot.effects.doubt import (
 from surefoot.effects.guard import Case, Guard, _ignore, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
+from surefoot.effects.receipts import find_or_seal
 from surefoot.effects.states import State
 from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
@@ -132,6 +134,8 @@ async def _move(guard: Guard, case: Case) -> Outcome | None:
             return await _ask(guard, case, after_ms)
         case ReadItBack():
             return await _read_back(guard, case)
+        case LookForReceipt(after_ms):
+            return await _look_for_receipt(guard, case, after_ms)
         case Park():
             return await leave(guard, case, move)
 
@@ -303,7 +307,7 @@ async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
         case Landed(value):
             return await settle(guard, case, row, done(case, value))
         case NotLanded(reason):
-            return await _send_after_probe(guard, case, reason)
+            return await _send_after(guard, case, "probe: not landed", reason)
         case CannotTell(reason):
             await _note(guard, row, "probe could not tell", reason)
             return None
@@ -325,11 +329,39 @@ async def _answer_of(guard: Guard, case: Case, row: Row, in_doubt: Probe) -> Ans
     return answer
 
 
-async def _send_after_probe(guard: Guard, case: Case, reason: str) -> Outcome | None:
-    await _note(guard, _row(case), "probe: not landed", reason)
+async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
+    """Find the receipt of an attempt, or seal them all: then none of them has happened, and none ever can.
+
+    Nothing is taken over for the question: sealing an attempt that is in doubt harms nobody, and who wants to send after it
+    must take the claim over, which fails if somebody else has.
+    """
+    receipts = case.spec.receipts
+    assert receipts is not None
+    await _pause(guard, case, after_ms)
+    case.asks += 1
+    row = _row(case)
+    key = case.identity.idempotency_key(row.generation)
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            body = await asyncio.to_thread(find_or_seal, receipts, key, row.token)
+    except Exception as error:
+        await _note(guard, row, "its receipt could not be looked for", describe(error))
+        return None
+    if body is not None:
+        outcome = await settle(guard, case, row, Finding(State.DONE, body=body))
+        return replace(outcome, value=case.spec.codec.load(body)) if outcome is not None else None
+    if not case.why_unknown:  # left behind by a crash: nobody was told anything, so it is still wanted
+        return await _send_after(guard, case, "no receipt, and none can come", f"{row.token} attempts sealed")
+    await _take_over(guard, case, "no receipt, and none can come", is_sending=False)
+    return await settle(guard, case, _row(case), Finding(State.NOT_DONE, reason=f"rolled back: {case.why_unknown}"))
+
+
+async def _send_after(guard: Guard, case: Case, kind: str, reason: str) -> Outcome | None:
+    """Send once more, now that no earlier send has landed or can; `kind` and `reason` say how that is known."""
+    await _note(guard, _row(case), kind, reason)
     if case.sends >= ledger.SENDS_MAX:
         return await leave(guard, case, Park(f"no answer after {case.sends} sends", RETRY_PARKED_MS))
-    # Behind the fence the earlier sends are known not to have landed.
+    case.receipt = None  # the earlier sends are known not to have landed
     return await _send_again(guard, case, backoff_ms(case.sends), is_resent=False)
 
 

@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from surefoot.effects.doubt import AskPerson, InDoubt, Read, Transactional
+from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
 from surefoot.journal.values import Unserializable, ValueCodec, canonical_bytes, codec_of
+
+RETURNS_CHARS_MAX = 100
+"""How much of a declared type's name a claim keeps: enough to recognize it, and a claim stays small."""
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -51,6 +54,8 @@ class EffectSpec:
         self.function = function
         self.name = name or function.__name__
         self.in_doubt: InDoubt = in_doubt if in_doubt is not None else AskPerson()
+        self.deadline_ms = self.in_doubt.deadline_ms if isinstance(self.in_doubt, AskPerson) else ESCALATE_AFTER_MS
+        self.receipts = self.in_doubt.receipts if isinstance(self.in_doubt, Transactional) else None
         self.refused_on = refused_on
         self.one_request = one_request
         self.timeout_s = timeout_s
@@ -63,6 +68,7 @@ class EffectSpec:
         self.signature = inspect.signature(function)
         hints = _hints(function)
         self.codec = codec_of(hints.get("return", object), self.name)
+        self.returns = "" if self.codec.is_plain else inspect.formatannotation(hints["return"])[:RETURNS_CHARS_MAX]
         self._skipped = frozenset(_context_parameters(self.signature, hints))
         self._parameters = tuple(parameter for parameter in self.signature.parameters if parameter not in self._skipped)
         self._codecs = {
@@ -99,10 +105,10 @@ class EffectSpec:
             )
         if self.once_for not in ("app", "run"):
             raise BadEffect(f"effect {self.name}: once_for={self.once_for!r}", hint='use "app" (default) or "run"')
-        if isinstance(self.in_doubt, Transactional) and self.is_async:
+        if isinstance(self.in_doubt, Transactional) and self.receipts is None and self.is_async:
             raise BadEffect(
                 f"effect {self.name}: a Transactional effect runs inside the commit and can't be async",
-                hint="make it `def` and write through sf.current_effect().transaction",
+                hint="make it `def` and write through sf.current_effect().execute(...); for another database: receipts=",
             )
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")

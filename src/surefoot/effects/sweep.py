@@ -67,7 +67,8 @@ def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:
         spec = spec_of(call.effect)
     except BadEffect:  # its code is elsewhere
         return None
-    if not isinstance(spec.in_doubt, Resend | Probe | Overwrite) or spec.needs_context:
+    can_tell = isinstance(spec.in_doubt, Resend | Probe | Overwrite) or spec.receipts is not None
+    if not can_tell or spec.needs_context:
         return None
     arguments = bytes(call.arguments)
     identity = Identity(call.scope, call.effect, call.key, row.digest, row.fingerprint)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -17,6 +19,13 @@ import apsw
 from surefoot.leases.rules import TTL_MS, Life, SessionFacts, judge, may_act
 from surefoot.problem import SurefootError
 from surefoot.store import Store, StoreError, Tx, Unit, new_id
+
+KEPT = 1_000
+"""So many of the newest sessions are kept whatever they are, so that recent outcomes still name their process."""
+
+PRUNED_AT_ONCE = 100
+"""Rows of ended sessions that one opening looks at, closes or deletes: a bound for its work, and how many must have come
+together before any is deleted."""
 
 _OWN_LOCKS: set[str] = set()
 """Lock files of this process. POSIX locks never conflict within a process, and opening the file again would drop one."""
@@ -114,8 +123,24 @@ class Sessions:
         self._store = store
         self._folder = Path(f"{store.path}-workers")
 
-    async def open(self, name: str, *, ttl_ms: int = TTL_MS) -> Session:
-        """Open a session for this process."""
+    async def open(
+        self,
+        name: str,
+        *,
+        ttl_ms: int = TTL_MS,
+        in_use: Callable[[apsw.Connection], Collection[int] | None] | None = None,
+    ) -> Session:
+        """Open a session for this process, and tidy up after some that have ended.
+
+        Args:
+            name: How this process is called.
+            ttl_ms: Its life without renewal.
+            in_use: Returns the sessions that open things refer to, or None when there are too many to tell; without it no
+                row is deleted.
+        """
+        ended, old = self._store.read_now(partial(self._to_tidy, in_use))
+        for left in ended.values():  # before the row says so: the process is dead, with its lock file or without
+            (self._folder / left).unlink(missing_ok=True)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         lock_file = self._folder / f"{os.getpid()}-{new_id()}"
         lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -130,10 +155,40 @@ class Sessions:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (name, os.getpid(), facts.boot_id, lock_file.name, tx.now_ms, facts.renewed_boot_ms, ttl_ms),
             )
-            return tx.connection.last_insert_rowid()
+            opened = tx.connection.last_insert_rowid()
+            for ended_one in ended:
+                tx.execute("UPDATE sessions SET closed_at_ms = ? WHERE id = ?", (tx.now_ms, ended_one))
+            for old_one in old:
+                tx.execute("DELETE FROM sessions WHERE id = ?", (old_one,))
+            return opened
 
         session = await self._store.commit(unit, label="session")
         return Session(self._store, session, name, lock, lock_file, facts)
+
+    def _to_tidy(
+        self, in_use: Callable[[apsw.Connection], Collection[int] | None] | None, connection: apsw.Connection
+    ) -> tuple[dict[int, str], list[int]]:
+        """Return sessions found dead, with their lock files, and rows that may go.
+
+        Nothing refers to a dead session anew, so what is seen here stays true. One that open things refer to stays: who
+        looks into a doubt asks whether its sender lives, and in which boot it was claimed.
+        """
+        rows = connection.execute(
+            "SELECT id, lock_file FROM sessions WHERE closed_at_ms IS NULL ORDER BY id LIMIT ?", (PRUNED_AT_ONCE,)
+        ).fetchall()
+        ended = {
+            int(str(session)): str(lock_file)
+            for session, lock_file in rows
+            if self.holder(connection, int(str(session))).life is Life.DEAD
+        }
+        found = connection.execute(
+            "SELECT id FROM sessions WHERE closed_at_ms IS NOT NULL AND id <= (SELECT max(id) FROM sessions) - ?"
+            " ORDER BY id LIMIT ?",
+            (KEPT, 10 * PRUNED_AT_ONCE),
+        ).fetchall()
+        if in_use is None or len(found) < PRUNED_AT_ONCE or (used := in_use(connection)) is None:
+            return ended, []
+        return ended, [session for row in found if (session := int(str(row[0]))) not in used][:PRUNED_AT_ONCE]
 
     def holder(self, connection: apsw.Connection, session: int) -> Holder:
         """Return what is known of a session's holder, asking the kernel about its lock."""
@@ -145,7 +200,7 @@ class Sessions:
             None,
         )
         if row is None:
-            return Holder(session, "?", 0, Life.DEAD)
+            return Holder(session, f"session {session}", 0, Life.DEAD)  # ended long ago, and its row is gone
         facts = SessionFacts(row[2], row[3], row[4], is_closed=row[5] is not None)
         clock = self._store.clock
         life = judge(

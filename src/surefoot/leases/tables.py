@@ -1,4 +1,4 @@
-"""The sessions table: one row per process that ever held something."""
+"""The sessions table: one row per process, the newest thousand and those that something open refers to."""
 
 from __future__ import annotations
 

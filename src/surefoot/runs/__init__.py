@@ -16,6 +16,7 @@ from surefoot.runs.errors import (
     Suspend,
     UnknownKind,
 )
+from surefoot.runs.escalating import Escalation
 from surefoot.runs.handle import Run, RunStatus, find, start_run
 from surefoot.runs.life import RunState, WaitFor
 from surefoot.runs.steps import branch, now, random, sleep, sleep_until, step, take_step, uuid, wait_signal
@@ -30,6 +31,7 @@ __all__ = [
     "CannotUndo",
     "DeadlinePassed",
     "Divergence",
+    "Escalation",
     "KindSpec",
     "NotInRun",
     "Run",

@@ -20,6 +20,7 @@ from surefoot.runs.errors import RunCancelled, RunConflict, RunFailed, RunNotFou
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.replay import History
 from surefoot.runs.tables import CANCEL, WAKE, RunRow
+from surefoot.runs.undo import UNDO, CannotUndo
 from surefoot.runs.worker import Worker
 from surefoot.store import Store, Tx
 
@@ -130,16 +131,17 @@ class Run:
             id: The undo's business id; None: this run's id and "/undo", and a number when an earlier undo has failed.
 
         Raises:
-            SurefootError: The run still goes on: cancel it first.
+            CannotUndo: The run still goes on: cancel it first.
+            RunConflict: It has been undone, or is being undone, for another reason.
         """
         row = await self._look()
         if row.state not in ENDED:
-            raise SurefootError(
+            raise CannotUndo(
                 f"run {self.id} is {row.state.name.lower()}; only a run that has ended is undone",
                 hint=f"surefoot cancel {self.id} --reason ...",
             )
         run_id = await self._store.read(self._free_undo_id) if id is None else id
-        kind = kind_of("surefoot undo")
+        kind = kind_of(UNDO)
         body, digest = kind.dump_input((self.id, reason), {})
         return await start_run(self._store, self._worker, kind, body, digest, run_id=run_id, deadline_ms=None)
 

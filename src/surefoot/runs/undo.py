@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from surefoot.effects import EffectSpec, bound_guard, ledger
+from surefoot.effects import bound_guard, ledger
 from surefoot.effects.guard import call_of
 from surefoot.effects.keys import fingerprint, identify
 from surefoot.effects.perform import perform
-from surefoot.effects.registry import spec_of
+from surefoot.effects.registry import spec_of, undo_spec_of
 from surefoot.effects.states import OPEN, State
 from surefoot.journal import codec_of, load_record
 from surefoot.problem import SurefootError
@@ -86,7 +86,7 @@ async def _compensate(effect: dict[str, Any]) -> None:
             f"effect {effect['name']} ({effect['key']}) has no compensation",
             hint="declare compensate= on it and undo again: what was undone already is not undone twice",
         )
-    spec = _undo_spec(forward)
+    spec = undo_spec_of(forward)
     given = {**forward.rebuild(msgspec.json.encode(effect["arguments"])), "outcome": effect["outcome"]}
     bound = spec.bind((), {name: given[name] for name in spec.signature.parameters if name in given})
     guard = bound_guard.get()
@@ -97,12 +97,3 @@ async def _compensate(effect: dict[str, Any]) -> None:
         guard, spec, bound, undone, identity=identity, also=partial(ledger.compensated, effect=effect["id"])
     )
     outcome.unwrap()
-
-
-def _undo_spec(forward: EffectSpec) -> EffectSpec:
-    """Return the compensation as an effect of its own class, named after what it undoes."""
-    assert forward.compensate is not None
-    declared = getattr(forward.compensate, "__surefoot_effect__", None)
-    if isinstance(declared, EffectSpec):
-        return declared
-    return EffectSpec(forward.compensate, name=f"undo {forward.name}")

@@ -30,6 +30,7 @@ from surefoot.runs import tables
 from surefoot.runs.desk import wake
 from surefoot.runs.durable import kind_of, known_kinds
 from surefoot.runs.errors import Blocked, Divergence, Suspend, name_of, without_surrogates
+from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.life import SUSPECT_AFTER, TAKEOVERS_MAX, RunState, WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import History, arrange
@@ -78,12 +79,22 @@ _encode = msgspec.json.Encoder().encode
 class Worker:
     """Executes the runs of one process."""
 
-    def __init__(self, store: Store, sessions: Sessions, session: Session, guard: Guard, *, room: int = ROOM) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sessions: Sessions,
+        session: Session,
+        guard: Guard,
+        *,
+        room: int = ROOM,
+        on_escalation: Hook | None = None,
+    ) -> None:
         self.store = store
         self.sessions = sessions
         self.session = session
         self.guard = guard
         self.room = room
+        self.escalating = Escalating(guard, on_escalation, _complain)
         self.live: dict[int, LiveRun] = {}
         self.is_executing = False
         self._wake = asyncio.Event()
@@ -187,12 +198,13 @@ class Worker:
             self._sweeping = asyncio.create_task(self._sweep(), name="surefoot-doubts")
 
     async def _sweep(self) -> None:
-        try:
-            await sweep(self.guard)
-        except StoreError:  # every caller of the store is told
-            return
-        except Exception as error:
-            _complain("looking into doubts failed", error)
+        for look in (self.escalating.look, partial(sweep, self.guard)):
+            try:
+                await look()
+            except StoreError:  # every caller of the store is told
+                return
+            except Exception as error:
+                _complain("looking into doubts failed", error)
 
     async def _begin_anew(self) -> None:
         """Go on after the session has run out: all that it held may be another's by now, so nothing of it is touched."""

@@ -9,6 +9,7 @@ import asyncio
 import os
 import stat
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -74,7 +75,13 @@ class Store:
     def read_now(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query on a snapshot in this thread; for the command line and for bulk loads at start."""
         with self._reading:
-            return query(self._reader)
+            try:
+                return query(self._reader)
+            except BaseException as error:
+                # A query that raises half way leaves its cursor to the traceback, and with it the snapshot open: every
+                # later read would see the past for as long as somebody keeps the error.
+                traceback.clear_frames(error.__traceback__)
+                raise
 
     def close(self) -> None:
         """Write what is queued and give everything back; the last process to close truncates the log."""

@@ -46,6 +46,18 @@ def stamp(order: str) -> str:
     return f"stamped {order}"
 
 
+@sf.effect(key="take back:{order}", in_doubt=sf.Resend())
+async def take_back(order: str, outcome: str) -> None:
+    await held()
+    note(f"took back {order}: {outcome}")
+
+
+@sf.effect(key="send:{order}", compensate=take_back)
+async def send(order: str) -> str:
+    note(f"sent {order}")
+    return f"parcel {order}"
+
+
 @sf.effect(key="label:{order}")
 async def label(order: str) -> str:
     return HOSTILE
@@ -63,6 +75,11 @@ async def bill(order: str) -> Receipt:
 @sf.effect(key="pay:{order}")
 async def pay(order: str) -> str:
     raise TimeoutError(f"no answer {HOSTILE}")
+
+
+@sf.effect(key="call:{order}", in_doubt=sf.AskPerson(deadline="1ms"))
+async def call(order: str) -> str:
+    raise TimeoutError("no answer")
 
 
 @sf.step
@@ -96,6 +113,16 @@ async def pay_parcel(order: str) -> str:
 @sf.durable
 async def bill_parcel(order: str) -> int:
     return (await bill(order)).number
+
+
+@sf.durable
+async def send_two(order: str) -> str:
+    return f"{await send(order + '-1')}, {await send(order + '-2')}"
+
+
+@sf.durable
+async def call_parcel(order: str) -> str:
+    return await call(order)
 
 
 @sf.durable

@@ -71,6 +71,11 @@ def test_a_value_is_checked_where_the_code_is_named(shell: Shell) -> None:
     """Catches a typing mistake that is recorded for ever and blocks its run."""
     shell.here("run", "floor:bill_parcel", "B", "--id", "b-1", "--store", shell.url)
     said = ("--by", "Ann", "--reason", "in the books", "--module", "floor")
+    unseen = shell.type("resolve", "1", "--done", "--value", '{"number": 7}', *said[:4])
+    assert unseen.code == 2
+    assert "floor.Receipt, and only its code can tell" in unseen.err
+    assert "--module MODULE" in unseen.err
+    assert "--value [JSON] --module MODULE" in shell.here("unknowns").out
     wrong = shell.here("resolve", "1", "--done", "--value", '{"number": "seven"}', *said)
     assert wrong.code == 2
     assert "number" in wrong.err
@@ -103,3 +108,17 @@ def test_a_run_in_doubt_over_the_effect_of_another(shell: Shell) -> None:
     assert shell.here("resolve", "1", "--done", "--value", '"paid"', "--by", "Ann", "--reason", "saw it").code == 0
     assert {run["state"] for run in shell.here("runs", "--json").document["runs"]} == {"pending"}
     assert shell.here("run", "floor:pay_parcel", "P", "--id", "p-2").out == "paid\n"
+
+
+def test_overdue_doubts_come_first(shell: Shell) -> None:
+    """Catches a doubt that is overdue and not shown as such, or that is hidden below those that can wait."""
+    shell.here("run", "floor:pay_parcel", "P", "--id", "p-1", "--store", shell.url)
+    shell.here("run", "floor:call_parcel", "C", "--id", "c-1")
+    overdue, other = shell.here("unknowns", "--json").document["effects"]
+    assert (overdue["effect"]["key"], overdue["is_overdue"]) == ("call:C", True)
+    assert overdue["unknown_since"] < overdue["deadline_at"] < other["deadline_at"]
+    assert (other["effect"]["key"], other["is_overdue"]) == ("pay:P", False)
+    listed = shell.here("unknowns").out.splitlines()
+    assert f"overdue, {overdue['unknown_since'][:10]}" in listed[2]
+    assert "overdue" not in listed[3]
+    assert other["unknown_since"][:10] in listed[3]

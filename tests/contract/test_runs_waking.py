@@ -1,0 +1,171 @@
+"""Runs that wait are evicted, and woken by what they wait for, whoever settles it and whenever it comes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.contract.conftest import until
+from tests.contract.test_runs import wait_state
+
+import surefoot as sf
+from surefoot.effects import desk
+from surefoot.leases import Sessions
+from surefoot.runs import tables
+from surefoot.runs.desk import wake
+from surefoot.runs.life import RunState, WaitFor
+from surefoot.store import Tx
+
+
+async def test_every_run_parked_for_an_effect_is_woken_by_its_outcome(app: sf.Surefoot) -> None:
+    """Catches a second run on the same key that sleeps for ever."""
+
+    @sf.effect(key="pay:{order}")
+    async def pay(order: str) -> str:
+        raise RuntimeError("reset")
+
+    @sf.durable
+    async def pays(_who: int) -> str:
+        return str(await pay("X"))
+
+    runs = [await app.start(pays, n, id=f"p{n}") for n in range(3)]
+    for run in runs:
+        await wait_state(run, "waiting", "doubt")
+    await desk.resolve_by_person(
+        app.store, Sessions(app.store), 1, is_done=True, who="ann", reason="saw it", value="paid", wake=wake
+    )
+    assert [await run.result(timeout_s=5) for run in runs] == ["paid"] * 3
+    left = app.store.read_now(lambda connection: next(connection.execute("SELECT count(*) FROM waiters"))[0])
+    assert left == 0
+
+
+async def test_a_late_answer_wakes_the_parked_run(app: sf.Surefoot) -> None:
+    """Catches a settlement outside the run's code that wakes nobody."""
+
+    @sf.effect(timeout_s=0.05)
+    def legacy() -> str:
+        import time
+
+        time.sleep(0.5)
+        return "late"
+
+    @sf.durable
+    async def calls() -> str:
+        return str(await sf.in_thread(legacy))
+
+    run = await app.start(calls, id="l")
+    await wait_state(run, "waiting", "doubt")
+    assert await run.result(timeout_s=5) == "late"
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_all_parents_of_a_child_are_woken_by_its_end(app: sf.Surefoot) -> None:
+    """Catches a parent that did not start the child itself, and so is not told."""
+
+    @sf.durable
+    async def kid() -> int:
+        await sf.wait_signal("go")
+        return 7
+
+    @sf.durable
+    async def parent(_n: int) -> int:
+        return int(await sf.child(kid, id="kid"))
+
+    child = await app.start(kid, id="kid")
+    parents = [await app.start(parent, n, id=f"p{n}") for n in range(3)]
+    for run in parents[:2]:
+        await wait_state(run, "waiting", "child")
+    await child.signal("go")
+    assert [await run.result(timeout_s=5) for run in parents] == [7, 7, 7]
+
+
+async def test_a_wait_in_memory_is_told_of_an_end_at_once(app: sf.Surefoot) -> None:
+    """Catches a parent that hears of its child's end only when it is evicted, 5 s later."""
+
+    @sf.durable
+    async def kid() -> int:
+        await sf.wait_signal("go")
+        return 7
+
+    @sf.durable
+    async def parent() -> int:
+        return int(await sf.child(kid, id="kid"))
+
+    child, run = await app.start(kid, id="kid"), await app.start(parent, id="p")
+    await until(lambda: any(live.waits for live in app.worker.live.values() if live.run_id == "p"))
+    await child.signal("go")
+    assert await run.result(timeout_s=2) == 7
+
+
+async def test_a_target_that_settled_before_the_park_makes_the_run_pending_at_once(app: sf.Surefoot) -> None:
+    """Catches the race between a settlement and the park it should have woken."""
+
+    def unit(tx: Tx) -> tuple[int, int]:
+        ended = tables.insert_run(tx, "ended", "none", b"", holder=None, parent=None, deadline_ms=None)
+        tables.end_run(tx, ended, RunState.COMPLETED, 1, "")
+        run = tables.insert_run(tx, "parks", "none", b"", holder=1, parent=None, deadline_ms=None)
+        tables.park_run(tx, run, WaitFor.CHILD, "child", None, 0, targets=[("run", ended)])
+        return int(tables.get_run(tx.connection, run).state), ended
+
+    state, _ = await app.store.commit(unit, label="test")
+    assert state == RunState.PENDING
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_letter_that_comes_while_the_run_unwinds_is_not_lost(app: sf.Surefoot) -> None:
+    """Catches a signal that an evicted run has seen and its successor has not."""
+    is_unwinding = asyncio.Event()
+
+    @sf.durable
+    async def slow_to_leave() -> str:
+        try:
+            return str(await sf.wait_signal("go"))
+        finally:
+            is_unwinding.set()
+            await asyncio.sleep(0.3)
+
+    run = await app.start(slow_to_leave, id="s")
+    await is_unwinding.wait()
+    await run.signal("go", "now")
+    assert await run.result(timeout_s=5) == "now"
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_eviction_unwinds_the_main_code_too(app: sf.Surefoot) -> None:
+    """Catches a run whose waiting task was unwound while its main code hangs on."""
+
+    @sf.durable
+    async def pumps() -> list[int]:
+        queue: asyncio.Queue[int] = asyncio.Queue()
+
+        async def pump() -> None:
+            while True:
+                queue.put_nowait(await sf.wait_signal("n", int))
+
+        task = asyncio.create_task(pump())
+        got = [await queue.get() for _ in range(2)]
+        task.cancel()
+        return got
+
+    run = await app.start(pumps, id="p")
+    await wait_state(run, "waiting", "signal")
+    for n in (1, 2):
+        await run.signal("n", n)
+    assert await run.result(timeout_s=5) == [1, 2]
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_the_deadline_of_an_evicted_run_fires(app: sf.Surefoot) -> None:
+    """Catches a deadline that is kept by the memory of a process only."""
+
+    @sf.durable
+    async def late() -> str:
+        try:
+            await sf.wait_signal("never")
+        except sf.DeadlinePassed:
+            return "too late"
+        return "?"
+
+    run = await app.start(late, id="l", deadline_s=0.6)
+    await wait_state(run, "waiting", "signal")
+    assert await run.result(timeout_s=5) == "too late"

@@ -1,0 +1,134 @@
+"""Sessions that have ended are tidied up by those that are opened, and what open things refer to stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract.conftest import killed
+
+import surefoot as sf
+from surefoot.effects import desk
+from surefoot.leases import Life
+from surefoot.store import parse_url
+
+
+def sessions(app: sf.Surefoot) -> dict[int, bool]:
+    """Return which sessions there are, and whether they are closed."""
+
+    def query(connection: Any) -> dict[int, bool]:
+        return {row[0]: row[1] is not None for row in connection.execute("SELECT id, closed_at_ms FROM sessions")}
+
+    return app.store.read_now(query)
+
+
+def lock_files(url: str) -> list[Path]:
+    return list(Path(f"{parse_url(url)}-workers").iterdir())
+
+
+async def open_and_close(url: str, times: int) -> None:
+    for _ in range(times):
+        async with sf.Surefoot(url, is_worker=False):
+            pass
+
+
+async def test_what_a_killed_process_left_is_tidied_up_and_the_living_are_spared(url: str) -> None:
+    """Catches lock files that pile up with every crash, and a living process that is taken for dead by the tidying."""
+    async with sf.Surefoot(url) as living:
+        killed(
+            url,
+            """
+            async def body(app):
+                die()
+            """,
+        )
+        assert len(lock_files(url)) == 2
+        async with sf.Surefoot(url) as app:
+            assert sessions(app) == {1: False, 2: True, 3: False}
+            assert len(lock_files(url)) == 2
+            lives = [
+                app.store.read_now(lambda connection, one=one: app.worker.sessions.holder(connection, one)).life  # type: ignore[misc]
+                for one in (1, 2, 3)
+            ]
+            assert lives == [Life.ALIVE, Life.DEAD, Life.ALIVE]
+            assert living.worker.session.may_act()
+    assert lock_files(url) == []
+
+
+async def test_old_sessions_go_unless_something_open_refers_to_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a table that grows for ever, and a doubt that forgets who sent it or in which boot it was claimed."""
+    monkeypatch.setattr("surefoot.leases.session.KEPT", 4)
+    monkeypatch.setattr("surefoot.leases.session.PRUNED_AT_ONCE", 3)
+
+    @sf.effect(key="k:{x}")
+    async def unknown(x: int) -> None:
+        raise TimeoutError
+
+    async with sf.Surefoot(url) as app:  # session 1 claims it, session 2 looks into it
+        with pytest.raises(sf.OutcomeUnknown):
+            await unknown(1)
+    async with sf.Surefoot(url) as app:
+        await app.store.commit(lambda tx: tx.execute("UPDATE ledger SET holder = 2, sender = 2"), label="test")
+    await open_and_close(url, 20)
+    async with sf.Surefoot(url) as app:
+        left = sessions(app)
+        assert {1, 2} < left.keys()
+        assert len(left) <= 2 + 4 + 3
+        (doubt,) = await app.unknowns()
+        await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it")
+    await open_and_close(url, 6)
+    async with sf.Surefoot(url) as app:
+        assert not {1, 2} & sessions(app).keys()
+        assert len(sessions(app)) <= 4 + 3
+        (seen,) = app.store.read_now(desk.list_effects)
+        assert seen.state == "done"
+        gone = app.store.read_now(lambda connection: app.worker.sessions.holder(connection, 1))
+        assert (gone.name, gone.life) == ("session 1", Life.DEAD)
+
+
+async def test_the_session_of_a_run_that_was_left_running_stays(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a run that nobody takes over because its holder was forgotten."""
+    killed(
+        url,
+        """
+        @sf.durable(name="left running")
+        async def waits():
+            await sf.sleep(0.2)
+            die()
+
+        async def body(app):
+            await app.start(waits, id="r")
+        """,
+    )
+    monkeypatch.setattr("surefoot.leases.session.KEPT", 2)
+    monkeypatch.setattr("surefoot.leases.session.PRUNED_AT_ONCE", 2)
+    await open_and_close(url, 12)
+
+    @sf.durable(name="left running")
+    async def waits() -> int:
+        await sf.sleep(0.2)
+        return 1
+
+    async with sf.Surefoot(url) as app:
+        assert 1 in sessions(app)
+        assert await (await app.run("r")).result(timeout_s=10) == 1
+
+
+async def test_too_many_open_effects_keep_all_sessions(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an opening that reads for minutes, or that forgets what it hasn't read."""
+    monkeypatch.setattr("surefoot.leases.session.KEPT", 2)
+    monkeypatch.setattr("surefoot.leases.session.PRUNED_AT_ONCE", 2)
+    monkeypatch.setattr("surefoot.effects.desk.OPEN_EFFECTS_MAX", 1)
+
+    @sf.effect(key="k:{x}")
+    async def unknown(x: int) -> None:
+        raise TimeoutError
+
+    async with sf.Surefoot(url):
+        for x in (1, 2):
+            with pytest.raises(sf.OutcomeUnknown):
+                await unknown(x)
+    await open_and_close(url, 8)
+    async with sf.Surefoot(url) as app:
+        assert len(sessions(app)) == 10
