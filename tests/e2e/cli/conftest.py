@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import shutil
@@ -129,6 +130,7 @@ def until(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    importlib.reload(floor)  # its effects are the newest of their names, whatever another test has declared
     shutil.copy(str(floor.__file__), tmp_path / "floor.py")
     monkeypatch.chdir(tmp_path)
     for name in ("SUREFOOT_URL", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
