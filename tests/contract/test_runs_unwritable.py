@@ -38,7 +38,7 @@ async def test_after_a_refused_record_nothing_of_the_run_is_recorded(app: sf.Sur
     async def hollow() -> int:
         frame = current_frame.get()
         assert isinstance(frame, LiveRun)
-        frame.append(refuse, "test", 0)
+        frame.append(refuse, label="test", size=0)
         return int(await after())
 
     status = await wait_state(await app.start(hollow, id="h"), "waiting", "blocked")
@@ -61,7 +61,7 @@ async def test_a_refused_record_spares_what_came_before_and_other_runs(app: sf.S
         frame = current_frame.get()
         assert isinstance(frame, LiveRun)
         await before()
-        frame.append(refuse, "test", 0)
+        frame.append(refuse, label="test", size=0)
 
     @sf.durable
     async def sound() -> int:

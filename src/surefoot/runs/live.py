@@ -49,6 +49,8 @@ class LiveRun:
 
     def __init__(self, store: Store, worker: Any, row: RunRow, history: History, letters: Iterable[Letter]) -> None:
         self.store = store
+        # Records in order without waiting; a refusal stops the run, and all that it records after.
+        self.append = partial(store.append, on_error=self._stop_refused, on_refused=self.refuse)
         self.worker = worker
         self.row = row
         self.run = row.id
@@ -262,19 +264,13 @@ class LiveRun:
         """Whether `require` would pass."""
         return self.refused is None and tables.is_held(tx, self.row.id, self.row.epoch)
 
-    def append(
-        self, unit: Callable[[Tx], object], label: str, size: int, loop: asyncio.AbstractEventLoop | None = None
-    ) -> None:
-        """Record in order without waiting; a refusal stops the run, and all that it records after."""
-        self.store.append(unit, label=label, size=size, on_error=self._stop_refused, on_refused=self.refuse, loop=loop)
-
     def refuse(self, error: BaseException) -> None:
         """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
         self.refused = self.refused or error
 
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
-        self.append(partial(self._write, record), label, len(record.body or b""))
+        self.append(partial(self._write, record), label=label, size=len(record.body or b""))
 
     def _write(self, record: Record, tx: Tx) -> None:
         self.require(tx)

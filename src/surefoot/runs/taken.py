@@ -80,7 +80,7 @@ class LiveStep(msgspec.Struct, eq=False):
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """See `Step.append`."""
-        self.run.append(unit, label, size, self._loop)
+        self.run.append(unit, label=label, size=size, loop=self._loop)
 
     def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
         """See `Step.commit`."""

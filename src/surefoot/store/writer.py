@@ -27,6 +27,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import apsw
@@ -247,7 +248,7 @@ class Writer:
     @property
     def is_own_thread(self) -> bool:
         """Whether the caller is a unit, or something a unit calls: it must not wait for the writer it holds up."""
-        return threading.get_ident() == self._own_ident
+        return get_ident() == self._own_ident
 
     def close(self) -> None:
         """Write what is queued, then stop. Safe to call twice."""
@@ -260,7 +261,7 @@ class Writer:
     def _put(self, ticket: Ticket[Any]) -> None:
         if self._born != _forks:
             raise StoreClosed("the store was opened before this process was forked", hint=_OPEN_AGAIN)
-        if threading.get_ident() == self._own_ident:
+        if get_ident() == self._own_ident:
             raise InsideTransaction(
                 f"{ticket.label}: asked for from inside a transaction, which would wait for itself",
                 hint="inside a Transactional effect, write through sf.current_effect().transaction only",
@@ -275,7 +276,7 @@ class Writer:
 
     def _run(self) -> None:
         batch: list[Ticket[Any]] = []
-        self._own_ident = threading.get_ident()
+        self._own_ident = get_ident()
         try:
             while not self._is_done():
                 is_asked = self._wake.wait(self._flush_s)
