@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 
 _PAYLOAD = codec_of(object, "Pydantic AI")
 
+RETURNED = ("tool_return", "tool_content_result")
+"""The kinds by which Pydantic AI marks the recorded value of a tool."""
+
 _TOOL_RESULT = getattr(durable_exec, "CallToolResult", None)
 """The type of a tool's result or refusal; Pydantic AI did not tell it yet in 2.36, where each is encoded at once."""
 
@@ -363,16 +366,15 @@ async def _call_undeclared(name: str, arguments: object, body: Callable[[], Awai
     guard = bound_guard.get()
     assert guard is not None, "a run has a guard"
     outcome = await perform(guard, spec, spec.bind((arguments,), {}), None)
-    if outcome.told == "done":
-        return outcome.value
-    if outcome.told == "repeated":
-        return outcome.value
+    if outcome.told in ("done", "repeated"):
+        is_recorded = isinstance(outcome.value, dict) and outcome.value.get("kind") in RETURNED
+        return outcome.value if is_recorded else _returned(outcome.value)  # else by a person, who gives the plain value
     return _returned(tell(outcome))
 
 
 def _refusal(payload: object) -> str | None:
     """Return why a tool refused the call by its framework's own means, or None."""
-    if not isinstance(payload, dict) or payload.get("kind") in ("tool_return", "tool_content_result"):
+    if not isinstance(payload, dict) or payload.get("kind") in RETURNED:
         return None
     return f"{payload.get('kind')}: {payload.get('message') or payload.get('title') or ''}".strip()
 

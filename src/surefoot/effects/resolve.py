@@ -288,7 +288,7 @@ async def _send_again(guard: Guard, case: Case, after_ms: int, *, is_resent: boo
     await _pause(guard, case, after_ms)
     await _take_over(guard, case, "resend", is_sending=True)
     case.sends += 1
-    case.is_resent = is_resent
+    case.is_resent, case.receipt = is_resent, None
     await _take_first_words(guard, case)
     outcome = await act(guard, case)
     return outcome if outcome is not None else await _note_doubt(guard, case)
@@ -353,7 +353,8 @@ async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome 
     if not case.why_unknown:  # left behind by a crash: nobody was told anything, so it is still wanted
         return await _send_after(guard, case, "no receipt, and none can come", f"{row.token} attempts sealed")
     await _take_over(guard, case, "no receipt, and none can come", is_sending=False)
-    return await settle(guard, case, _row(case), Finding(State.NOT_DONE, reason=f"rolled back: {case.why_unknown}"))
+    finding = Finding(State.NOT_DONE, reason=f"rolled back: {case.why_unknown}", is_of_all_sends=True)
+    return await settle(guard, case, _row(case), finding)
 
 
 async def _send_after(guard: Guard, case: Case, kind: str, reason: str) -> Outcome | None:
@@ -361,7 +362,6 @@ async def _send_after(guard: Guard, case: Case, kind: str, reason: str) -> Outco
     await _note(guard, _row(case), kind, reason)
     if case.sends >= ledger.SENDS_MAX:
         return await leave(guard, case, Park(f"no answer after {case.sends} sends", RETRY_PARKED_MS))
-    case.receipt = None  # the earlier sends are known not to have landed
     return await _send_again(guard, case, backoff_ms(case.sends), is_resent=False)
 
 

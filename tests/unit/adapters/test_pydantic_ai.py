@@ -104,6 +104,29 @@ async def test_a_call_that_was_never_made_is_the_frameworks_to_tell(app: sf.Sure
     assert slow.acts == 0
 
 
+@pytest.mark.parametrize("value", ["r-77", None, {"kind": "refund", "number": 77}])
+async def test_a_value_by_hand_is_told_as_the_tools_own(app: sf.Surefoot, value: Any) -> None:
+    """Catches a person's answer about an undeclared tool that the model is told as an error, so that it asks again."""
+
+    async def refund(order: str) -> str:
+        raise TimeoutError("no answer")
+
+    async def ask_once(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        last = messages[-1].parts[0]
+        if last.part_kind == "tool-return":
+            return ModelResponse(parts=[TextPart(f"told {last.content!r}")])
+        assert len(messages) == 1, last
+        return ModelResponse(parts=[ToolCallPart("refund", {"order": "A-1"}, "call-1")])
+
+    run = await app.agent(Agent(FunctionModel(ask_once), name="by hand", tools=[refund])).start("go", id="a")
+    async with asyncio.timeout(10):
+        while (await run.status()).waiting_for != "doubt":
+            await asyncio.sleep(0.01)
+    (doubt,) = await app.unknowns()
+    await app.resolve(doubt.id, is_done=True, by="ann", reason="in the books", value=value)
+    assert await run.result(timeout_s=10) == f"told {value!r}"
+
+
 @dataclass
 class Receipt:
     """What a tool returns, as a type of the user's own."""
