@@ -16,6 +16,7 @@ from tests.contract.test_runs import wait_state
 import surefoot as sf
 from surefoot.effects import desk, ledger, registry
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
+from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
@@ -215,6 +216,37 @@ async def test_an_expired_key_is_not_sent_again(app: sf.Surefoot) -> None:
 
     assert (await send.outcome()).told == "unknown"
     assert sent == [1]
+
+
+async def test_doubts_behind_those_of_persons_are_looked_into(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a sweep that sees the oldest doubts only, which nobody may end for weeks."""
+    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", 0)
+    monkeypatch.setattr("surefoot.effects.sweep.BATCH", 3)
+    monkeypatch.setattr("surefoot.effects.doubt.ASKS_MAX", 0)
+    is_asked: list[bool] = []
+
+    @sf.effect(name="asks a person", key="{x}")
+    async def asks_person(x: int) -> None:
+        raise TimeoutError
+
+    @sf.effect(
+        name="probed behind", in_doubt=sf.Probe(lambda: is_asked.append(True) or sf.Landed(), longest_life="1ms")
+    )
+    async def probed() -> None:
+        raise TimeoutError
+
+    for x in range(7):
+        assert (await asks_person.outcome(x)).told == "unknown"
+    assert (await probed.outcome()).told == "unknown"
+    monkeypatch.setattr("surefoot.effects.doubt.ASKS_MAX", 4)
+    await asyncio.sleep(0.01)
+    seen = [0]
+    for _ in range(4):
+        seen.append(await sweep(app.guard, seen[-1]))
+    assert is_asked == [True]
+    assert seen == [0, 3, 6, 0, 3]
 
 
 async def test_a_probe_is_asked_behind_the_fence_and_then_decides(app: sf.Surefoot) -> None:

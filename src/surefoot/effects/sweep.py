@@ -31,12 +31,21 @@ IDLE_MS = 30_000
 """How long a doubt is left to its own caller before a sweep looks into it."""
 
 
-async def sweep(guard: Guard) -> None:
-    """Try once to end each doubt that is old enough and that its class can end."""
+async def sweep(guard: Guard, after: int = 0) -> int:
+    """Try once to end the next doubts that are old enough and that their classes can end.
+
+    Args:
+        guard: Where they are.
+        after: The last row that was looked at; what it returned the last time, 0 to begin.
+
+    Returns:
+        The last row that was looked at now; 0 when there are no more, so that the next sweep begins anew.
+    """
     now_boot_ms = guard.store.clock.boot_ms()
-    cases = await guard.store.read(partial(_find, guard, now_boot_ms - IDLE_MS))
+    last, cases = await guard.store.read(partial(_find, guard, now_boot_ms - IDLE_MS, after))
     gate = asyncio.Semaphore(AT_ONCE)
     await asyncio.gather(*(_look_into(guard, case, gate) for case in cases))
+    return last
 
 
 async def _look_into(guard: Guard, case: Case, gate: asyncio.Semaphore) -> None:
@@ -47,14 +56,16 @@ async def _look_into(guard: Guard, case: Case, gate: asyncio.Semaphore) -> None:
             return
 
 
-def _find(guard: Guard, before_boot_ms: int, connection: apsw.Connection) -> list[Case]:
+def _find(guard: Guard, before_boot_ms: int, after: int, connection: apsw.Connection) -> tuple[int, list[Case]]:
     rows = connection.execute(
-        "SELECT id FROM ledger WHERE state = 3 AND state <= 3 AND (sent_boot_ms < ? OR sent_boot_ms > ?)"
+        "SELECT id FROM ledger WHERE state = 3 AND state <= 3 AND (sent_boot_ms < ? OR sent_boot_ms > ?) AND id > ?"
         " ORDER BY id LIMIT ?",
-        (before_boot_ms, before_boot_ms + IDLE_MS, BATCH),  # the second: noted in an earlier boot of the machine
+        (before_boot_ms, before_boot_ms + IDLE_MS, after, BATCH),  # the second: noted in an earlier boot of the machine
     ).fetchall()
-    found = [ledger.get(connection, int(str(row[0]))) for row in rows]
-    return [case for row in found if row is not None and (case := _case(guard, connection, row)) is not None]
+    ids = [int(str(row[0])) for row in rows]
+    found = [ledger.get(connection, effect) for effect in ids]
+    cases = [case for row in found if row is not None and (case := _case(guard, connection, row)) is not None]
+    return ids[-1] if len(ids) == BATCH else 0, cases
 
 
 def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:

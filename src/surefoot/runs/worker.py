@@ -102,6 +102,7 @@ class Worker:
         self._last_letter = 0
         self._looking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
+        self._swept_to = 0
         self._is_stopping = False
         self.handed_back: dict[int, str] = {}
         self._waited: dict[Target, int] = {}
@@ -198,13 +199,16 @@ class Worker:
             self._sweeping = asyncio.create_task(self._sweep(), name="surefoot-doubts")
 
     async def _sweep(self) -> None:
-        for look in (self.escalating.look, partial(sweep, self.guard)):
+        for look in (self.escalating.look, self._sweep_doubts):
             try:
                 await look()
             except StoreError:  # every caller of the store is told
                 return
             except Exception as error:
                 _complain("looking into doubts failed", error)
+
+    async def _sweep_doubts(self) -> None:
+        self._swept_to = await sweep(self.guard, self._swept_to)
 
     async def _begin_anew(self) -> None:
         """Go on after the session has run out: all that it held may be another's by now, so nothing of it is touched."""
