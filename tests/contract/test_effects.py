@@ -231,9 +231,11 @@ async def test_doubts_behind_those_of_persons_are_looked_into(
     async def asks_person(x: int) -> None:
         raise TimeoutError
 
-    @sf.effect(
-        name="probed behind", in_doubt=sf.Probe(lambda: is_asked.append(True) or sf.Landed(), longest_life="1ms")
-    )
+    def look() -> sf.Landed:
+        is_asked.append(True)
+        return sf.Landed()
+
+    @sf.effect(name="probed behind", in_doubt=sf.Probe(look, longest_life="1ms"))
     async def probed() -> None:
         raise TimeoutError
 
