@@ -268,6 +268,17 @@ async def test_rows_on_trust_are_gone_with_their_transaction(store: Store, url: 
     assert [type(error) for error in told.errors] == [ZeroDivisionError]
 
 
+async def test_who_is_committed_is_told_though_all_that_follows_is_refused(store: Store) -> None:
+    """Catches an answer that waits for a commit which never comes."""
+    go_on, told = held_up(store), Told()
+    first = asyncio.ensure_future(store.commit(add(1), label="test", is_alone=True))
+    await asyncio.sleep(0)
+    store.append(add(1), label="test", on_error=told)  # breaks the uniqueness
+    go_on.set()
+    assert await asyncio.wait_for(first, 2) == 1
+    assert [type(error) for error in told.errors] == [apsw.ConstraintError]
+
+
 async def test_who_is_committed_is_told_before_another_process_is_waited_for(store: Store) -> None:
     """Catches an answer that is kept back while somebody else writes."""
     in_line, done, other = threading.Event(), threading.Event(), turnstile_module.Turnstile(store.path)

@@ -324,7 +324,7 @@ class Writer:
         size = sum([ticket.size for ticket in batch])  # before the lock: the loop would wait for it
         with self._lock:
             self._backlog -= size
-        self._owed = [*batch]
+        self._owed += batch  # behind those whose commit was followed by nothing but refusals
         batch.clear()  # they have their answer, whatever comes now
         if not self._queue or self._checkpointer.is_due:
             self._tell()
