@@ -77,7 +77,7 @@ async def test_an_act_that_never_answers_is_cancelled_and_keeps_the_run_in_doubt
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a run that waits for ever for a task its code has left, and one that ends over an open claim."""
-    monkeypatch.setattr("surefoot.runs.worker.CLOSE_S", 0.1)
+    monkeypatch.setattr("surefoot.runs.execution.CLOSE_S", 0.1)
 
     @sf.effect
     async def stuck() -> None:

@@ -69,7 +69,8 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         )
     acting = guard.acting[row.id] = Acting()
     token = _current.set(partial(_describe, guard, case, row))
-    telling = told_to_model.set(None)  # what the effect's own code calls is told to that code, not to a model
+    # What the effect's own code calls is told to that code, not to a model.
+    telling = None if told_to_model.get() is None else told_to_model.set(None)
     inside = NOWHERE if case.step is None else case.step.inside()
     try:
         with inside:
@@ -79,7 +80,8 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
             _settle_later(guard, case, row, Finding(UNKNOWN, reason=f"interrupted: {describe(error)}"))
         raise
     finally:
-        told_to_model.reset(telling)
+        if telling is not None:
+            told_to_model.reset(telling)
         _current.reset(token)
         if not acting.is_in_thread:
             guard.acting.pop(row.id, None)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
-from surefoot.journal.values import Unserializable, ValueCodec, canonical_bytes, codec_of
+from surefoot.journal.values import Unserializable, ValueCodec, canonical_arguments, canonical_bytes, codec_of
 
 RETURNS_CHARS_MAX = 100
 """How much of a declared type's name a claim keeps: enough to recognize it, and a claim stays small."""
@@ -179,9 +179,9 @@ class EffectSpec:
         """
         arguments = bound.arguments
         if self._matched != self._all:
-            matched = fingerprint(canonical_bytes({name: arguments[name] for name in self._matched}))
+            matched = fingerprint(canonical_arguments({name: arguments[name] for name in self._matched}))
         else:
-            matched = fingerprint(canonical_bytes(arguments))
+            matched = fingerprint(canonical_arguments(arguments))
         if self.template is None:
             return identify("app" if run_id is None else f"run {run_id}", self.name, step, matched)
         scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"

@@ -160,9 +160,15 @@ def canonical(value: Any) -> Any:
 
 def canonical_bytes(value: Any) -> bytes:
     """Return `canonical(value)` as bytes that are equal when the values are: keys sorted, no spaces."""
-    if type(value) is dict and _CANONICAL.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value)):
-        return _canonical_encode(value)  # it is its own canonical form: the arguments of most effects
     return _canonical_encode(_canonical(value))
+
+
+def canonical_arguments(arguments: dict[str, Any]) -> bytes:
+    """Return `canonical_bytes(arguments)`; those of most effects are texts and whole numbers, their own canonical form."""
+    for value in arguments.values():
+        if type(value) not in _CANONICAL:
+            return canonical_bytes(arguments)
+    return _canonical_encode(arguments)
 
 
 def encode_canonical(value: Any) -> bytes:
@@ -172,7 +178,6 @@ def encode_canonical(value: Any) -> bytes:
 
 _canonical_encode = msgspec.json.Encoder(order="deterministic").encode
 _CANONICAL = frozenset({str, int, bool, type(None)})
-_TEXT = frozenset({str})
 
 
 def _canonical(value: Any) -> Any:

@@ -49,8 +49,6 @@ class LiveRun:
 
     def __init__(self, store: Store, worker: Any, row: RunRow, history: History, letters: Iterable[Letter]) -> None:
         self.store = store
-        # Records in order without waiting; a refusal stops the run, and all that it records after.
-        self.append = partial(store.append, on_error=self._stop_refused, on_refused=self.refuse)
         self.worker = worker
         self.row = row
         self.run = row.id
@@ -268,9 +266,13 @@ class LiveRun:
         """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
         self.refused = self.refused or error
 
+    def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
+        """Record in order without waiting; a refusal stops the run, and all that it records after."""
+        self.store.append(unit, label=label, on_error=self.stop_refused, on_refused=self.refuse, size=size)
+
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
-        self.append(partial(self._write, record), label=label, size=len(record.body or b""))
+        self.append(partial(self._write, record), label, len(record.body or b""))
 
     def _write(self, record: Record, tx: Tx) -> None:
         self.require(tx)
@@ -281,7 +283,8 @@ class LiveRun:
         self.seq += 1
         return Record(self.run, self.seq, kind, step, 0, writable(head), body)
 
-    def _stop_refused(self, error: BaseException) -> None:
+    def stop_refused(self, error: BaseException) -> None:
+        """Stop the run, which can't record what it is doing."""
         self.stop(error)
         self.interrupt()
 

@@ -80,7 +80,10 @@ class LiveStep(msgspec.Struct, eq=False):
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """See `Step.append`."""
-        self.run.append(unit, label=label, size=size, loop=self._loop)
+        run = self.run
+        run.store.append(
+            unit, label=label, on_error=run.stop_refused, on_refused=run.refuse, size=size, loop=self._loop
+        )
 
     def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
         """See `Step.commit`."""

@@ -1,10 +1,10 @@
-"""The worker: claims runs, executes their code, and writes what became of them.
+"""The worker: finds the runs that this process is to execute, and tells them what others have done for them.
 
     start        -> a new run, executed here at once if there is room
     look         -> every `POLL_S`, or when told: pending and due runs; runs of dead holders; letters for live runs
-    execute      -> replay and go on; at the end one of: ended, parked, blocked, handed back, dropped (lease lost)
+    launch       -> a claimed run is executed (`execution`) until it ends, waits, or is given back
 
-Claiming, taking over and ending are single transactions of `tables`; the worker only decides when.
+Claiming and taking over are single transactions of `tables`; the worker only decides when.
 """
 
 from __future__ import annotations
@@ -14,29 +14,27 @@ import contextlib
 import contextvars
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import apsw
 import msgspec
 
-from surefoot.effects import Guard, bound_guard, ledger, told_to_model
-from surefoot.effects.states import State
+from surefoot.effects import Guard, bound_guard, told_to_model
 from surefoot.effects.sweep import sweep
-from surefoot.journal import Kind, Record, Undecodable, current_frame, insert_record
-from surefoot.journal.records import Head
+from surefoot.journal import Record, current_frame
 from surefoot.journal.tables import load_records, load_records_of
 from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs import tables
 from surefoot.runs.desk import wake
-from surefoot.runs.durable import kind_of, known_kinds
-from surefoot.runs.errors import Blocked, Divergence, Suspend, name_of, without_surrogates
+from surefoot.runs.durable import known_kinds
+from surefoot.runs.errors import Suspend, name_of, without_surrogates
 from surefoot.runs.escalating import Escalating, Hook
-from surefoot.runs.life import SUSPECT_AFTER, TAKEOVERS_MAX, RunState, WaitFor
+from surefoot.runs.execution import Execution
+from surefoot.runs.life import SUSPECT_AFTER, WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import History, arrange
 from surefoot.runs.strand import Strand, _parent, _place, _strand
 from surefoot.runs.tables import Letter, RunRow
-from surefoot.runs.waiting import Parking, Target, Waiting
+from surefoot.runs.waiting import Target, Waiting
 from surefoot.store import Store, StoreError, Tx
 
 POLL_S = 0.1
@@ -58,12 +56,6 @@ CLAIM_MAX = 500
 STRANGE_AFTER_MS = 10_000
 """How long a run may be pending before a worker that doesn't know its kind says so."""
 
-UNWIND_S = 10.0
-"""How long tasks of a run that has ended may take to unwind; what they ask for meanwhile is refused."""
-
-CLOSE_S = 60.0
-"""How long acts in progress in a run's other tasks may take once its main code has ended; then they are cancelled."""
-
 SWEEP_S = 0.25
 """How often waits in memory are checked against what other processes have settled, and other holders' claims."""
 
@@ -72,8 +64,6 @@ DOUBTS_S = 10.0
 
 GRACE_S = 10.0
 """How long a graceful stop waits for acts in progress to get their answer before it hands runs back."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Worker:
@@ -103,7 +93,7 @@ class Worker:
         self._looking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._swept_to = 0
-        self._is_stopping = False
+        self.is_stopping = False
         self.handed_back: dict[int, str] = {}
         self._waited: dict[Target, int] = {}
         self._told: set[Target] = set()
@@ -122,7 +112,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Take no more runs, let acts in progress end, hand the rest back."""
-        self._is_stopping = True
+        self.is_stopping = True
         self.is_executing = False
         self._wake.set()
         for task in (self._looking, self._sweeping):
@@ -152,7 +142,7 @@ class Worker:
 
     async def _look_forever(self) -> None:
         try:
-            while not self._is_stopping:
+            while not self.is_stopping:
                 await self._look()
                 await asyncio.sleep(LOOK_PAUSE_S)
                 with contextlib.suppress(TimeoutError):
@@ -228,9 +218,9 @@ class Worker:
                 waiting.future.set_result(None)
 
     def _tell_settled(self, tx: Tx, effect: int) -> None:
-        self._tell(tx, ("effect", effect))
+        self.tell(tx, ("effect", effect))
 
-    def _tell(self, tx: Tx, target: Target) -> None:
+    def tell(self, tx: Tx, target: Target) -> None:
         """Wake whoever waits for this: parked runs in this transaction, those in memory once it is committed."""
         tables.wake_waiters(tx, *target)
         if target in self._waited and self._looking is not None:
@@ -348,7 +338,7 @@ class Worker:
         _place.set(None)
         told_to_model.set(None)
         try:
-            await self._execute_held(run)
+            await Execution(self, run).to_its_end()
         except StoreError as error:
             self.failure = error
         except LeaseLost:  # whoever holds it now goes on; of an effect's act we are told by its row
@@ -360,168 +350,6 @@ class Worker:
             self._wake_waiters()
             if makes_room or run.ending is None:
                 self._wake.set()
-
-    async def _execute_held(self, run: LiveRun) -> None:
-        try:
-            verdict = await self._call(run)
-        except LeaseLost:
-            await self._close(run, 0.0)
-            await self._hand_back(run)
-            return
-        try:
-            await self._conclude(run, await self._judge(run, verdict))
-        except (LeaseLost, StoreError):
-            raise
-        except Exception as error:  # whatever can't be written: visible, not lost
-            reason = f"its end can't be written: {name_of(error)}: {error}"
-            await self._conclude(run, Parking(WaitFor.BLOCKED, reason, None))
-
-    async def _hand_back(self, run: LiveRun) -> None:
-        """Give up a run, if it is still ours, so that it is not left running with nobody in it."""
-
-        def unit(tx: Tx) -> None:
-            if tables.is_held(tx, run.row.id, run.row.epoch):
-                tables.hand_back_run(tx, run.row.id, is_counted=True)
-
-        await self.store.commit(unit, label="park")
-
-    async def _judge(self, run: LiveRun, verdict: Any) -> Any:
-        """Let nothing of the run go on, then say what is to be written about it."""
-        limit_s = 0.0 if self._is_stopping else CLOSE_S
-        if run.siblings or run.open_steps or (isinstance(verdict, _Ending) and run.history.left_over()):
-            await self._close(run, limit_s)
-        if not isinstance(verdict, _Ending):
-            return verdict
-        if run.stopped is not None:
-            return self._suspended(run)
-        left = run.history.left_over()
-        if not left:
-            return verdict
-        ending = f"the end ({verdict.reason})" if verdict.reason else "the end"
-        recorded = f"step {left[0]}" + (
-            f" and {len(left) - 1} more, never asked for" if left[1:] else ", never asked for"
-        )
-        return Parking(WaitFor.BLOCKED, str(Divergence(run.run_id, left[0], ending, recorded)), None)
-
-    async def _close(self, run: LiveRun, limit_s: float) -> None:
-        """Wait for acts in progress in the run's other tasks: they settle by themselves. Then end these tasks.
-
-        On replay a task may not have come to its first step when the main code ends; it is given the same time.
-        """
-        clock = self.store.clock
-        until_s = clock.monotonic_s() + limit_s
-        while (left_s := until_s - clock.monotonic_s()) > 0 and run.is_busy():
-            run.closing.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
-                    await run.closing.wait()
-        tasks = run.end_tasks()
-        if tasks:
-            await asyncio.wait(tasks, timeout=UNWIND_S)
-
-    async def _call(self, run: LiveRun) -> Any:
-        """Run the code; return what to write about the run."""
-        if run.row.takeovers >= TAKEOVERS_MAX:
-            reason = f"taken over {run.row.takeovers} times without a new record"
-            return Parking(WaitFor.BLOCKED, reason, None)
-        try:
-            kind = kind_of(run.row.kind)
-            started = run.history.started
-            args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
-            run.begin()
-            run.check()
-            value = await kind.function(*args, **kwargs)
-            body = kind.result.dump(value)[0]
-            return self._suspended(run) if run.stopped is not None else _Ending(RunState.COMPLETED, body, "")
-        except Suspend:
-            return self._suspended(run)
-        except asyncio.CancelledError as error:
-            return self._cancelled(run, error)
-        except (Blocked, Undecodable) as error:
-            return Parking(WaitFor.BLOCKED, str(error), None)
-        except (LeaseLost, StoreError) as error:
-            run.stop(error)
-            raise
-        except BaseException as error:
-            if run.stopped is not None:
-                return self._suspended(run)
-            if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
-                raise
-            return _failed(error)
-        finally:
-            run.finish()
-
-    def _suspended(self, run: LiveRun) -> Any:
-        if run.parking is not None:
-            return run.parking
-        stopped = run.stopped
-        if isinstance(stopped, Blocked | Undecodable):
-            return Parking(WaitFor.BLOCKED, str(stopped), None)
-        if isinstance(stopped, LeaseLost | StoreError):
-            raise stopped
-        if stopped is not None and not isinstance(stopped, Suspend):
-            return Parking(WaitFor.BLOCKED, f"a record was refused: {name_of(stopped)}: {stopped}", None)
-        return None
-
-    def _cancelled(self, run: LiveRun, error: asyncio.CancelledError) -> Any:
-        if run.stopped is not None:
-            return self._suspended(run)
-        if run.cancels.by:
-            by = without_surrogates(run.cancels.by)
-            return _Ending(RunState.CANCELLED, _encode([by]), f"cancelled by {by}")
-        if self._is_stopping or (run.task is not None and run.task.cancelling()):
-            return None  # the loop is going down: hand the run back
-        return _failed(error)  # the code's own: something it awaited was cancelled
-
-    async def _conclude(self, run: LiveRun, verdict: Any) -> None:
-        """Write the end, the wait, or that the run is free again."""
-        record = run.about_run(Kind.ENDED, head=Head(state=verdict.state.name.lower()), body=verdict.body) if isinstance(
-            verdict, _Ending) else None  # fmt: skip
-
-        def unit(tx: Tx) -> bool:
-            if record is not None:
-                run.require(tx)
-            elif not tables.is_held(tx, run.row.id, run.row.epoch):
-                raise LeaseLost(f"run {run.run_id}: another worker holds it", hint="the other worker goes on")
-            if verdict is None:
-                tables.hand_back_run(tx, run.row.id, is_counted=not self._is_stopping)
-            elif isinstance(verdict, Parking):
-                self._park(tx, run, verdict)
-            elif tables.has_open_effect(tx, run.row.id):
-                self._park(tx, run, self._doubting(tx, run, verdict))
-            else:
-                self._write_end(tx, run, verdict, record)
-                return True
-            return False
-
-        if await self.store.commit(unit, label="end" if record is not None else "park"):
-            run.ending = record
-
-    def _park(self, tx: Tx, run: LiveRun, parking: Parking) -> None:
-        reason = without_surrogates(parking.reason)
-        tables.park_run(
-            tx, run.row.id, parking.wait_for, reason, parking.wake_at_ms, run.last_letter, targets=parking.targets
-        )
-
-    def _doubting(self, tx: Tx, run: LiveRun, ending: _Ending) -> Parking:
-        """Say why a run that owns open effects can't end yet; note those that nobody acts on as in doubt."""
-        open_effects = tables.open_effects(tx, run.row.id)
-        for effect in open_effects:
-            row = ledger.get(tx.connection, effect)
-            if row is not None and row.state is State.CLAIMED and self._is_left(tx, row):
-                tables.doubt_claim(tx, row, self.session.id, self.store.clock.boot_ms(), f"run {run.run_id} has ended")
-        reason = f"ends as {ending.state.name.lower()} once its unknown effects are known"
-        return Parking(WaitFor.DOUBT, reason, None, tuple(("effect", effect) for effect in open_effects))
-
-    def _is_left(self, tx: Tx, row: ledger.Row) -> bool:
-        if row.id in self.guard.acting or row.id in self.guard.resolving:
-            return False
-        return row.holder == self.session.id or self.sessions.holder(tx.connection, row.holder).life is not Life.ALIVE
-
-    def _write_end(self, tx: Tx, run: LiveRun, verdict: _Ending, record: Record | None) -> None:
-        assert record is not None, "an ending has a record"
-        tables.end_run(tx, run.row.id, verdict.state, insert_record(tx, record), verdict.reason)
-        self._tell(tx, ("run", run.row.id))
 
     @property
     def may_execute(self) -> bool:
@@ -567,14 +395,6 @@ class Glance(msgspec.Struct, frozen=True):
     overdue: list[int]
 
 
-class _Ending(msgspec.Struct, frozen=True):
-    """How a run ends."""
-
-    state: RunState
-    body: bytes
-    reason: str
-
-
 def _last_letter(connection: apsw.Connection) -> int:
     row = next(connection.execute("SELECT max(id) FROM inbox"))
     return int(row[0] or 0)
@@ -583,8 +403,3 @@ def _last_letter(connection: apsw.Connection) -> int:
 def _complain(message: str, error: Exception) -> None:
     """Say aloud what nobody waits for: asyncio's handler logs it as an error."""
     asyncio.get_running_loop().call_exception_handler({"message": f"surefoot: {message}", "exception": error})
-
-
-def _failed(error: BaseException) -> _Ending:
-    name, text = name_of(error), without_surrogates(str(error))
-    return _Ending(RunState.FAILED, _encode([name, text]), f"{name}: {text}")
