@@ -250,7 +250,7 @@ class _Conversations:
     @contextmanager
     def enter(self, run: LiveRun, name: str) -> Iterator[None]:
         parent = _parent.get()
-        base = step_key(parent, name, None, 1)
+        base = step_key(parent, name, None)
         if base in self._started and any(step_key(parent, name, None, n) in self.by_path
                                          for n in range(1, self._started[base] + 1)):  # fmt: skip
             raise AmbiguousStep(

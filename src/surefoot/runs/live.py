@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
 from typing import Any, NoReturn
+
+import msgspec
 
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
@@ -36,11 +37,11 @@ QUIET_S = 1.0
 """How long after a step's end a run whose other tasks wait is left in memory for the next step."""
 
 
-@dataclass(slots=True)
-class _Names:
-    """Who counts a name under a parent, and how far."""
+class _Names(msgspec.Struct):
+    """Who counts a name under a parent, the identity of the first step of that name, and how far it is counted."""
 
     strand: Strand
+    first: str
     count: int = 0
 
 
@@ -93,7 +94,7 @@ class LiveRun:
         if self.stopped is not None:
             self.check()
         strand, parent, history = self._strand(), _parent.get(), self.history
-        identity, task = step_key(parent, name, key, self._count(parent, name, key, strand)), strand.task
+        identity, task = self._next(parent, name, key, strand), strand.task
         loop = None if task is None else task.get_loop()
         step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork, loop)
         if history.steps:
@@ -131,7 +132,7 @@ class LiveRun:
         """Return the path of a branch: steps under it are counted apart."""
         self.check()
         parent = _parent.get()
-        return step_key(parent, name, key, self._count(parent, name, key, self._strand()))
+        return self._next(parent, name, key, self._strand())
 
     @contextmanager
     def tool_call(self, call: ToolCall) -> Iterator[None]:
@@ -181,10 +182,11 @@ class LiveRun:
         if (self.stopped is not None or self.is_closing) and not task.cancelled():
             task.exception()
 
-    def _count(self, parent: str, name: str, key: str | None, strand: Strand) -> int:
+    def _next(self, parent: str, name: str, key: str | None, strand: Strand) -> str:
+        """Return the identity of the next step of this name."""
         names = self._names.get((parent, name, key))
         if names is None:
-            names = self._names[parent, name, key] = _Names(strand)
+            names = self._names[parent, name, key] = _Names(strand, step_key(parent, name, key))
         elif names.strand is not strand:
             where = f" under {parent}" if parent else ""
             raise AmbiguousStep(
@@ -193,7 +195,7 @@ class LiveRun:
                 hint=f"tell them apart: {name}.keyed(...), or `async with sf.branch(...)` around each task's part",
             )
         names.count += 1
-        return names.count
+        return names.first if names.count == 1 else f"{names.first}#{names.count}"
 
     def _check_order(self, strand: Strand, parent: str, identity: str, recorded: Recorded | None) -> None:
         if strand.is_fork:

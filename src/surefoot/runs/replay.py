@@ -148,7 +148,7 @@ def _escaped(text: str) -> str:
     return text
 
 
-def step_key(parent: str, name: str, key: str | None, occurrence: int) -> str:
+def step_key(parent: str, name: str, key: str | None, occurrence: int = 1) -> str:
     """Return a step's identity: "parent/name#2", "parent/name[key]"; slashes of the parts are escaped."""
     text = _escaped(name if key is None else f"{name}[{key}]")
     if occurrence > 1:

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -148,25 +148,33 @@ async def take_step(
     try:
         value = await work()
         body, copy = codec.dump(value)
-    except (Blocked, Undecodable) as error:  # inside: what the journal holds no longer fits
-        raise run.stop(error) from None
-    except Exception as error:
-        run.check()
-        taken.end(_append_error(taken, error))
-        raise _step_failed(taken.key, error) from error
     except BaseException as error:
-        taken.interrupt(describe(error))
-        raise
+        try:
+            _leave(run, taken, error)
+        finally:
+            taken.close()
     finally:
         _parent.reset(token)
-        taken.close()
     small = Head(request=request) if head is None and request else NO_HEAD if head is None else head(value)
     record = taken.draft(Kind.DECIDED, head=small, body=body)
     taken.record(record, "decision")
     taken.end(record)
+    taken.close()
     if not run.store.writer.has_room:
         await run.store.barrier()
     return (copy, taken) if is_told_step else copy
+
+
+def _leave(run: LiveRun, taken: LiveStep, error: BaseException) -> NoReturn:
+    """Record that a step ended in an error, and raise what its caller gets."""
+    if isinstance(error, Blocked | Undecodable):  # inside: what the journal holds no longer fits
+        raise run.stop(error) from None
+    if isinstance(error, Exception):
+        run.check()
+        taken.end(_append_error(taken, error))
+        raise _step_failed(taken.key, error) from error
+    taken.interrupt(describe(error))
+    raise error
 
 
 def _append_error(taken: LiveStep, error: Exception) -> Record:

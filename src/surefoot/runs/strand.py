@@ -49,4 +49,4 @@ class ToolCall(msgspec.Struct, frozen=True):
     @property
     def path(self) -> str:
         """Return the path its steps stand under: the same on every replay, whatever the order of parallel calls."""
-        return step_key(self.decision, self.call_id, None, 1)
+        return step_key(self.decision, self.call_id, None)
