@@ -168,6 +168,23 @@ async def test_what_nobody_waits_for_is_on_disk_soon(url: str) -> None:
         store.close()
 
 
+async def test_what_nobody_waits_for_is_joined_by_what_follows(url: str) -> None:
+    """Catches a sync for each record that comes after a pause: twice as many as an agent needs."""
+    store = open_store(url, [TABLE], flush_s=0.3)
+    try:
+        for round_ in range(3):
+            async with asyncio.timeout(5):
+                while not store.writer._is_asleep:
+                    await asyncio.sleep(0.01)
+            before = store.writer.syncs
+            store.append(add(round_), label="test", on_error=unheard)
+            await asyncio.sleep(0.01)
+            await store.commit(add(round_ + 10), label="test")
+            assert store.writer.syncs == before + 1
+    finally:
+        store.close()
+
+
 async def test_close_writes_what_is_queued(url: str) -> None:
     """Catches records that are dropped at a graceful end."""
     store = open_store(url, [TABLE])

@@ -155,6 +155,7 @@ class Writer:
         self._tx = Tx(connection)
         self._queue: deque[Ticket[Any]] = deque()
         self._wake = threading.Event()
+        self._is_asked = False  # whether somebody waits for a commit
         self._is_asleep = False
         self._is_closing = False
         self._failure: StoreError | None = None
@@ -216,8 +217,7 @@ class Writer:
         loop = loop or asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._put(Ticket(unit, label, size, loop, future, is_alone=is_alone))
-        if not self._wake.is_set():  # it clears this before it looks at the queue, so what is in the queue now is seen
-            self._wake.set()
+        self._ask()
         result = await future
         if self._backlog >= BACKLOG_BYTES_MAX:
             await self._until_room()
@@ -234,7 +234,7 @@ class Writer:
         done = threading.Event()
         ticket = Ticket(unit, label, 0, done=done)
         self._put(ticket)
-        self._wake.set()
+        self._ask()
         done.wait()
         if ticket.error is not None:
             raise ticket.error
@@ -255,8 +255,14 @@ class Writer:
         self._is_closing = True
         if self._born != _forks:
             return
-        self._wake.set()
+        self._ask()
         self._thread.join()
+
+    def _ask(self) -> None:
+        """Let the writer begin now; it clears both before it looks at the queue, so what is in the queue is seen."""
+        self._is_asked = True
+        if not self._wake.is_set():
+            self._wake.set()
 
     def _put(self, ticket: Ticket[Any]) -> None:
         if self._born != _forks:
@@ -281,12 +287,10 @@ class Writer:
             while not self._is_done():
                 is_asked = self._wake.wait(self._flush_s)
                 if not is_asked and not self._queue and not self._is_closing:
-                    self._is_asleep = True
-                    if not self._queue:  # an append that came before it saw us asleep is in the queue now
-                        self._wake.wait()
-                    self._is_asleep = False
+                    self._sleep()
                     continue
                 self._wake.clear()
+                self._is_asked = False
                 while self._queue and self._failure is None:
                     batch.clear()
                     self._write_batch(batch)
@@ -295,6 +299,16 @@ class Writer:
             self._fail([ticket for ticket in batch if ticket.error is None], error)
         finally:
             self._own_ident = 0
+
+    def _sleep(self) -> None:
+        """Return when something is queued. If nobody waits for it, it has its time to be joined by what soon follows."""
+        self._is_asleep = True
+        if not self._queue:  # an append that came before it saw us asleep is in the queue now
+            self._wake.wait()
+        self._is_asleep = False
+        self._wake.clear()
+        if self._is_asked:
+            self._wake.set()
 
     def _tell(self) -> None:
         """Wake the callers of what is on disk."""
