@@ -484,6 +484,26 @@ async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Su
     assert [one.state for one in unknowns(app)] == ["unknown"]
 
 
+async def test_not_done_is_refused_while_any_sender_lives(app: sf.Surefoot) -> None:
+    """Catches a first sender that is forgotten once another has sent in its place: stopped, it can still send."""
+
+    @sf.effect(key="k:{x}")
+    async def breaks(x: int) -> None:
+        raise TimeoutError
+
+    def be_resent_by_the_dead(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        theirs = ledger.take_over(tx, row, app.guard.session.id + 1_000, app.store.clock.boot_ms())
+        assert theirs is not None
+        ledger.doubt(tx, theirs, app.guard.session.id, theirs.sent_boot_ms)
+
+    assert (await breaks.outcome(1)).told == "unknown"
+    await app.store.commit(be_resent_by_the_dead, label="test")
+    with pytest.raises(desk.CannotResolve, match="still lives"):
+        await resolve(app, 1, is_done=False)
+
+
 async def test_overwrite_reads_back_when_its_precondition_fails(app: sf.Surefoot) -> None:
     """Catches our own first write being taken for another writer's."""
     world = {"address": "old", "etag": 1}

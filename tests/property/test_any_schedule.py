@@ -80,6 +80,16 @@ LEFT_LOOK = Plan(seed=42, programs=(
 """Whoever looked into another run's doubt was cancelled: the claim stayed theirs, with nobody at it, for ever."""
 
 
+FIRST_SENDER = Plan(
+    seed=201221,
+    programs=((["charge", "C"],),),
+    faults=(Fault(16, "stop", 1, 10.7, "act"), Fault(3, "kill", 1, 0.0, "act")),
+    is_watched=True,
+    connecting=(0.5,),
+)
+"""A person was let say "not done" once the last sender was dead, with the first one only stopped: it woke up and sent."""
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -87,6 +97,7 @@ LEFT_LOOK = Plan(seed=42, programs=(
         pytest.param(HURRIED_BOOKING, id="hurried booking"),
         pytest.param(LATE_REFUSAL, id="late refusal"),
         pytest.param(LEFT_LOOK, id="left look"),
+        pytest.param(FIRST_SENDER, id="first sender"),
     ],
 )
 def test_a_plan_that_once_broke_a_law(plan: Plan) -> None:

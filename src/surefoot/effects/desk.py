@@ -276,7 +276,8 @@ def _close_contradictions(tx: Tx, row: Row, who: str, reason: str) -> EffectView
 def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fence_passed: bool) -> None:
     """Refuse to speak over whoever acts, and to say "not done" while a request may still be on its way.
 
-    The sender's death proves that it sends no more; that what it sent has landed or never will, only the person can say.
+    A sender's death proves that it sends no more; that what it sent has landed or never will, only the person can say. An
+    earlier sender that is only stopped can still send, whatever became of those that sent in its place.
     """
     holder = sessions.holder(tx.connection, row.holder)
     if row.state is State.CLAIMED and holder.life is Life.ALIVE:
@@ -284,13 +285,27 @@ def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fen
             f"effect {row.id} is being acted on right now by {holder.name} (pid {holder.pid})",
             hint="wait for it, or stop that process first",
         )
-    sender = sessions.holder(tx.connection, row.sender)
-    if not is_done and sender.life is not Life.DEAD and not is_fence_passed:
+    if is_done or is_fence_passed:
+        return
+    senders = [sessions.holder(tx.connection, one) for one in _senders(tx, row)]
+    living = [one for one in senders if one.life is not Life.DEAD]
+    if living:
+        sender = living[0]
         raise CannotResolve(
             f"effect {row.id}: {sender.name} (pid {sender.pid}), which may have sent it, still lives; what it sent may "
             "still land",
             hint=f"look again later and vouch with --fence-passed, or end process {sender.pid} first",
         )
+
+
+def _senders(tx: Tx, row: Row) -> list[int]:
+    """Return all sessions that may have sent the effect, the last first."""
+    again = tx.execute(
+        "SELECT json_extract(CAST(body AS TEXT), '$.session') FROM evidence WHERE effect = ? AND kind = 'resend'",
+        (row.id,),
+    ).fetchall()
+    earlier = [call_of(tx.connection, row).session, *(int(str(one)) for (one,) in again if one is not None)]
+    return list(dict.fromkeys([row.sender, *earlier]))
 
 
 __all__ = [

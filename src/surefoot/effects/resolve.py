@@ -252,7 +252,8 @@ async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -
             return None
         ours = ledger.take_over(tx, now, guard.session.id, sent_boot_ms)
         if ours is not None:
-            ledger.add_evidence(tx, row.id, kind, guard.session.name, {"token": ours.token})
+            body = {"token": ours.token, "session": guard.session.id}
+            ledger.add_evidence(tx, row.id, kind, guard.session.name, body)
         return ours
 
     ours = await guard.store.commit(unit, label=kind)
