@@ -218,6 +218,29 @@ async def test_an_expired_key_is_not_sent_again(app: sf.Surefoot) -> None:
     assert sent == [1]
 
 
+async def test_a_run_goes_on_when_a_thread_that_outlived_its_time_has_failed(app: sf.Surefoot) -> None:
+    """Catches a run that is parked until a thread ends, and is told by nobody that it has."""
+    may_end, sent = threading.Event(), []
+
+    @sf.effect(name="slow in a thread", timeout_s=0.05, in_doubt=sf.Resend())
+    def send() -> str:
+        sent.append(1)
+        if len(sent) == 1:
+            may_end.wait(10)
+            raise TimeoutError("no answer")
+        return "sent"
+
+    @sf.durable(name="sends in a thread")
+    async def sends() -> str:
+        return await sf.in_thread(send)
+
+    run = await app.start(sends, id="s")
+    await wait_state(run, "waiting", "doubt")
+    may_end.set()
+    assert await run.result(timeout_s=10) == "sent"
+    assert len(sent) == 2
+
+
 async def test_doubts_behind_those_of_persons_are_looked_into(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,7 +180,14 @@ def _receipted(case: Case) -> Finding:
 
 async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future[Any]) -> None:
     await asyncio.wait([work])
-    await _commit(guard, case, row, _found(case, work))
+    finding = _found(case, work)
+    unit = _unit(guard, case, row, _record(case, finding, is_told=False), finding)
+
+    def settle_and_wake(tx: Tx) -> None:
+        if unit(tx) and finding.state is UNKNOWN:  # its run was parked until the thread would end
+            guard.wake(tx, row.run, guard.session.name)
+
+    await guard.store.commit(settle_and_wake, label="settle", size=len(finding.body or b""))
     guard.acting.pop(row.id).end()
 
 
