@@ -89,7 +89,7 @@ def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectVi
         run=None if view.run is None else get_run(connection, view.run).run_id,
         token=view.token,
         holder=holder_shape(connection, sessions, row.holder),
-        sender=holder_shape(connection, sessions, row.sender),
+        sender=holder_shape(connection, sessions, effects_desk.sender_of(connection, sessions, row).session),
         arguments=view.arguments,
         returns=view.returns,
         value=view.value,

@@ -86,7 +86,9 @@ class EffectShape(Struct, frozen=True):
     run: Annotated[str | None, Meta(description="the run that claimed it; null outside runs")]
     token: Annotated[int, Meta(description="counts its claims; a writer with an older one is refused")]
     holder: Annotated[HolderShape, Meta(description="who may act on it, or did last")]
-    sender: Annotated[HolderShape, Meta(description="who may have sent it last")]
+    sender: Annotated[
+        HolderShape, Meta(description="who may have sent it: the last that may still live, else the last")
+    ]
     arguments: Annotated[Any, Meta(description="the call's arguments")]
     returns: Annotated[str, Meta(description="the type of its value, if not every JSON value fits it; else empty")]
     value: Annotated[Any, Meta(description="what it returned; null while it has no outcome")]

@@ -22,7 +22,7 @@ from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
 from surefoot.journal.records import Head
-from surefoot.leases import Life, Sessions
+from surefoot.leases import Holder, Life, Sessions
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx
 
@@ -287,10 +287,8 @@ def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fen
         )
     if is_done or is_fence_passed:
         return
-    senders = [sessions.holder(tx.connection, one) for one in _senders(tx, row)]
-    living = [one for one in senders if one.life is not Life.DEAD]
-    if living:
-        sender = living[0]
+    sender = sender_of(tx.connection, sessions, row)
+    if sender.life is not Life.DEAD:
         raise CannotResolve(
             f"effect {row.id}: {sender.name} (pid {sender.pid}), which may have sent it, still lives; what it sent may "
             "still land",
@@ -298,13 +296,19 @@ def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fen
         )
 
 
-def _senders(tx: Tx, row: Row) -> list[int]:
+def sender_of(connection: apsw.Connection, sessions: Sessions, row: Row) -> Holder:
+    """Return who may have sent the effect: the last that is not known to be dead, else the last of all."""
+    holders = [sessions.holder(connection, session) for session in _senders(connection, row)]
+    return next((one for one in holders if one.life is not Life.DEAD), holders[0])
+
+
+def _senders(connection: apsw.Connection, row: Row) -> list[int]:
     """Return all sessions that may have sent the effect, the last first."""
-    again = tx.execute(
+    again = connection.execute(
         "SELECT json_extract(CAST(body AS TEXT), '$.session') FROM evidence WHERE effect = ? AND kind = 'resend'",
         (row.id,),
     ).fetchall()
-    earlier = [call_of(tx.connection, row).session, *(int(str(one)) for (one,) in again if one is not None)]
+    earlier = [call_of(connection, row).session, *(int(str(one)) for (one,) in again if one is not None)]
     return list(dict.fromkeys([row.sender, *earlier]))
 
 

@@ -1,7 +1,7 @@
 """Leases: who may act for a thing, and until when. A worker holds one session; runs and claims are held by it."""
 
 from surefoot.leases.rules import Life, SessionFacts, judge
-from surefoot.leases.session import LeaseLost, Session, Sessions
+from surefoot.leases.session import Holder, LeaseLost, Session, Sessions
 from surefoot.leases.tables import MIGRATIONS
 
-__all__ = ["MIGRATIONS", "LeaseLost", "Life", "Session", "SessionFacts", "Sessions", "judge"]
+__all__ = ["MIGRATIONS", "Holder", "LeaseLost", "Life", "Session", "SessionFacts", "Sessions", "judge"]
