@@ -349,7 +349,9 @@ async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome 
         return None
     if body is not None:
         outcome = await settle(guard, case, row, Finding(State.DONE, body=body))
-        return replace(outcome, value=case.spec.codec.load(body)) if outcome is not None else None
+        if outcome is None:  # somebody else has settled it meanwhile
+            raise _Moved
+        return replace(outcome, value=case.spec.codec.load(body))
     if not case.why_unknown:  # left behind by a crash: nobody was told anything, so it is still wanted
         return await _send_after(guard, case, "no receipt, and none can come", f"{row.token} attempts sealed")
     await _take_over(guard, case, "no receipt, and none can come", is_sending=False)

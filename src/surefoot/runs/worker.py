@@ -341,8 +341,6 @@ class Worker:
             await Execution(self, run).to_its_end()
         except StoreError as error:
             self.failure = error
-        except LeaseLost:  # whoever holds it now goes on; of an effect's act we are told by its row
-            pass
         finally:
             run.stop(Suspend("this execution has ended"))
             makes_room = len(self.live) >= self.room or run.row.takeovers >= SUSPECT_AFTER
