@@ -198,7 +198,7 @@ class Worker:
                 _complain("looking into doubts failed", error)
 
     async def _sweep_doubts(self) -> None:
-        self._swept_to = await sweep(self.guard, self._swept_to)
+        self._swept_to = await sweep(self.guard, self._swept_to, _complain)
 
     async def _begin_anew(self) -> None:
         """Go on after the session has run out: all that it held may be another's by now, so nothing of it is touched."""
