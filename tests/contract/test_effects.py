@@ -264,6 +264,38 @@ async def test_a_doubt_that_cannot_be_looked_into_leaves_the_others_their_sweep(
     assert bool(said) == (declared == "breaks")
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_who_waits_in_another_loop_is_told_at_once(app: sf.Surefoot, is_answered: bool) -> None:
+    """Catches an end told within one loop only: a caller in a thread's own loop would sit out its patience of a minute."""
+    begun, go, asks = threading.Event(), threading.Event(), [0]
+
+    async def ask(x: int) -> sf.Landed:
+        asks[0] += 1
+        await asyncio.sleep(0.3)
+        return sf.Landed(x)
+
+    @sf.effect(key="loops:{x}", in_doubt=sf.Probe(ask, longest_life=0.3))
+    def act(x: int) -> int:
+        begun.set()
+        go.wait(5)
+        if is_answered:
+            return x
+        raise ConnectionResetError
+
+    @sf.durable
+    async def acts() -> int:
+        return await sf.in_thread(act, 1)
+
+    run = await app.start(acts, id="a")
+    await asyncio.to_thread(begun.wait)
+    outside = asyncio.create_task(asyncio.to_thread(act, 1))  # outside the run, so in a loop beside the run's
+    await asyncio.sleep(0.1)
+    go.set()
+    async with asyncio.timeout(5):
+        assert [await run.result(), await outside] == [1, 1]
+    assert asks == [0 if is_answered else 1]
+
+
 async def test_doubts_behind_those_of_persons_are_looked_into(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
