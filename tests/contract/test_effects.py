@@ -15,6 +15,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import desk, ledger, registry
+from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, insert_record
@@ -239,6 +240,83 @@ async def test_a_run_goes_on_when_a_thread_that_outlived_its_time_has_failed(app
     may_end.set()
     assert await run.result(timeout_s=10) == "sent"
     assert len(sent) == 2
+
+
+@pytest.mark.parametrize("declared", ["renamed", "retyped", "breaks"])
+async def test_a_doubt_that_cannot_be_looked_into_leaves_the_others_their_sweep(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, declared: str
+) -> None:
+    """Catches one doubt, older than its code, that keeps all the others from ever being ended."""
+    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1_000)
+
+    async def ask(x: Any) -> sf.Landed:
+        return sf.Landed(x)
+
+    async def act(x: str) -> str:
+        await asyncio.Event().wait()
+        return x
+
+    in_doubt = sf.Probe(ask, longest_life=0.001)
+    for effect in [sf.effect(name=name, key="k:{x}", in_doubt=in_doubt)(act) for name in ("old", "good")]:
+        await asyncio.wait([task := asyncio.create_task(effect.outcome("one"))], timeout=0.1)
+        task.cancel()
+        await asyncio.wait([task])
+    await app.store.barrier()
+
+    async def renamed(y: str) -> str:
+        return y
+
+    async def retyped(x: Decimal) -> str:
+        return str(x)
+
+    class Breaks(EffectSpec):
+        looks = 0
+
+        def rebound(self, bound: Bound, arguments: bytes) -> Bound:
+            self.looks += 1
+            if self.looks > 1:
+                raise RuntimeError("broken")
+            return super().rebound(bound, arguments)
+
+    new: dict[str, Any] = {"renamed": renamed, "retyped": retyped, "breaks": act}
+    registry.register((Breaks if declared == "breaks" else EffectSpec)(new[declared], name="old", in_doubt=in_doubt))
+    said: list[str] = []
+    await sweep(app.guard, complain=lambda message, _: said.append(message))
+    states = {one.name: one.state for one in app.store.read_now(desk.list_effects)}
+    assert states == {"old": "unknown", "good": "done"}
+    assert bool(said) == (declared == "breaks")
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_who_waits_in_another_loop_is_told_at_once(app: sf.Surefoot, is_answered: bool) -> None:
+    """Catches an end told within one loop only: a caller in a thread's own loop would sit out its patience of a minute."""
+    begun, go, asks = threading.Event(), threading.Event(), [0]
+
+    async def ask(x: int) -> sf.Landed:
+        asks[0] += 1
+        await asyncio.sleep(0.3)
+        return sf.Landed(x)
+
+    @sf.effect(key="loops:{x}", in_doubt=sf.Probe(ask, longest_life=0.3))
+    def act(x: int) -> int:
+        begun.set()
+        go.wait(5)
+        if is_answered:
+            return x
+        raise ConnectionResetError
+
+    @sf.durable
+    async def acts() -> int:
+        return await sf.in_thread(act, 1)
+
+    run = await app.start(acts, id="a")
+    await asyncio.to_thread(begun.wait)
+    outside = asyncio.create_task(asyncio.to_thread(act, 1))  # outside the run, so in a loop beside the run's
+    await asyncio.sleep(0.1)
+    go.set()
+    async with asyncio.timeout(5):
+        assert [await run.result(), await outside] == [1, 1]
+    assert asks == [0 if is_answered else 1]
 
 
 async def test_doubts_behind_those_of_persons_are_looked_into(

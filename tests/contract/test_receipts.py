@@ -263,6 +263,37 @@ async def test_books_that_cant_be_reached_leave_a_doubt_that_ends_later(
     assert (acts, books.booked(), books.rows()) == ([1, 2], ["pay 1"], [(1, None), (2, '"paid"')])
 
 
+@pytest.mark.parametrize("is_in_run", [True, False])
+async def test_an_outcome_that_comes_while_the_receipt_is_looked_for(
+    app: sf.Surefoot, books: Books, is_in_run: bool
+) -> None:
+    """Catches a run left running with nobody in it, and a caller without an answer, when another was first to settle."""
+    loop = asyncio.get_running_loop()
+
+    def connect() -> sqlite3.Connection:
+        if (effect := effects(app)[0]).state == "unknown":
+            by_hand = app.resolve(effect.id, is_done=True, by="ann", reason="saw it", value="r")
+            asyncio.run_coroutine_threadsafe(by_hand, loop).result(5)
+        return books.connect()
+
+    receipts = sf.Receipts(connect, paramstyle=sqlite3.paramstyle)
+
+    @sf.effect(key="found:{what}", in_doubt=sf.Transactional(receipts=receipts))
+    async def book(what: str) -> str:
+        books.book(what, "r")
+        raise TimeoutError
+
+    @sf.durable
+    async def books_it() -> str:
+        return await book("a")
+
+    if is_in_run:
+        assert await (await app.start(books_it, id="b")).result(timeout_s=5) == "r"
+    else:
+        assert await book("a") == "r"
+    assert [one.kind for one in app.store.read_now(desk.evidence)] == []  # they agree: no contradiction
+
+
 async def test_a_row_that_is_no_receipt_is_not_believed(app: sf.Surefoot, books: Books) -> None:
     """Catches foreign bytes that become an outcome."""
     with books.transaction() as db:

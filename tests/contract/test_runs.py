@@ -58,6 +58,38 @@ async def test_same_id_with_another_input_is_a_conflict_that_shows_both(app: sf.
         await app.start(twin, 2, id="a")
 
 
+async def test_a_run_whose_starter_leaves_is_executed_all_the_same(app: sf.Surefoot) -> None:
+    """Catches a run on disk as ours that nobody launched, whenever its starter was cancelled: it would run for ever."""
+
+    @sf.durable
+    async def kid(n: int) -> int:
+        return n
+
+    @sf.durable
+    async def leaves(turns: int) -> str:
+        await _left_after(turns, sf.child(kid, turns, id=f"child {turns}"))
+        return "left"
+
+    for turns in range(8):
+        await _left_after(turns, app.start(kid, turns, id=f"run {turns}"))
+        parent = await app.start(leaves, turns, id=f"parent {turns}")
+        assert await parent.result(timeout_s=5) == "left"
+    for run_id in [row.run_id for row in await app.runs(kind="kid")]:
+        assert await (await app.run(run_id)).result(timeout_s=5) == int(run_id.split()[1])
+    assert {f"{what} {turns}" for what in ("run", "child") for turns in (1, 7)} <= {
+        row.run_id for row in await app.runs(kind="kid")
+    }
+
+
+async def _left_after(turns: int, work: Any) -> None:
+    """Let a task run for so many turns of the loop, then cancel it."""
+    task = asyncio.ensure_future(work)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_steps_are_not_executed_again_after_a_restart(url: str) -> None:
     """Catches a replay that asks the live function."""
     calls: Calls = []

@@ -68,25 +68,29 @@ class Case(msgspec.Struct):
         return Request(self.spec.name, self.identity.key, self.request, self.run_id)
 
 
-class Acting(msgspec.Struct):
-    """An effect this process acts on right now, and who waits for it.
+class Acting(msgspec.Struct, eq=False):
+    """An effect this process acts on, or looks into, right now, and who waits for it: in any loop of the process.
 
     `is_in_thread` says that its caller has left and a thread still runs it.
     """
 
     is_in_thread: bool = False
-    _end: asyncio.Event | None = None
+    has_ended: bool = False
+    _waits: list[asyncio.Future[None]] = []
 
     async def wait(self) -> None:
-        """Return when it has ended. Most acts end with nobody waiting, so the event is made by who waits first."""
-        if self._end is None:
-            self._end = asyncio.Event()
-        await self._end.wait()
+        """Return when it has ended."""
+        future = asyncio.get_running_loop().create_future()
+        self._waits.append(future)
+        if not self.has_ended:  # asked after we stand in the list: who ends it in another thread sees us, or we the end
+            await future
 
     def end(self) -> None:
         """Tell who waits; the act is no longer among those in progress."""
-        if self._end is not None:
-            self._end.set()
+        self.has_ended = True
+        for future in self._waits:
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits in it any more
+                future.get_loop().call_soon_threadsafe(_come, future)
 
 
 class Guard:
@@ -103,7 +107,7 @@ class Guard:
         self.on_settled: Callable[[Tx, int], object] = _nobody_waits
         self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
         self.acting: dict[int, Acting] = {}
-        self.resolving: dict[int, asyncio.Event] = {}
+        self.resolving: dict[int, Acting] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def claim(self, case: Case) -> Claim | Outcome:
@@ -227,6 +231,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
     row: Row
     is_ours: bool
+
+
+def _come(future: asyncio.Future[None]) -> None:
+    if not future.done():  # who waited may have lost patience
+        future.set_result(None)
 
 
 def _ignore(_error: BaseException) -> None:

@@ -36,7 +36,7 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Case, Guard, _ignore, call_of, told
+from surefoot.effects.guard import Acting, Case, Guard, _ignore, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.receipts import find_or_seal
@@ -66,13 +66,12 @@ class _Moved(Exception):
 
 async def resolve(guard: Guard, case: Case) -> Outcome:
     """Find out what became of the effect in `case.row`, or park it; return the outcome. One caller at a time does."""
-    row = _row(case)
-    while (other := guard.resolving.get(row.id)) is not None:
+    row, mine = _row(case), Acting()
+    while (other := guard.resolving.setdefault(row.id, mine)) is not mine:
         await other.wait()
         settled = await _reload(guard, case)
         if settled is not None:
             return settled
-    mine = guard.resolving[row.id] = asyncio.Event()
     try:
         return await _find_out(guard, case)
     except BaseException:
@@ -87,7 +86,7 @@ def _step_aside(guard: Guard, row: Row) -> None:
     """Let the next caller of this process look for itself."""
     resolving = guard.resolving.pop(row.id, None)
     if resolving is not None:
-        resolving.set()
+        resolving.end()
 
 
 def _let_go(guard: Guard, row: Row) -> None:
@@ -350,7 +349,9 @@ async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome 
         return None
     if body is not None:
         outcome = await settle(guard, case, row, Finding(State.DONE, body=body))
-        return replace(outcome, value=case.spec.codec.load(body)) if outcome is not None else None
+        if outcome is None:  # somebody else has settled it meanwhile
+            raise _Moved
+        return replace(outcome, value=case.spec.codec.load(body))
     if not case.why_unknown:  # left behind by a crash: nobody was told anything, so it is still wanted
         return await _send_after(guard, case, "no receipt, and none can come", f"{row.token} attempts sealed")
     await _take_over(guard, case, "no receipt, and none can come", is_sending=False)

@@ -7,6 +7,7 @@ person. A doubt that somebody in this process looks into already is left to them
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import apsw
@@ -20,6 +21,7 @@ from surefoot.effects.registry import spec_of
 from surefoot.effects.resolve import resolve
 from surefoot.effects.spec import Bound
 from surefoot.leases import LeaseLost, Life
+from surefoot.store import StoreError
 
 AT_ONCE = 8
 """Doubts looked into at the same time; a probe may be slow, and a service in trouble is not to be stormed."""
@@ -31,12 +33,13 @@ IDLE_MS = 30_000
 """How long a doubt is left to its own caller before a sweep looks into it."""
 
 
-async def sweep(guard: Guard, after: int = 0) -> int:
+async def sweep(guard: Guard, after: int = 0, complain: Callable[[str, Exception], object] | None = None) -> int:
     """Try once to end the next doubts that are old enough and that their classes can end.
 
     Args:
         guard: Where they are.
         after: The last row that was looked at; what it returned the last time, 0 to begin.
+        complain: Told of a doubt that can't be looked into, so that the others are all the same; None to raise.
 
     Returns:
         The last row that was looked at now; 0 when there are no more, so that the next sweep begins anew.
@@ -44,16 +47,24 @@ async def sweep(guard: Guard, after: int = 0) -> int:
     now_boot_ms = guard.store.clock.boot_ms()
     last, cases = await guard.store.read(partial(_find, guard, now_boot_ms - IDLE_MS, after))
     gate = asyncio.Semaphore(AT_ONCE)
-    await asyncio.gather(*(_look_into(guard, case, gate) for case in cases))
+    await asyncio.gather(*(_look_into(guard, case, gate, complain) for case in cases))
     return last
 
 
-async def _look_into(guard: Guard, case: Case, gate: asyncio.Semaphore) -> None:
+async def _look_into(
+    guard: Guard, case: Case, gate: asyncio.Semaphore, complain: Callable[[str, Exception], object] | None
+) -> None:
     async with gate:
         try:
             await resolve(guard, case)
         except LeaseLost:  # this worker has lost its place: whoever has it now will look
             return
+        except StoreError:
+            raise
+        except Exception as error:
+            if complain is None:
+                raise
+            complain(f"looking into the doubt of {case.identity.key} failed", error)
 
 
 def _find(guard: Guard, before_boot_ms: int, after: int, connection: apsw.Connection) -> tuple[int, list[Case]]:
@@ -83,5 +94,8 @@ def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:
         return None
     arguments = bytes(call.arguments)
     identity = Identity(call.scope, call.effect, call.key, row.digest, row.fingerprint)
-    bound = spec.rebound(Bound((), {}, {}), arguments)
+    try:
+        bound = spec.rebound(Bound((), {}, {}), arguments)
+    except Exception:  # its code here takes other arguments, by its types or its validators: it can't be sent here
+        return None
     return Case(spec, bound, arguments, identity, None, None, row=row, is_resent=True)

@@ -65,18 +65,18 @@ class Execution:
         self._run = run
 
     async def to_its_end(self) -> None:
-        """Call the run's code, and write what became of the run.
+        """Call the run's code, and write what became of the run; when a lease was lost, whoever holds the run goes on.
 
         Raises:
-            LeaseLost: Another worker holds the run; nothing was written.
             StoreError: The store is gone.
         """
         try:
-            verdict = await self._call()
-        except LeaseLost:
+            await self._write_what_became(await self._call())
+        except LeaseLost:  # maybe an effect's only: then the run is still ours
             await self._close(0.0)
             await self._hand_back()
-            return
+
+    async def _write_what_became(self, verdict: Any) -> None:
         try:
             await self._conclude(await self._judge(verdict))
         except (LeaseLost, StoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from surefoot.runs.replay import History
 from surefoot.runs.tables import CANCEL, WAKE, RunRow
 from surefoot.runs.undo import UNDO, CannotUndo
 from surefoot.runs.worker import Worker
-from surefoot.store import Store, Tx
+from surefoot.store import Store, StoreError, Tx
 
 _encode = msgspec.json.Encoder().encode
 
@@ -199,18 +200,30 @@ async def start_run(
         RunConflict: The id belongs to a run with another kind or input.
     """
     is_ours = worker.may_execute and len(worker.live) < worker.room
+    begun: RunRow | None = None
 
     def unit(tx: Tx) -> tuple[RunRow, Record | None]:
-        there = tables.find_run(tx.connection, run_id)
+        nonlocal begun
+        begun, there = None, tables.find_run(tx.connection, run_id)
         if there is not None:
             return there, None
         holder = worker.session.id if is_ours and worker.may_execute else None
         row = tables.insert_run(tx, run_id, kind.name, digest, holder=holder, parent=parent, deadline_ms=deadline_ms)
         record = Record(row, 1, Kind.STARTED, "", 0, NO_HEAD, body)
         insert_record(tx, record)
-        return tables.get_run(tx.connection, row), record
+        begun = tables.get_run(tx.connection, row)
+        return begun, record
 
-    row, started = await store.commit(unit, label="start", size=len(body))
+    def let_go(tx: Tx) -> None:
+        if begun is not None and tables.is_held(tx, begun.id, begun.epoch):
+            tables.hand_back_run(tx, begun.id, is_counted=False)
+
+    try:
+        row, started = await store.commit(unit, label="start", size=len(body))
+    except asyncio.CancelledError:  # it may be on disk as ours, and nobody is left to launch it: any worker may
+        with contextlib.suppress(StoreError):  # without a store our session ends, and with it our hold on the run
+            store.append(let_go, label="start", on_error=_ignore)
+        raise
     if started is None:
         if row.digest != digest:
             recorded = await store.read(lambda connection: _input_of(connection, row.id))
@@ -221,6 +234,10 @@ async def start_run(
     elif worker.may_execute and row.holder == worker.session.id:  # else it is taken over, from a session that was lost
         worker.launch(row, History(last_seq=1, started=started), [])
     return Run(store, worker, row.id, run_id, row.kind)
+
+
+def _ignore(_error: BaseException) -> None:
+    """The writer stopped: every later call is told so."""
 
 
 def _input_of(connection: apsw.Connection, run: int) -> str:

@@ -198,7 +198,7 @@ class Worker:
                 _complain("looking into doubts failed", error)
 
     async def _sweep_doubts(self) -> None:
-        self._swept_to = await sweep(self.guard, self._swept_to)
+        self._swept_to = await sweep(self.guard, self._swept_to, _complain)
 
     async def _begin_anew(self) -> None:
         """Go on after the session has run out: all that it held may be another's by now, so nothing of it is touched."""
@@ -341,8 +341,6 @@ class Worker:
             await Execution(self, run).to_its_end()
         except StoreError as error:
             self.failure = error
-        except LeaseLost:  # whoever holds it now goes on; of an effect's act we are told by its row
-            pass
         finally:
             run.stop(Suspend("this execution has ended"))
             makes_room = len(self.live) >= self.room or run.row.takeovers >= SUSPECT_AFTER
