@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import apsw
 
-from surefoot.journal.records import Kind, Record, decode_head, encode_head
+from surefoot.journal.records import NO_HEAD, Kind, Record, decode_head, encode_head
 from surefoot.store.migrations import Migration
 from surefoot.store.tx import Put, Tx
 
@@ -60,11 +60,11 @@ def insert_record(tx: Tx, record: Record, record_id: int | None = None) -> int:
     if body is not None and len(body) > BLOB_ABOVE:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()
-    row_id = take_record_id(tx) if record_id is None else record_id
+    row_id = tx.take_id("journal") if record_id is None else record_id
     tx.put(
         _RECORD,
-        (row_id, record.run, record.seq, int(record.kind), record.step, record.after, tx.now_ms,
-         encode_head(record.head), body, blob),
+        (row_id, record.run, record.seq, record.kind, record.step, record.after, tx.now_ms,
+         None if record.head is NO_HEAD else encode_head(record.head), body, blob),
     )  # fmt: skip
     return row_id
 

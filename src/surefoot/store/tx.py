@@ -7,6 +7,7 @@ read: per row that is cheaper, and the other threads of the process may run mean
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import chain
 from typing import Any, cast
 
@@ -53,7 +54,7 @@ class Tx:
         self._connection = connection
         self._execute = connection.cursor().execute
         self._is_hurried = False
-        self._waiting: dict[Put, list[tuple[Any, ...]]] = {}
+        self._waiting: defaultdict[Put, list[tuple[Any, ...]]] = defaultdict(list)
         self._version = -1
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
@@ -85,11 +86,7 @@ class Tx:
         without hurry. So a unit may go on with the answer, but must not let it out before its commit.
         """
         if self._is_hurried:
-            waiting = self._waiting.get(statement)
-            if waiting is None:
-                self._waiting[statement] = [row]
-            else:
-                waiting.append(row)
+            self._waiting[statement].append(row)
             return True
         self._execute(statement.forms[1], row)
         return self._connection.changes() == 1
