@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 from tests.contract.test_runs import wait_state
+from tests.contract.test_runs_lost_leases import JumpingClock
 
 import surefoot as sf
-from surefoot.effects import desk, ledger, registry
+from surefoot.effects import Pass, desk, ledger, registry
+from surefoot.effects.gates import Request, Wait
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.effects.sweep import sweep
@@ -327,6 +329,30 @@ async def test_doubts_behind_those_of_persons_are_looked_into(
         seen.append(await sweep(app.guard, seen[-1]))
     assert is_asked == [True]
     assert seen == [0, 3, 6, 0, 3]
+
+
+async def test_a_send_counts_from_the_claim_and_not_from_before_a_gates_pause(url: str) -> None:
+    """Catches a request that has expired before it is sent, and a key whose age no two clocks agree on."""
+    clock, left_ms = JumpingClock(), []
+
+    class Pauses:
+        name = "pauses"
+
+        def admit(self, tx: Tx, request: Request) -> Pass | Wait:
+            if clock.ahead_ms:
+                return Pass()
+            clock.ahead_ms = 5_000
+            return Wait("for a slot", retry_ms=1)
+
+        def release(self, tx: Tx, request: Request) -> None: ...
+
+    @sf.effect(in_doubt=sf.Probe(sf.Landed, longest_life=4))
+    async def act() -> None:
+        left_ms.append((sf.current_effect().expires_at_ms or 0) - clock.wall_ms())
+
+    async with sf.Surefoot(url, clock=clock, gates=[Pauses()]):
+        await act()
+    assert 3_000 < left_ms[0] <= 4_000
 
 
 async def test_a_probe_is_asked_behind_the_fence_and_then_decides(app: sf.Surefoot) -> None:
