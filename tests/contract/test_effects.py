@@ -298,6 +298,36 @@ async def test_who_waits_in_another_loop_is_told_at_once(app: sf.Surefoot, is_an
     assert asks == [0 if is_answered else 1]
 
 
+async def test_a_claim_whose_caller_has_yet_to_hear_of_it_is_not_left_behind(app: sf.Surefoot) -> None:
+    """Catches a second send beside the first, by a caller in another loop, while the first one's loop is busy."""
+    sent: Acts = []
+
+    @sf.effect(key="busy:{x}", in_doubt=sf.Resend())
+    def send(x: int) -> int:
+        sent.append(x)
+        return x
+
+    def is_claimed() -> bool:
+        return bool(app.store.read_now(desk.list_effects))
+
+    @sf.durable
+    async def keeps_its_loop_busy() -> int:
+        first = asyncio.create_task(sf.in_thread(send, 1))
+        while not app.store.writer._queue and not is_claimed():
+            await asyncio.sleep(0)
+        while not is_claimed():
+            pass
+        other.start()
+        other.join(0.3)
+        return await first
+
+    other = threading.Thread(target=send, args=(1,))  # outside the run, so in a loop beside the run's
+    run = await app.start(keeps_its_loop_busy, id="k")
+    assert await run.result(timeout_s=5) == 1
+    await asyncio.to_thread(other.join)
+    assert sent == [1]
+
+
 async def test_doubts_behind_those_of_persons_are_looked_into(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
