@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from decimal import Decimal
@@ -326,6 +328,38 @@ async def test_a_claim_whose_caller_has_yet_to_hear_of_it_is_not_left_behind(app
     assert await run.result(timeout_s=5) == 1
     await asyncio.to_thread(other.join)
     assert sent == [1]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_an_app_opened_after_a_fork_performs_effects(url: str, is_open: bool) -> None:
+    """Catches a fork that takes its parent's app for its own, or waits for a thread that only its parent has."""
+    script = f"""
+import asyncio, os, signal
+import surefoot as sf
+
+@sf.effect(key="forked:{{x}}")
+def act(x):
+    return x
+
+async def acts(x):
+    async with sf.Surefoot({url!r}):
+        await sf.in_thread(act, x)
+
+async def main():
+    if {is_open}:
+        await sf.Surefoot({url!r}, is_worker=False).open()
+    else:
+        await acts(1)
+
+asyncio.run(main())
+if os.fork() == 0:
+    signal.alarm(10)
+    asyncio.run(acts(2))
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 async def test_doubts_behind_those_of_persons_are_looked_into(
