@@ -95,8 +95,14 @@ class Surefoot:
         """Open the store and, unless `is_worker` is False, begin to execute runs."""
         if self._store is not None:
             raise SurefootError(f"the app on {self.url} is open already", hint="open it once per process")
-        store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock)
-        self._store = store
+        self._store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock)
+        try:
+            await self._begin(self._store)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _begin(self, store: Store) -> None:
         sessions = Sessions(store)
         self._session = await sessions.open(self._name, in_use=_sessions_in_use)
         incarnation = store.read_now(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from decimal import Decimal
@@ -12,9 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 from tests.contract.test_runs import wait_state
+from tests.contract.test_runs_lost_leases import JumpingClock
 
 import surefoot as sf
-from surefoot.effects import desk, ledger, registry
+from surefoot.effects import Pass, desk, ledger, registry
+from surefoot.effects.gates import Request, Wait
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.effects.sweep import sweep
@@ -319,6 +323,68 @@ async def test_who_waits_in_another_loop_is_told_at_once(app: sf.Surefoot, is_an
     assert asks == [0 if is_answered else 1]
 
 
+async def test_a_claim_whose_caller_has_yet_to_hear_of_it_is_not_left_behind(app: sf.Surefoot) -> None:
+    """Catches a second send beside the first, by a caller in another loop, while the first one's loop is busy."""
+    sent: Acts = []
+
+    @sf.effect(key="busy:{x}", in_doubt=sf.Resend())
+    def send(x: int) -> int:
+        sent.append(x)
+        return x
+
+    def is_claimed() -> bool:
+        return bool(app.store.read_now(desk.list_effects))
+
+    @sf.durable
+    async def keeps_its_loop_busy() -> int:
+        first = asyncio.create_task(sf.in_thread(send, 1))
+        while not app.store.writer._queue and not is_claimed():
+            await asyncio.sleep(0)
+        while not is_claimed():
+            pass
+        other.start()
+        other.join(0.3)
+        return await first
+
+    other = threading.Thread(target=send, args=(1,))  # outside the run, so in a loop beside the run's
+    run = await app.start(keeps_its_loop_busy, id="k")
+    assert await run.result(timeout_s=5) == 1
+    await asyncio.to_thread(other.join)
+    assert sent == [1]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_an_app_opened_after_a_fork_performs_effects(url: str, is_open: bool) -> None:
+    """Catches a fork that takes its parent's app for its own, or waits for a thread that only its parent has."""
+    script = f"""
+import asyncio, os, signal
+import surefoot as sf
+
+@sf.effect(key="forked:{{x}}")
+def act(x):
+    return x
+
+async def acts(x):
+    async with sf.Surefoot({url!r}):
+        await sf.in_thread(act, x)
+
+async def main():
+    if {is_open}:
+        await sf.Surefoot({url!r}, is_worker=False).open()
+    else:
+        await acts(1)
+
+asyncio.run(main())
+if os.fork() == 0:
+    signal.alarm(10)
+    asyncio.run(acts(2))
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 async def test_doubts_behind_those_of_persons_are_looked_into(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +416,30 @@ async def test_doubts_behind_those_of_persons_are_looked_into(
         seen.append(await sweep(app.guard, seen[-1]))
     assert is_asked == [True]
     assert seen == [0, 3, 6, 0, 3]
+
+
+async def test_a_send_counts_from_the_claim_and_not_from_before_a_gates_pause(url: str) -> None:
+    """Catches a request that has expired before it is sent, and a key whose age no two clocks agree on."""
+    clock, left_ms = JumpingClock(), []
+
+    class Pauses:
+        name = "pauses"
+
+        def admit(self, tx: Tx, request: Request) -> Pass | Wait:
+            if clock.ahead_ms:
+                return Pass()
+            clock.ahead_ms = 5_000
+            return Wait("for a slot", retry_ms=1)
+
+        def release(self, tx: Tx, request: Request) -> None: ...
+
+    @sf.effect(in_doubt=sf.Probe(sf.Landed, longest_life=4))
+    async def act() -> None:
+        left_ms.append((sf.current_effect().expires_at_ms or 0) - clock.wall_ms())
+
+    async with sf.Surefoot(url, clock=clock, gates=[Pauses()]):
+        await act()
+    assert 3_000 < left_ms[0] <= 4_000
 
 
 async def test_a_probe_is_asked_behind_the_fence_and_then_decides(app: sf.Surefoot) -> None:

@@ -120,11 +120,14 @@ async def test_what_was_interrupted_goes_the_same_way_on_replay(app: sf.Surefoot
 
 
 @pytest.mark.usefixtures("quick_eviction")
-async def test_a_step_left_while_its_outcome_was_written_has_one_outcome(app: sf.Surefoot) -> None:
+@pytest.mark.parametrize("in_doubt", [sf.AskPerson(), sf.Transactional()], ids=lambda one: str(one.name))
+async def test_a_step_left_while_its_outcome_was_written_has_one_outcome(
+    app: sf.Surefoot, in_doubt: sf.AskPerson | sf.Transactional
+) -> None:
     """Catches two outcomes of one step, and a replay that gives the code what it did not wait for the first time."""
 
-    @sf.effect(key="pay:{order}")
-    async def pay(order: str) -> str:
+    @sf.effect(key="pay:{order}", in_doubt=in_doubt)
+    def pay(order: str) -> str:
         return order
 
     @sf.durable
@@ -137,7 +140,7 @@ async def test_a_step_left_while_its_outcome_was_written_has_one_outcome(app: sf
         await sf.wait_signal("go")
         return type(told).__name__
 
-    await pay("X")
+    await pay.outcome("X")
     run = await app.start(impatient, id="i")
     await wait_state(run, "waiting", "signal")
     await run.signal("go")

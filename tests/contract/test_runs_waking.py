@@ -97,6 +97,20 @@ async def test_a_wait_in_memory_is_told_of_an_end_at_once(app: sf.Surefoot) -> N
     assert await run.result(timeout_s=2) == 7
 
 
+async def test_waiting_for_another_process_keeps_no_trace_of_each_look(url: str) -> None:
+    """Catches a process that only starts runs, and grows for as long as it waits for one."""
+
+    @sf.durable
+    async def waits() -> None:
+        await sf.wait_signal("go")
+
+    async with sf.Surefoot(url, is_worker=False) as app:
+        run = await app.start(waits, id="w")
+        with pytest.raises(TimeoutError):
+            await run.result(timeout_s=0.5)
+        assert not app.worker._ended
+
+
 async def test_a_target_that_settled_before_the_park_makes_the_run_pending_at_once(app: sf.Surefoot) -> None:
     """Catches the race between a settlement and the park it should have woken."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,19 @@ async def test_the_session_of_a_run_that_was_left_running_stays(url: str, monkey
     async with sf.Surefoot(url) as app:
         assert 1 in sessions(app)
         assert await (await app.run("r")).result(timeout_s=10) == 1
+
+
+async def test_an_app_that_could_not_be_opened_can_be_opened_again(url: str) -> None:
+    """Catches an app half open: it says that it is open, holds the store, and can't be used or closed."""
+    in_the_way = Path(f"{url.removeprefix('sqlite:///')}-workers")
+    in_the_way.touch()
+    app, threads = sf.Surefoot(url), threading.active_count()
+    with pytest.raises(FileExistsError):
+        await app.open()
+    assert threading.active_count() <= threads + 1, "the store's threads have ended; asyncio keeps one of its own"
+    in_the_way.unlink()
+    async with app:
+        assert await app.runs() == []
 
 
 async def test_too_many_open_effects_keep_all_sessions(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

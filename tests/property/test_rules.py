@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -61,14 +62,15 @@ def test_every_pair_of_a_runs_life(state: RunState, event: RunEvent) -> None:
 
 # -- identities --------------------------------------------------------------------------------------------------------
 
-SEPARATORS = ("/", ":", "-", "%", " and ", "%2F", "|")
+SEPARATORS = ("/", ":", "-", "%", " and ", "%2F", "|", "2", "~", "\u2500")
 parts = st.one_of(st.text(min_size=1, max_size=6), st.text(alphabet="%2F:/-|ad n5", min_size=1, max_size=6))
 
 
-def _template(separator: str) -> KeyTemplate:
+def _template(separator: str, end: str | None = None) -> KeyTemplate:
     def call(a: str, b: str) -> None: ...
 
-    return KeyTemplate(f"k{separator}{{a}}{separator}{{b}}{separator}", inspect.signature(call), "call")
+    end = separator if end is None else end
+    return KeyTemplate(f"k{separator}{{a}}{separator}{{b}}{end}", inspect.signature(call), "call")
 
 
 @quick
@@ -78,6 +80,16 @@ def test_different_values_never_make_one_key(separator: str, one: tuple[str, str
     template = _template(separator)
     keys = [template.key(dict(zip("ab", pair, strict=True))) for pair in (one, other)]
     assert (keys[0] == keys[1]) == (one == other)
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_values_that_look_like_escapes_make_keys_of_their_own(separator: str) -> None:
+    """Would catch a separator that is the mark of escapes, or whose escape looks like another's: drawn too seldom."""
+    template, found = _template(separator, end=""), dict[str, tuple[str, ...]]()
+    words = ["".join(word) for n in range(1, 4) for word in itertools.product(f"%250{separator[0]}", repeat=n)]
+    tails = [f"{escape}{word}{separator}0" for escape in ("25", "2525", "2500") for word in ("0", "%", "2")]
+    for pair in itertools.product(words, words[:40] + tails):
+        assert found.setdefault(template.key(dict(zip("ab", pair, strict=True))), pair) == pair
 
 
 @quick

@@ -5,6 +5,7 @@ With none there is no ledger to claim in, and the effect refuses to act: acting 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
@@ -13,7 +14,12 @@ from surefoot.problem import SurefootError
 
 bound_guard: ContextVar[Guard | None] = ContextVar("surefoot_guard", default=None)
 _open: list[Guard] = []
+_inherited: list[Guard] = []
+"""Those that were open before this process was forked off: they refuse to write here, and give way to its own."""
+
 _opener: list[Callable[[], Awaitable[None]]] = []
+
+os.register_at_fork(after_in_child=lambda: _inherited.extend(_open))
 
 
 class NoStore(SurefootError):
@@ -22,6 +28,8 @@ class NoStore(SurefootError):
 
 def add_open(guard: Guard) -> None:
     """Note that an app is open."""
+    while _inherited:
+        remove_open(_inherited.pop())
     _open.append(guard)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
@@ -202,6 +203,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 _portal = _Portal()
+os.register_at_fork(after_in_child=_portal.__init__)  # type: ignore[misc]  # a fork has no thread that runs the loop
 
 
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

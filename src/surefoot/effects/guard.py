@@ -114,8 +114,8 @@ class Guard:
         """Claim the effect in one transaction, or say what is there instead; one record tells the run either way."""
         step, size = case.step, len(case.arguments)
         draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
-        unit = self.claim_unit(case, draft)
         while True:
+            unit = self.claim_unit(case, draft)  # anew after a pause: it may be sent from now on, not from before it
             try:
                 if step is None:
                     found = await self.store.commit(unit, label="claim", size=size)

@@ -83,14 +83,14 @@ class KeyTemplate:
                     hint="name the parameter alone; a key shows the value in its canonical form",
                 )
             parts.append((literal, field))
-        self._parts: list[tuple[str, str | None, str]] = []
+        self._parts: list[tuple[str, str | None, list[tuple[str, str]]]] = []
         for (literal, field), (separator, following) in pairwise([*parts, ("", None)]):
             if field is not None and not separator and following is not None:
                 raise BadEffect(
                     f"effect {owner}: its key {template!r} has nothing between {{{field}}} and {{{following}}}",
                     hint="put a separator between them, or two different pairs can make one key",
                 )
-            self._parts.append((literal, field, separator[:1]))
+            self._parts.append((literal, field, _escapes(separator[:1])))
             if field is not None:
                 self._check_field(field, template, signature)
 
@@ -114,7 +114,7 @@ class KeyTemplate:
             BadEffect: A value is empty or None: it would make different effects share a key.
         """
         key = ""
-        for literal, field, end in self._parts:
+        for literal, field, escapes in self._parts:
             if field is None:
                 key += literal
                 continue
@@ -128,5 +128,16 @@ class KeyTemplate:
                     hint=f"pass a {field}; an effect without it has no identity",
                 )
             text = value if isinstance(value, str) else canonical_bytes(value).decode()
-            key += literal + (text if not end else text.replace("%", "%25").replace(end, f"%{ord(end):02X}"))
+            for character, escape in escapes:
+                text = text.replace(character, escape)
+            key += literal + text
         return key
+
+
+def _escapes(end: str) -> list[tuple[str, str]]:
+    """Return what to replace in a value, in this order, so that its end is seen and no other value is written the same."""
+    if not end:
+        return []
+    # "%" for all but itself and the characters whose own escape would begin as that of "%" does, U+2500 and those after it.
+    mark = "~" if f"{ord(end):02X}".startswith("25") else "%"
+    return [(one, f"{mark}{ord(one):02X}") for one in (mark, end)]

@@ -165,8 +165,10 @@ def _is_in_doubt(guard: Guard, row: Row) -> bool:
     """Whether nobody acts on an open row any more: it was left unknown, or its holder is gone or stopped."""
     if row.id in guard.acting:
         return False
-    if row.state is State.UNKNOWN or row.holder == guard.session.id:
+    if row.state is State.UNKNOWN or row.id in guard.resolving:
         return True
+    if row.holder == guard.session.id:  # claimed, and its caller, in a loop that is busy, has yet to hear of it
+        return False
     holder = guard.store.read_now(lambda connection: guard.sessions.holder(connection, row.holder))
     return holder.life is not Life.ALIVE
 

@@ -134,8 +134,11 @@ class LiveStep(msgspec.Struct, eq=False):
         Then that is the step's one outcome, and that the code has not seen it is a fact about the run.
         """
         self.run.require(tx)
-        found = tx.row("SELECT kind FROM journal WHERE run = ? AND seq = ?", (record.run, drafted))
-        if found is None or found[0] not in ENDS_STEP:
+        found = tx.execute(  # a transaction drafts two records, and what it finds taken is written as the first
+            "SELECT kind FROM journal WHERE run = ? AND seq IN (?, ?) AND step = ?",
+            (record.run, drafted - 1, drafted, self.key),
+        ).fetchall()
+        if all(kind not in ENDS_STEP for (kind,) in found):
             insert_record(tx, record)
         elif record.kind is Kind.INTERRUPTED:
             insert_record(tx, replace(record, step="", after=0, head=replace(record.head, name=self.key)))

@@ -88,7 +88,7 @@ class Worker:
         self.live: dict[int, LiveRun] = {}
         self.is_executing = False
         self._wake = asyncio.Event()
-        self._ended: dict[int, list[asyncio.Future[None]]] = {}
+        self._ended: set[asyncio.Future[None]] = set()
         self._last_letter = 0
         self._looking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -368,18 +368,21 @@ class Worker:
             await asyncio.wait([live.task], timeout=LOOK_AGAIN_S)
             return live.ending
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended.setdefault(run, []).append(future)
-        with contextlib.suppress(TimeoutError):
+        self._ended.add(future)
+        try:
             async with asyncio.timeout(POLL_S):
                 await future
+        except TimeoutError:
+            pass
+        finally:
+            self._ended.discard(future)
         return None
 
     def _wake_waiters(self) -> None:
-        waiting, self._ended = self._ended, {}
-        for futures in waiting.values():
-            for future in futures:
-                if not future.done():
-                    future.set_result(None)
+        waiting, self._ended = self._ended, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
 
 class Glance(msgspec.Struct, frozen=True):
