@@ -22,7 +22,7 @@ from surefoot.effects.gates import Request, Wait
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.effects.sweep import sweep
-from surefoot.journal import Kind, Record, insert_record
+from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
 from surefoot.store import Tx
@@ -221,6 +221,38 @@ async def test_an_expired_key_is_not_sent_again(app: sf.Surefoot) -> None:
 
     assert (await send.outcome()).told == "unknown"
     assert sent == [1]
+
+
+async def test_recorded_arguments_that_no_longer_fit_block_their_run_until_the_code_does(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a mistake of the deployed code that becomes, and stays, the outcome of the step."""
+    sent: Acts = []
+
+    @sf.effect(name="sends again", in_doubt=sf.Resend())
+    async def send(x: int) -> str:
+        sent.append(x)
+        if len(sent) == 1:
+            raise TimeoutError
+        return "sent"
+
+    @sf.durable(name="catches all")
+    async def catches_all() -> str:
+        try:
+            return await send(7)
+        except Exception as error:
+            return f"caught {error}"
+
+    def renamed(_spec: EffectSpec, _arguments: bytes) -> dict[str, Any]:
+        raise Undecodable("x is gone", hint="bring it back")
+
+    monkeypatch.setattr(EffectSpec, "rebuild", renamed)
+    run = await app.start(catches_all, id="c")
+    assert "x is gone" in (await wait_state(run, "waiting", "blocked")).reason
+    monkeypatch.undo()
+    await run.wake()
+    assert await run.result(timeout_s=10) == "sent"
+    assert sent == [7, 7]
 
 
 async def test_a_run_goes_on_when_a_thread_that_outlived_its_time_has_failed(app: sf.Surefoot) -> None:

@@ -285,6 +285,35 @@ async def test_rows_on_trust_are_gone_with_their_transaction(store: Store, url: 
     assert [type(error) for error in told.errors] == [ZeroDivisionError]
 
 
+async def test_who_is_committed_is_told_before_a_foreign_program_is_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches an answer that is kept back while another program holds the file's own lock."""
+    foreign, go_on = apsw.Connection(str(store.path)), held_up(store)
+
+    def take_the_lock() -> None:  # between the two commits
+        monkeypatch.undo()
+        foreign.execute("BEGIN IMMEDIATE")
+
+    commits: list[int] = []
+
+    def after_commit() -> None:
+        commits.append(1)
+        if len(commits) == 2:  # that of the unit which holds us up, and the first
+            take_the_lock()
+
+    monkeypatch.setattr(store.writer._checkpointer, "after_commit", after_commit)
+    first = asyncio.ensure_future(store.commit(add(1), label="test", is_alone=True))
+    second = asyncio.ensure_future(store.commit(add(2), label="test"))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait_for(first, 3)
+    assert not second.done()
+    foreign.execute("ROLLBACK")
+    assert await second == 2
+    foreign.close()
+
+
 async def test_who_is_committed_is_told_though_all_that_follows_is_refused(store: Store) -> None:
     """Catches an answer that waits for a commit which never comes."""
     go_on, told = held_up(store), Told()

@@ -23,7 +23,7 @@ from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.resolve import leave, resolve
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
-from surefoot.journal import Frame, Kind, Record, Step, current_frame, load_record
+from surefoot.journal import Frame, Kind, Record, Step, Undecodable, current_frame, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
 from surefoot.store import StoreError, Tx, new_id
@@ -78,7 +78,11 @@ async def perform(
         if spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
             return await _refuse_loop(guard, case, step)
         return await _claim_and_act(guard, case)
-    except (LeaseLost, StoreError) as error:
+    except (
+        LeaseLost,
+        StoreError,
+        Undecodable,
+    ) as error:  # the last: code and journal disagree, whatever the code catches
         raise step.stop(error) from error
     except BaseException as error:
         step.interrupt(describe(error))

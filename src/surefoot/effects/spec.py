@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
-from surefoot.journal.values import Unserializable, ValueCodec, canonical_arguments, canonical_bytes, codec_of
+from surefoot.journal.values import Undecodable, ValueCodec, canonical_arguments, canonical_bytes, codec_of
 
 RETURNS_CHARS_MAX = 100
 """How much of a declared type's name a claim keeps: enough to recognize it, and a claim stays small."""
@@ -165,7 +165,7 @@ class EffectSpec:
         """Return a call with recorded arguments: fresh copies, whatever an earlier attempt did to its own.
 
         Raises:
-            Unserializable: They no longer fit the parameters.
+            Undecodable: They no longer fit the parameters.
         """
         return self._rebound(bound, self.rebuild(arguments))
 
@@ -193,7 +193,7 @@ class EffectSpec:
         try:
             return {name: _load(self._codecs[name], recorded[name]) for name in self._parameters}
         except (KeyError, ValidationError) as error:
-            raise Unserializable(
+            raise Undecodable(
                 f"effect {self.name}: recorded arguments no longer fit its parameters ({error})",
                 hint="bring back the parameters, or resolve the effect by hand: surefoot resolve",
             ) from error

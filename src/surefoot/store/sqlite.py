@@ -21,12 +21,11 @@ from surefoot.store.clock import Clock, SystemClock
 from surefoot.store.errors import CorruptStore, StoreBusy, StoreError, StoreFailed, UnsafeSqlite, UnusablePath
 from surefoot.store.migrations import Migration, migrate
 from surefoot.store.turnstile import Turnstile
-from surefoot.store.writer import FLUSH_S, Writer
+from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, Writer
 
 T = TypeVar("T")
 
 APPLICATION_ID = 0x53464F54  # "SFOT": lets `file` and us tell a Surefoot store from another database
-BUSY_TIMEOUT_MS = 10_000  # only foreign programs can make us wait: our own processes queue in the turnstile
 CACHE_KIB = 32_768  # the index of 500,000 effect keys is about 20 MiB: it stays in memory
 READER_CACHE_KIB = 4_096  # reads are of few rows; what is written anew is dropped from this cache anyway
 

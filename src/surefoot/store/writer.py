@@ -54,6 +54,10 @@ T = TypeVar("T")
 FLUSH_S = 0.005
 """Longest time a unit that nobody waits for stays in memory. 5 ms: far below a model call, far above one sync."""
 
+BUSY_TIMEOUT_MS = 10_000
+"""How long SQLite's own write lock is waited for: only a foreign program can hold it, since our processes queue in the
+turnstile."""
+
 BATCH_UNITS_MAX = 2_000
 """Units in one transaction. Bounds the time the write lock is held; a sync is already nearly free per unit at 100."""
 
@@ -363,7 +367,7 @@ class Writer:
     def _transact_at_desk(self, batch: list[Ticket[Any]], is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        self._lock_file()
         self._tx.begin(self._clock.wall_ms(), is_hurried=is_hurried)
         try:
             self._write(batch)
@@ -381,6 +385,20 @@ class Writer:
         connection.execute("COMMIT")
         self.syncs += 1
         return True
+
+    def _lock_file(self) -> None:
+        """Take the file's write lock; whoever is owed an answer has it before a foreign program is waited for."""
+        connection = self._connection
+        if self._owed:
+            connection.set_busy_timeout(0)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except apsw.BusyError:
+                self._tell()
+            finally:
+                connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("BEGIN IMMEDIATE")
 
     def _write(self, batch: list[Ticket[Any]]) -> None:
         tx = self._tx
