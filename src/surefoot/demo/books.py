@@ -88,6 +88,7 @@ class Count:
         happened: Rows in the shop's books, without overwrites that only repeated what was there.
         twice: Rows beyond what was asked.
         missing: Acts that should be in the books and are not.
+        refused: Acts recorded as not done, and rightly so.
         false_no: Acts recorded as not done that did happen.
         parked_happened: Of the parked ones, how many are in the books: what the person will find.
     """
@@ -99,6 +100,7 @@ class Count:
     happened: int = 0
     twice: int = 0
     missing: int = 0
+    refused: int = 0
     false_no: int = 0
     parked_happened: int = 0
 
@@ -195,6 +197,7 @@ def _count(kind: str, asks: Sequence[Asked], rows: int) -> Count:
     left = max(0, rows - done)  # rows that the acts recorded as done do not account for
     parked_happened = min(parked, left)
     lost_happened = min(lost, left - parked_happened)
+    false_no = max(0, min(rows, len(asks)) - done - parked - lost)
     return Count(
         kind,
         asked=len(asks),
@@ -203,7 +206,8 @@ def _count(kind: str, asks: Sequence[Asked], rows: int) -> Count:
         happened=rows,
         twice=max(0, rows - len(asks)),
         missing=max(0, done - rows) + lost - lost_happened,
-        false_no=max(0, min(rows, len(asks)) - done - parked - lost),
+        refused=ends.count(Outcome.NOT_DONE) - false_no,
+        false_no=false_no,
         parked_happened=parked_happened,
     )
 

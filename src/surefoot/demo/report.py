@@ -121,8 +121,12 @@ def _verdict(side: Side) -> Text:
         said.append(f"{total.false_no} reported as not done, and happened")
     if said:
         return Text.assemble(f"{side.name}: ", (f"NOT EXACT: {'; '.join(said)}", "bold red"))
-    waiting = f"; {total.parked} admitted as unknown, waiting for a person" if total.parked else ""
-    return Text.assemble(f"{side.name}: ", (f"EXACT: nothing twice, nothing lost{waiting}", "bold green"))
+    said = ["nothing twice, nothing lost"]
+    if total.refused:
+        said.append(f"{total.refused} reported as not done, and not in the books")
+    if total.parked:
+        said.append(f"{total.parked} admitted as unknown, waiting for a person")
+    return Text.assemble(f"{side.name}: ", (f"EXACT: {'; '.join(said)}", "bold green"))
 
 
 def _witnesses(side: Side) -> RenderableType:

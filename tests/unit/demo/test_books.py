@@ -27,7 +27,7 @@ CASES: list[tuple[tuple[Outcome | None, ...], int, Count]] = [
     ((DONE,), 2, Count("refund", asked=1, done=1, happened=2, twice=1)),
     ((DONE,), 0, Count("refund", asked=1, done=1, missing=1)),
     ((DONE, DONE), 2, Count("refund", asked=2, done=2, happened=2)),
-    ((NOT_DONE,), 0, Count("refund", asked=1)),
+    ((NOT_DONE,), 0, Count("refund", asked=1, refused=1)),
     ((NOT_DONE,), 1, Count("refund", asked=1, happened=1, false_no=1)),
     ((NOT_DONE,), 3, Count("refund", asked=1, happened=3, false_no=1, twice=2)),
     ((UNKNOWN,), 0, Count("refund", asked=1, parked=1)),

@@ -45,6 +45,12 @@ def test_the_verdicts_are_in_words() -> None:
     assert "1 too many: refund A-1 5.00, asked 1, in the books 2" in page
 
 
+def test_what_was_refused_is_said_so_that_the_sums_agree() -> None:
+    """Would catch fewer rows than were asked for, with no word about the rest."""
+    page = _shown([*ASKED, Asked("refund", {**REFUND, "order_id": "A-2"}, Outcome.NOT_DONE)], ROWS, width=200)
+    assert "Surefoot: EXACT: nothing twice, nothing lost; 1 reported as not done, and not in the books" in page
+
+
 def test_what_waits_for_a_person_is_no_disagreement() -> None:
     """Would catch an admitted unknown shown as a fault, or not shown."""
     page = _shown([ASKED[0], Asked("email", MAIL, Outcome.UNKNOWN)], ROWS, width=200)
