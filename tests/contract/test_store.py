@@ -778,29 +778,34 @@ async def test_a_database_locked_by_a_foreign_program_is_named(url: str, monkeyp
     store.close()
 
 
-def _write_for(url: str, seconds: float, results: Any) -> None:
+def _write_many(url: str, number: int, together: Any) -> None:
     async def main() -> None:
         store = open_store(url, [TABLE])
-        until_s, count = time.monotonic() + seconds, 0
-        while time.monotonic() < until_s:
-            await store.commit(lambda tx: tx.execute("INSERT INTO numbers (body) VALUES (NULL)"), label="test")
-            count += 1
+        together.wait(60)
+        for _ in range(300):
+            await store.commit(
+                lambda tx: tx.execute("INSERT INTO numbers (body) VALUES (?)", (bytes([number]),)), label="test"
+            )
         store.close()
-        results.put(count)
 
     asyncio.run(main())
 
 
 def test_processes_get_their_turns_fairly(url: str) -> None:
-    """Catches a busy process that starves the others."""
+    """Catches a busy process that starves the others: until it is done, they have hardly begun."""
     open_store(url, [TABLE]).close()
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=_write_for, args=(url, 1.5, results)) for _ in range(3)]
+    together = context.Barrier(3)
+    processes = [context.Process(target=_write_many, args=(url, number, together)) for number in range(3)]
     for process in processes:
         process.start()
-    counts = sorted(results.get(timeout=30) for _ in processes)
     for process in processes:
-        process.join()
-    results.close()
-    assert counts[0] > counts[-1] / 4, counts
+        process.join(120)
+    connection = apsw.Connection(str(parse_url(url)))
+    order = [row[0] for row in connection.execute("SELECT body FROM numbers ORDER BY id")]
+    connection.close()
+    assert len(order) == 900
+    done = {number: [at for at, body in enumerate(order) if body == bytes([number])] for number in range(3)}
+    first_end = min(turns[-1] for turns in done.values())
+    turns = {number: sum(at <= first_end for at in turns) for number, turns in done.items()}
+    assert min(turns.values()) > 150, turns
