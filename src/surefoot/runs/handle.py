@@ -78,8 +78,12 @@ class Run:
                 record = await self._end()
         except TimeoutError:
             row = await self._look()
-            waits = f"waiting for {row.waiting_for}: {row.reason}" if row.waiting_for else row.state.name.lower()
-            raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s; it is {waits}") from None
+            reason = row.reason.removeprefix(f"{row.waiting_for}: ")
+            waits = f"waiting for {row.waiting_for}: {reason}" if row.waiting_for else row.state.name.lower()
+            raise TimeoutError(
+                f"run {self.id} has not ended within {timeout_s} s; it is {waits}\n"
+                f"  hint: surefoot show {self.id} says what lets it go on"
+            ) from None
         return read_end(self.id, self.kind, record)
 
     async def _end(self) -> Record:
