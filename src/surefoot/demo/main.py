@@ -132,7 +132,7 @@ class _Demo:
     @property
     def orders(self) -> tuple[KillOrder, ...]:
         """The kills in the middle of calls."""
-        return drawn_kills(self.seed, self.kills - self.own_kills, max_gap=3)
+        return drawn_kills(self.seed, self.kills - self.own_kills, max_gap=2)  # all of them before the requests run out
 
     async def whole(self) -> None:
         """Do everything; the processes end with it."""
@@ -183,7 +183,9 @@ class _Demo:
             try:
                 while not working.done():
                     done = len(notes(self.place))
-                    await crew.reap(done, is_late=len(asked) - done <= self.own_kills, in_all=self.kills)
+                    # Two acts may be done between two looks, and each kill takes one of them.
+                    is_late = len(asked) - done <= 2 * (self.kills - crew.killed)
+                    await crew.reap(done, is_late=is_late, in_all=self.kills)
                     line = Line("plain loop", f"{done} of {len(asked)} acts", "")
                     self.screen.show("The same decisions by a plain retrying loop", [line], crew.killed)
                     await asyncio.wait([working], timeout=PLAIN_LOOK_S)
