@@ -183,6 +183,4 @@ def test_the_twelve_tickets_with_ten_kills(tmp_path: Path) -> None:
     assert demo.code == 0, demo.page + demo.said
     assert "12 of 12 tickets decided well" in demo.page
     assert {row["kind"] for row in demo.books("books.json")} == {"refund", "address", "email", "parcel"}
-    ours, plain = (int(number) for number in re.findall(r"killed: (\d+)", demo.page))
-    assert ours >= 10
-    assert plain >= 8  # it ends with its last act, whoever was still to be killed
+    assert min(int(number) for number in re.findall(r"killed: (\d+)", demo.page)) >= 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import apsw
@@ -20,7 +21,7 @@ from surefoot.cli.shapes import WorkerDocument
 from surefoot.cli.stopping import Stopping, execute
 from surefoot.cli.watch import Watch
 from surefoot.cli.words import count_words
-from surefoot.runs import RunState
+from surefoot.runs import Run, RunState
 from surefoot.runs.tables import get_run
 from surefoot.runs.worker import GRACE_S
 
@@ -73,18 +74,10 @@ def run(
         args, kwargs = arguments_of(kind.function, kind.signature, typed=arguments or [], given=given)
         app = find_app(module, None, store)
 
-        async def work() -> Watch:
-            with Stopping(WORDS) as stopping:
-                watch = Watch(id, app.url, stopping, is_quiet=is_quiet)
-                async with app:
-                    require_executing(app)
-                    await app.start(kind.name, *args, id=id, deadline_s=deadline_s, **kwargs)
-                    await watch.follow(app, timeout_s)
-                if not watch.is_ended:
-                    await watch.look_again()
-                return watch
+        async def begin() -> Run:
+            return await app.start(kind.name, *args, id=id, deadline_s=deadline_s, **kwargs)
 
-        watch = execute(work)
+        watch = _follow(app, begin, timeout_s, is_quiet=is_quiet)
     watch.tell(is_json=is_json)
     raise typer.Exit(watch.exit_code)
 
@@ -119,20 +112,28 @@ def undo(
         name, _, app_name = target.partition(":")
         app = find_app(load_module(name), app_name or None, store, is_made=False)
 
-        async def work() -> Watch:
-            with Stopping(WORDS) as stopping:
-                async with app:
-                    require_executing(app)
-                    started = await (await app.run(run)).undo(reason, id=id)
-                    watch = Watch(started.id, app.url, stopping, is_quiet=is_quiet)
-                    await watch.follow(app, timeout_s)
-                if not watch.is_ended:
-                    await watch.look_again()
-                return watch
+        async def begin() -> Run:
+            return await (await app.run(run)).undo(reason, id=id)
 
-        watch = execute(work)
+        watch = _follow(app, begin, timeout_s, is_quiet=is_quiet)
     watch.tell(is_json=is_json)
     raise typer.Exit(watch.exit_code)
+
+
+def _follow(app: Surefoot, begin: Callable[[], Awaitable[Run]], timeout_s: float | None, *, is_quiet: bool) -> Watch:
+    """Begin a run and execute it here, until it ends or its time is up."""
+
+    async def work() -> Watch:
+        with Stopping(WORDS) as stopping:
+            async with app:
+                require_executing(app)
+                watch = Watch((await begin()).id, app.url, stopping, is_quiet=is_quiet)
+                await watch.follow(app, timeout_s)
+            if not watch.is_ended:
+                await watch.look_again()
+            return watch
+
+    return execute(work)
 
 
 def worker(

@@ -135,7 +135,9 @@ class Crew:
         victim.is_ready = False
         victim.process.kill()
         self.own_kills += 1
-        gap = 1 if is_late else whole(self.seed, 2, LONGEST_GAP, "crew", self.own_kills, "gap")
+        # A loop that ends with its last act is not waited for: what it is still owed comes at once.
+        late_gap = 0 if self.is_once else 1
+        gap = late_gap if is_late else whole(self.seed, 2, LONGEST_GAP, "crew", self.own_kills, "gap")
         self._next_at = progress + gap
 
     async def stop(self) -> None:
