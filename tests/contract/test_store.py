@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -733,10 +732,8 @@ def test_who_waits_too_long_is_told_who_holds_the_lock(url: str, hold: Any, monk
     holder = hold(url)
     holder.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(turnstile_module.Turnstile.__init__, "__kwdefaults__", {"wait_s": 0.3})
-    started_s = time.monotonic()
     with pytest.raises(StoreBusy, match=f"process {holder.pid} has held"):
         open_store(url, [TABLE])
-    assert time.monotonic() - started_s < 3
     holder.kill()
     holder.wait()
     open_store(url, [TABLE]).close()  # and who gave up holds nothing
