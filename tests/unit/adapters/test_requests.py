@@ -21,7 +21,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.usage import RequestUsage
 
-from surefoot.adapters._requests import _SKIPPED, RequestDigests, _facts
+from surefoot.adapters.pydantic_ai.requests import _SKIPPED, RequestDigests, _facts
 
 NO_TOOLS = SimpleNamespace(function_tools=[])
 
