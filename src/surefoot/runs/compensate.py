@@ -21,13 +21,13 @@ from surefoot.effects.perform import perform
 from surefoot.effects.registry import spec_of, undo_spec_of
 from surefoot.effects.spec import nothing_to_undo
 from surefoot.effects.states import OPEN, State
-from surefoot.journal import Kind, load_record
+from surefoot.journal import Kind, load_record, load_records
 from surefoot.runs import tables
 from surefoot.runs.children import child
 from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.errors import CannotUndo
 from surefoot.runs.handle import free_undo_id
-from surefoot.runs.life import ENDED
+from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.replay import step_key
 from surefoot.runs.steps import live_run
 from surefoot.runs.strand import _parent
@@ -73,6 +73,8 @@ def find(connection: apsw.Connection, run: int, path: str = "") -> Found:
             there = tables.find_run(connection, load_record(connection, record_id).head.run)
             if there is None or there.parent != run or there.kind == UNDO:
                 continue  # never started; another's; an undo
+            if _is_undone(connection, there.run_id):
+                continue
             if there.state in ENDED:
                 done.append((there.ended or 0, {"child": there.run_id, "key": f"run {there.run_id}"}))
             else:
@@ -99,6 +101,11 @@ def _row_of(connection: apsw.Connection, run: int, claim: int) -> ledger.Row | N
     digest = identify(call.scope, call.effect, call.key, b"").digest
     row = ledger.find(connection, digest, call.generation)
     return row if row is not None and row.claim == claim and row.run == run else None
+
+
+def _is_undone(connection: apsw.Connection, run_id: str) -> bool:
+    undo = tables.find_run(connection, free_undo_id(connection, run_id))
+    return undo is not None and undo.state is RunState.COMPLETED
 
 
 def _effect(connection: apsw.Connection, row: ledger.Row) -> Piece:
@@ -129,7 +136,7 @@ async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     name, key = step_of(piece, attempt)
     run = live_run("compensate")
     if "child" in piece:
-        undo_id = await run.store.read(lambda connection: free_undo_id(connection, piece["child"]))
+        undo_id, reason = await run.store.read(lambda connection: _undo_of(connection, piece["child"], reason))
         await child(kind_of(UNDO).function, piece["child"], reason, id=undo_id, key=key)
         return True
     forward = spec_of(piece["name"])
@@ -146,6 +153,16 @@ async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     (await perform(guard, spec, bound, key, identity=identity, also=note)).unwrap()
     run.append(partial(_note_held, run, note), "compensated", 0)  # a person may have said that it is done
     return True
+
+
+def _undo_of(connection: apsw.Connection, run_id: str, reason: str) -> tuple[str, str]:
+    """Return id and reason of a child's undo: of the one that goes on or is done, whoever began it, or of a new one."""
+    undo_id = free_undo_id(connection, run_id)
+    there = tables.find_run(connection, undo_id)
+    if there is None:
+        return undo_id, reason
+    started = next(record for record in load_records(connection, there.id) if record.kind is Kind.STARTED)
+    return undo_id, msgspec.json.decode(started.body or b"{}")["reason"]
 
 
 def _note_held(run: Any, note: Any, tx: Tx) -> None:
