@@ -1,8 +1,8 @@
 """A kill sweep in miniature: a program is killed by a real SIGKILL at each of its crossings in turn, and gone on with.
 
 A crossing is a place between two facts: before and after each commit of the store, before and after each request to the
-world. The world is a directory that outlives every process: what was done is a file per idempotency key, so that it dedupes,
-and a line in `log` for each request that it acted on.
+world. The world is a directory that outlives every process: what was done is a file per idempotency key, so that it
+dedupes, and a line in `log` for each request that it acted on.
 
 A warm parent forks a process for each attempt, which costs a tenth of starting Python.
 """
@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -31,23 +32,26 @@ class World:
     place: Path
     kill_at: int = 0
     crossings: int = field(default=0, init=False)
+    _acting: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def cross(self) -> None:
         """Be at a crossing; does not return if the trap is set to it."""
-        self.crossings += 1
-        if self.crossings == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-            signal.pause()
+        with self._acting:  # no thread kills another in the middle of what the world does at once
+            self.crossings += 1
+            if self.crossings == self.kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+                signal.pause()
 
     def act(self, words: str, key: str) -> None:
         """Do something in the world, once per key."""
         self.cross()
-        try:
-            os.close(os.open(self.place / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            words = f"(again) {words}"
-        with (self.place / "log").open("a") as log:
-            log.write(f"{words}\n")
+        with self._acting:
+            try:
+                os.close(os.open(self.place / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            except FileExistsError:
+                words = f"(again) {words}"
+            with (self.place / "log").open("a") as log:
+                log.write(f"{words}\n")
         self.cross()
 
     def acted(self) -> list[str]:
