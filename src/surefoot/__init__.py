@@ -28,6 +28,7 @@ from surefoot.effects import (
     current_effect,
     effect,
     in_thread,
+    nothing_to_undo,
     read,
 )
 from surefoot.journal import Undecodable, Unserializable, ValueTooLarge
@@ -53,6 +54,7 @@ from surefoot.runs import (
     durable,
     now,
     random,
+    saga,
     sleep,
     sleep_until,
     step,
@@ -113,9 +115,11 @@ __all__ = [
     "durable",
     "effect",
     "in_thread",
+    "nothing_to_undo",
     "now",
     "random",
     "read",
+    "saga",
     "sleep",
     "sleep_until",
     "step",

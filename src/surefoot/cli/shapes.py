@@ -138,6 +138,26 @@ class StuckShape(Struct, frozen=True):
     next: Annotated[list[Advice], Meta(description="what lets it go on")]
 
 
+class ShadowShape(Struct, frozen=True):
+    """An open run, walked along its journal by other code."""
+
+    run: Annotated[str, Meta(description="its business id")]
+    kind: Annotated[str, Meta(description="the durable function it executes")]
+    state: Annotated[str, Meta(description="pending, running or waiting")]
+    waiting_for: Annotated[str | None, Meta(description="what it waits for; blocked: it already was")]
+    verdict: Annotated[
+        str,
+        Meta(
+            description="same; drift: a model is asked in other words; divergent; unknown_kind; unreadable; "
+            "acts_outside: the code opens a connection or a process outside of steps; unfinished: not within --limit"
+        ),
+    ]
+    step: Annotated[str, Meta(description="where it diverges or drifts; else where the code stands")]
+    asked: Annotated[str, Meta(description="what the code asks for there")]
+    recorded: Annotated[str, Meta(description="what the journal holds there")]
+    words: Annotated[str, Meta(description="the same in words")]
+
+
 # -- one per command --------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +244,14 @@ class WorkerDocument(Struct, frozen=True):
     handed_back: Annotated[list[str], Meta(description="runs it was executing, free for the next worker")]
 
 
+class DeployDocument(Struct, frozen=True):
+    """`surefoot check-deploy`."""
+
+    is_fine: Annotated[bool, Meta(description="whether it ends with 0")]
+    counts: Annotated[dict[str, int], Meta(description="how many runs there are of each verdict")]
+    runs: Annotated[list[ShadowShape], Meta(description="all open runs, oldest first")]
+
+
 class ModelDocument(Struct, frozen=True):
     """`surefoot model pull`."""
 
@@ -231,7 +259,8 @@ class ModelDocument(Struct, frozen=True):
 
 
 SHARED: tuple[type[Struct], ...] = (
-    RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape, Advice,
+    RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape, ShadowShape,
+    Advice,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -246,6 +275,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "effects": (EffectsDocument, EffectDocument),
     "unknowns": (UnknownsDocument,),
     "resolve": (ResolveDocument,),
+    "check-deploy": (DeployDocument,),
     "model pull": (ModelDocument,),
 }
 """What each command prints with `--json`."""

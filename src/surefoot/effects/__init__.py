@@ -30,7 +30,7 @@ from surefoot.effects.outcome import (
     told_to_model,
 )
 from surefoot.effects.receipts import Receipts
-from surefoot.effects.spec import EffectSpec
+from surefoot.effects.spec import EffectSpec, nothing_to_undo
 
 __all__ = [
     "MEANING",
@@ -69,6 +69,7 @@ __all__ = [
     "current_effect",
     "effect",
     "in_thread",
+    "nothing_to_undo",
     "read",
     "remove_open",
     "set_opener",

@@ -49,6 +49,7 @@ class Case(msgspec.Struct):
     is_precondition_failed: bool = False
     also: Callable[[Tx], object] | None = None
     patience_s: float | None = None
+    is_wanted: bool = True
     why_unknown: str = ""
     receipt: tuple[bytes, Any] | None = None
 

@@ -63,6 +63,8 @@ async def perform(
     if frame is None:
         identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
         return await _claim_and_act(guard, Case(spec, bound, arguments, identity, None, None))
+    if frame.sagas and spec.compensate is None:
+        frame.refuse_in_saga(spec.name)
     if identity is None and spec.template is not None:  # before a step is taken: a key that means nothing takes none
         identity = spec.identity(bound, frame.run_id, "")
     step = frame.open_step(spec.name, key)

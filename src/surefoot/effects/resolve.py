@@ -306,6 +306,9 @@ async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
     match answer:
         case Landed(value):
             return await settle(guard, case, row, done(case, value))
+        case NotLanded(reason) if not case.is_wanted:
+            finding = Finding(State.NOT_DONE, reason=f"probe: not landed: {reason}", is_of_all_sends=True)
+            return await settle(guard, case, row, finding)
         case NotLanded(reason):
             return await _send_after(guard, case, "probe: not landed", reason)
         case CannotTell(reason):
@@ -352,10 +355,10 @@ async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome 
         if outcome is None:  # somebody else has settled it meanwhile
             raise _Moved
         return replace(outcome, value=case.spec.codec.load(body))
-    if not case.why_unknown:  # left behind by a crash: nobody was told anything, so it is still wanted
+    if not case.why_unknown and case.is_wanted:  # left behind by a crash: nobody was told anything, so it still is
         return await _send_after(guard, case, "no receipt, and none can come", f"{row.token} attempts sealed")
     await _take_over(guard, case, "no receipt, and none can come", is_sending=False)
-    finding = Finding(State.NOT_DONE, reason=f"rolled back: {case.why_unknown}", is_of_all_sends=True)
+    finding = Finding(State.NOT_DONE, reason=f"rolled back: {case.why_unknown or 'no receipt'}", is_of_all_sends=True)
     return await settle(guard, case, _row(case), finding)
 
 

@@ -23,6 +23,10 @@ _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 
 
+async def nothing_to_undo() -> None:
+    """Declare, as `compensate=sf.nothing_to_undo`, that an effect needs no compensation: undo and saga pass it over."""
+
+
 class Bound(msgspec.Struct, frozen=True):
     """A call's arguments: how to call with them, and by name."""
 

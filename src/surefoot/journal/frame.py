@@ -98,12 +98,17 @@ class Frame(Protocol):
         run_id: Its business id.
         unknown_steps: The identities whose callers were told that the outcome is unknown.
         same_as: For a step that shares the identity of an earlier one, that identity.
+        sagas: How many sagas are open in it.
     """
 
     run: int
     run_id: str
     unknown_steps: set[str]
     same_as: dict[str, str]
+    sagas: int
+
+    def refuse_in_saga(self, name: str) -> None:
+        """Raise if an effect that nothing undoes is asked for inside a saga."""
 
     def adopted(self) -> AbstractContextManager[None]:
         """Take the steps inside as those of the task that called, though another task takes them on its behalf."""

@@ -5,6 +5,7 @@ from surefoot.runs.durable import KindSpec, durable, kind_of, known_kinds, regis
 from surefoot.runs.errors import (
     AmbiguousStep,
     Blocked,
+    CannotUndo,
     DeadlinePassed,
     Divergence,
     NotInRun,
@@ -19,9 +20,10 @@ from surefoot.runs.errors import (
 from surefoot.runs.escalating import Escalation
 from surefoot.runs.handle import Run, RunStatus, find, start_run
 from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.saga import Saga, saga
 from surefoot.runs.steps import branch, now, random, sleep, sleep_until, step, take_step, uuid, wait_signal
 from surefoot.runs.tables import MIGRATIONS
-from surefoot.runs.undo import CannotUndo
+from surefoot.runs.undo import undo as _undo  # noqa: F401  its kind is known from here on
 from surefoot.runs.worker import Worker
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "RunNotFound",
     "RunState",
     "RunStatus",
+    "Saga",
     "StepFailed",
     "Suspend",
     "UnknownKind",
@@ -55,6 +58,7 @@ __all__ = [
     "now",
     "random",
     "register",
+    "saga",
     "sleep",
     "sleep_until",
     "start_run",

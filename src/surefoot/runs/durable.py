@@ -19,6 +19,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 KIND = "__surefoot_kind__"
+
+UNDO = "surefoot undo"
+"""The kind of the run that compensates what another has done."""
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -84,6 +84,10 @@ class RecordRefused(SurefootError):
     """A record of the run could not be written, so nothing that follows it is: durability stays a prefix."""
 
 
+class CannotUndo(SurefootError):
+    """The run can't be undone as it is. Nothing, or nothing more, was compensated."""
+
+
 class NotInRun(SurefootError):
     """Something that only a run can do was called outside of one."""
 

@@ -16,12 +16,11 @@ from surefoot.journal.records import NO_HEAD
 from surefoot.journal.tables import load_record, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import tables
-from surefoot.runs.durable import KindSpec, kind_of
-from surefoot.runs.errors import RunCancelled, RunConflict, RunFailed, RunNotFound, UnknownKind
+from surefoot.runs.durable import UNDO, KindSpec, kind_of
+from surefoot.runs.errors import CannotUndo, RunCancelled, RunConflict, RunFailed, RunNotFound, UnknownKind
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.replay import History
 from surefoot.runs.tables import CANCEL, WAKE, RunRow
-from surefoot.runs.undo import UNDO, CannotUndo
 from surefoot.runs.worker import Worker
 from surefoot.store import Store, StoreError, Tx
 
@@ -145,19 +144,10 @@ class Run:
                 f"run {self.id} is {row.state.name.lower()}; only a run that has ended is undone",
                 hint=f"surefoot cancel {self.id} --reason ...",
             )
-        run_id = await self._store.read(self._free_undo_id) if id is None else id
+        run_id = await self._store.read(lambda connection: free_undo_id(connection, self.id)) if id is None else id
         kind = kind_of(UNDO)
         body, digest = kind.dump_input((self.id, reason), {})
         return await start_run(self._store, self._worker, kind, body, digest, run_id=run_id, deadline_ms=None)
-
-    def _free_undo_id(self, connection: apsw.Connection) -> str:
-        """Return the id of the undo that goes on or is done, else the next one: a failed undo may be tried again."""
-        for attempt in itertools.count(1):
-            run_id = f"{self.id}/undo" if attempt == 1 else f"{self.id}/undo#{attempt}"
-            there = tables.find_run(connection, run_id)
-            if there is None or there.state not in (RunState.FAILED, RunState.CANCELLED):
-                return run_id
-        raise AssertionError("itertools.count has no end")
 
     async def _post(self, name: str, payload: bytes | None, by: str, dedupe: str | None) -> bool:
         def unit(tx: Tx) -> int | None:
@@ -169,6 +159,16 @@ class Run:
 
     async def _look(self) -> RunRow:
         return await self._store.read(lambda connection: tables.get_run(connection, self.row))
+
+
+def free_undo_id(connection: apsw.Connection, run_id: str) -> str:
+    """Return the id of the undo that goes on or is done, else the next one: a failed undo may be tried again."""
+    for attempt in itertools.count(1):
+        undo_id = f"{run_id}/undo" if attempt == 1 else f"{run_id}/undo#{attempt}"
+        there = tables.find_run(connection, undo_id)
+        if there is None or there.state not in (RunState.FAILED, RunState.CANCELLED):
+            return undo_id
+    raise AssertionError("itertools.count has no end")
 
 
 def read_end(run_id: str, kind: str, record: Record) -> Any:

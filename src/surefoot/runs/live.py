@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from surefoot.effects.keys import BadEffect
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import Value
@@ -24,7 +25,7 @@ from surefoot.runs.cancelling import Cancels
 from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.replay import History, Recorded, step_key
-from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _strand
+from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand
 from surefoot.runs.tables import CANCEL, Letter, RunRow
 from surefoot.runs.taken import LiveStep, writable
 from surefoot.runs.waiting import Parking, Target, Waiting
@@ -35,6 +36,10 @@ WAIT_IN_PLACE_S = 5.0
 
 QUIET_S = 1.0
 """How long after a step's end a run whose other tasks wait is left in memory for the next step."""
+
+
+UNDOING = "$undo"
+"""The name, below a saga's path, under which its compensations stand."""
 
 
 class _Names(msgspec.Struct):
@@ -78,6 +83,8 @@ class LiveRun:
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
         self.same_as: dict[str, str] = {}
+        self.sagas = 0
+        self.aborted: dict[str, asyncio.Task[Any] | None] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
         for letter in letters:
             self.receive(letter)
@@ -99,7 +106,7 @@ class LiveRun:
         step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork, loop)
         if history.steps:
             self._find(step, parent, strand)
-        if self.cancels.pending or self.is_closing:
+        if self.cancels.pending or self.is_closing or self.aborted:
             self._come_to(step)
         if step.ended is None:
             self.open_steps[identity] = step
@@ -119,14 +126,32 @@ class LiveRun:
             recorded.is_asked = True
 
     def _come_to(self, step: LiveStep) -> None:
-        """Note that the code of a run that is being cancelled, or has ended, asks for this step."""
+        """Note that the code of a run that is being cancelled, or has ended, or of an aborted saga, asks for this step."""
         recorded = self.history.steps.get(step.key)
+        if self.aborted and recorded is None:
+            self._refuse_aborted(step)
         if self.cancels.pending:
             self.cancels.come_to(step.key, recorded)
         if self.is_closing:
             if recorded is None:
                 raise Suspend("the run's code has ended")
             self.closing.set()
+
+    def _refuse_aborted(self, step: LiveStep) -> None:
+        """Begin nothing new in a saga that is being undone, but what undoes it: it would not be undone."""
+        for path, owner in self.aborted.items():
+            if step.key.startswith(f"{path}/") and not step.key.startswith(f"{path}/{UNDOING}/"):
+                if step.task is owner:  # on replay: what made it fail has not happened again
+                    step.raise_divergence(f"step {step.key}", f"the undoing of saga {path}")
+                raise asyncio.CancelledError(f"surefoot: saga {path} is being undone")
+
+    def refuse_in_saga(self, name: str) -> None:
+        """See `Frame.refuse_in_saga`."""
+        if saga := _saga.get():
+            raise BadEffect(
+                f"effect {name} is asked for in saga {saga}, and nothing undoes it; it was not done",
+                hint="declare compensate= on it, or compensate=sf.nothing_to_undo; or call it after the saga",
+            )
 
     def enter(self, name: str, key: str | None) -> str:
         """Return the path of a branch: steps under it are counted apart."""

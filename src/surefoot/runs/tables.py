@@ -146,6 +146,16 @@ def list_runs(
     return [_row(values) for values in rows]
 
 
+def list_open(connection: apsw.Connection, *, after: int, kind: str | None, limit: int) -> list[RunRow]:
+    """Return runs that have not ended, oldest first, from above a row on."""
+    clause = "" if kind is None else " AND kind = ?"
+    rows = connection.execute(
+        f"{_SELECT} WHERE state <= 3 AND id > ?{clause} ORDER BY id LIMIT ?",
+        (after, limit) if kind is None else (after, kind, limit),
+    )
+    return [_row(values) for values in rows]
+
+
 def is_held(tx: Tx, run: int, epoch: int) -> bool:
     """Whether this epoch still holds the run, in the transaction that relies on it. Asked once per run and batch."""
     if (run, epoch) in tx.held:

@@ -29,6 +29,14 @@ class Migration:
     sql: str
 
 
+def formats(connection: apsw.Connection) -> dict[str, int]:
+    """Return the version of each room's format in the file."""
+    return {
+        str(room): int(str(version))
+        for room, version in connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room")
+    }
+
+
 def migrate(connection: apsw.Connection, migrations: Sequence[Migration], now_ms: int) -> None:
     """Bring the file to the newest format known here.
 
@@ -36,10 +44,7 @@ def migrate(connection: apsw.Connection, migrations: Sequence[Migration], now_ms
         NewerFormat: The file has a version of a room that `migrations` doesn't know.
     """
     connection.execute(_FORMAT_TABLE)
-    have: dict[str, int] = {
-        str(room): int(version)
-        for room, version in connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room")
-    }
+    have = formats(connection)
     newest = {room: max(step.version for step in steps) for room, steps in groupby(migrations, key=lambda m: m.room)}
     for room, version in have.items():
         if version > newest.get(room, 0):

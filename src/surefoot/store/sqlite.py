@@ -110,7 +110,7 @@ def open_store(
     Raises:
         UnusablePath, UnsafeSqlite, NewerFormat, CorruptStore, StoreBusy: See each; the file is left as it was.
     """
-    path = _real_path(parse_url(url))
+    path = real_path(parse_url(url))
     refuse_unsafe_sqlite(apsw.sqlite_lib_version())
     _check_place(path)
     clock = clock or SystemClock()
@@ -123,7 +123,7 @@ def open_store(
         writer_checkpointer = Checkpointer(connection, _connect(path, READER_CACHE_KIB))
     except apsw.Error as error:
         turnstile.close()
-        raise _named(error, path) from error
+        raise named(error, path) from error
     except BaseException:
         turnstile.close()
         raise
@@ -142,7 +142,7 @@ def refuse_unsafe_sqlite(version: str) -> None:
         )
 
 
-def _real_path(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """Return one name for one file, however it is spelled: its locks and its workers are found by that name."""
     try:
         return path.resolve()
@@ -191,7 +191,8 @@ def _prepare(connection: apsw.Connection, migrations: Sequence[Migration], clock
         migrate(connection, migrations, clock.wall_ms())
 
 
-def _named(error: apsw.Error, path: Path) -> StoreError:
+def named(error: apsw.Error, path: Path) -> StoreError:
+    """Return what an error of SQLite at opening means."""
     if isinstance(error, apsw.NotADBError | apsw.CorruptError):
         return CorruptStore(
             f"{path}: the file is damaged or no SQLite database ({error})",
