@@ -266,11 +266,11 @@ class Schedule:
     def _run_loop(self, process: Process) -> None:
         process.run_one()
         if not process.is_open:  # one that closes waits for its writer, which writes what is left
-            self.watch.look(process.sessions, HostClock(self.host).boot_ms())
+            self.watch.look_at(process.sessions, HostClock(self.host).boot_ms())
 
     def _run_thread(self, process: Process, thread: Thread) -> None:
         thread.run_on()
-        self.watch.look(process.sessions, HostClock(self.host).boot_ms())
+        self.watch.look_at(process.sessions, HostClock(self.host).boot_ms())
 
     def _wait(self) -> None:
         """Nothing can be done now: let time pass until something can."""
