@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic_ai import Agent
 
     from surefoot.adapters.pydantic_ai import DurableAgent
+    from surefoot.adapters.pydantic_ai.declarations import Effects
 
 MIGRATIONS = (*leases.MIGRATIONS, *journal.MIGRATIONS, *effects.MIGRATIONS, *runs.MIGRATIONS)
 """The formats of all rooms, in the order they are brought up to date."""
@@ -216,20 +217,29 @@ class Surefoot:
             wake=wake,
         )
 
-    def agent(self, agent: Agent[Any, Any], *, name: str | None = None, reads: Iterable[str] = ()) -> DurableAgent:
+    def agent(
+        self,
+        agent: Agent[Any, Any],
+        *,
+        name: str | None = None,
+        reads: Iterable[str] = (),
+        effects: Effects | None = None,
+    ) -> DurableAgent:
         """Make a Pydantic AI agent durable.
 
         Args:
             agent: The agent; it is not changed.
             name: Its durable name; None: `agent.name`. A name is data on disk.
             reads: Names of tools that change nothing outside, for those not declared with `@sf.read`.
+            effects: Tools by the name the model sees, each with `sf.effect(...)`, for those whose author declared nothing:
+                MCP tools above all. What is in neither is an effect whose doubts a person ends.
 
         Returns:
             What starts its runs: `await support.start(prompt, id=...)`.
         """
         from surefoot.adapters.pydantic_ai import durable_agent
 
-        return durable_agent(self, agent, name=name, reads=reads)
+        return durable_agent(self, agent, name=name, reads=reads, effects=effects)
 
     async def serve(self) -> None:
         """Execute runs until cancelled: the body of a worker process.

@@ -14,11 +14,12 @@ from surefoot.effects.doubt import (
     Resend,
     Transactional,
 )
-from surefoot.effects.effect import SPEC, effect, in_thread, read
+from surefoot.effects.effect import SPEC, Declaration, effect, in_thread, read
 from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import MIGRATIONS
+from surefoot.effects.open_spec import OpenSpec
 from surefoot.effects.outcome import (
     MEANING,
     Denied,
@@ -40,6 +41,7 @@ __all__ = [
     "BadEffect",
     "CannotTell",
     "CurrentEffect",
+    "Declaration",
     "Denied",
     "EffectError",
     "EffectSpec",
@@ -50,6 +52,7 @@ __all__ = [
     "NoStore",
     "NotDone",
     "NotLanded",
+    "OpenSpec",
     "Outcome",
     "OutcomeUnknown",
     "Overwrite",

@@ -149,10 +149,12 @@ def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
     A service that dedupes answers a key with its stored outcome: a refusal is the refusal of them all. Anywhere else it
     may be the echo of our own first send ("already exists", "precondition failed").
     """
+    if is_never_sent(error):
+        return False
     if isinstance(case.spec.in_doubt, Overwrite):
         case.is_precondition_failed = True
         return False
-    return isinstance(case.spec.in_doubt, Resend) and not is_never_sent(error)
+    return isinstance(case.spec.in_doubt, Resend)
 
 
 def done(case: Case, value: Any) -> Finding:

@@ -12,6 +12,7 @@ from surefoot.problem import SurefootError
 
 NEVER_SENT = frozenset(
     {
+        "surefoot.effects.classify.NeverSent",
         # A refused or impossible connection: no byte of the request has left. Resets, timeouts of reading and protocol
         # errors are not here: they may come after the request was acted on.
         "builtins.ConnectionRefusedError",
@@ -47,6 +48,10 @@ class NotDone(SurefootError):
     def __init__(self, reason: str, *, hint: str = "") -> None:
         super().__init__(reason, hint=hint)
         self.reason = reason
+
+
+class NeverSent(NotDone):
+    """Says of one attempt that nothing of it has left this process. It says nothing of earlier ones."""
 
 
 class PreconditionFailed(NotDone):

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -41,6 +41,19 @@ class EffectFunction(Protocol[P, R_co]):
         """Return it as a step of this key, to tell calls of parallel tasks apart."""
 
 
+class Declaration:
+    """What `sf.effect(...)` or `sf.read(...)` says of a function: stands above one, or beside the name of a tool that
+    somebody else wrote."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = options
+
+    def __call__(self, function: Callable[P, R]) -> EffectFunction[P, R]:
+        """Declare a function."""
+        declared: EffectFunction[P, R] = _decorate(function, EffectSpec(function, **self.options))
+        return declared
+
+
 @overload
 def effect(function: Callable[P, R], /) -> EffectFunction[P, R]: ...
 @overload
@@ -58,7 +71,7 @@ def effect(
     when_unknown: str = "park",
     compensate: Callable[..., Any] | None = None,
     name: str | None = None,
-) -> Callable[[Callable[P, R]], EffectFunction[P, R]]: ...
+) -> Declaration: ...
 
 
 def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
@@ -85,22 +98,21 @@ def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
 
     Returns:
         A function with the same signature, plus `.outcome(...)`, which returns an `Outcome` instead of raising, and
-        `.keyed(k)`, which tells steps of one name in parallel tasks apart.
+        `.keyed(k)`, which tells steps of one name in parallel tasks apart. Without a function, the declaration itself,
+        for a tool that somebody else wrote: `app.agent(agent, effects={"create_issue": sf.effect(key="new:{title}")})`.
 
     Raises:
         BadEffect: The declaration means nothing (an unknown parameter, an async Transactional, ...).
     """
     if function is not None:
         return _decorate(function, EffectSpec(function))
-    return lambda wrapped: _decorate(wrapped, EffectSpec(wrapped, **options))
+    return Declaration(options)
 
 
 @overload
 def read(function: Callable[P, R], /) -> EffectFunction[P, R]: ...
 @overload
-def read(
-    *, timeout_s: float | None = None, name: str | None = None
-) -> Callable[[Callable[P, R]], EffectFunction[P, R]]: ...
+def read(*, timeout_s: float | None = None, name: str | None = None) -> Declaration: ...
 
 
 def read(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
@@ -113,7 +125,7 @@ def read(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
     """
     if function is not None:
         return _decorate(function, EffectSpec(function, in_doubt=Read()))
-    return lambda wrapped: _decorate(wrapped, EffectSpec(wrapped, in_doubt=Read(), **options))
+    return Declaration({"in_doubt": Read(), **options})
 
 
 def _decorate(function: Callable[..., Any], spec: EffectSpec) -> Any:

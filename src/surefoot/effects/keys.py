@@ -70,9 +70,12 @@ class KeyTemplate:
     """A key as declared: "refund:{order_id}". Different values never render to the same key.
 
     For that, the text between two fields must not be empty, and its first character is escaped in the value before it.
+    Without a signature it is for calls that may have any arguments.
     """
 
-    def __init__(self, template: str, signature: inspect.Signature, owner: str, occurrence: str | None = None) -> None:
+    def __init__(
+        self, template: str, signature: inspect.Signature | None, owner: str, occurrence: str | None = None
+    ) -> None:
         self._template = f"{template}@{{{occurrence}}}" if occurrence is not None else template
         self._owner = owner
         parts = []
@@ -94,9 +97,9 @@ class KeyTemplate:
             if field is not None:
                 self._check_field(field, template, signature)
 
-    def _check_field(self, field: str, template: str, signature: inspect.Signature) -> None:
+    def _check_field(self, field: str, template: str, signature: inspect.Signature | None) -> None:
         root = field.replace("[", ".").split(".")[0]
-        if root not in signature.parameters:
+        if signature is not None and root not in signature.parameters:
             raise BadEffect(
                 f"effect {self._owner}: its key {template!r} names {root!r}, which is no parameter",
                 hint=f"use one of: {', '.join(signature.parameters)}",
@@ -106,6 +109,11 @@ class KeyTemplate:
                 f"effect {self._owner}: its key {template!r} reaches into {root!r}",
                 hint="name plain parameters only; a key must not depend on how a value is built",
             )
+
+    @property
+    def fields(self) -> list[str]:
+        """The parameters it names."""
+        return [field for _, field, _ in self._parts if field is not None]
 
     def key(self, arguments: Mapping[str, Any]) -> str:
         """Return the key of these arguments; each value in its canonical form.

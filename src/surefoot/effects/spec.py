@@ -79,7 +79,7 @@ class EffectSpec:
             parameter: codec_of(hints.get(parameter, object), f"{self.name}({parameter})")
             for parameter in self._parameters
         }
-        self.template = None if key is None else KeyTemplate(key, self.signature, self.name, occurrence)
+        self.template = None if key is None else KeyTemplate(key, self._key_signature(), self.name, occurrence)
         self._matched = self._matched_parameters(match, free_text)
         self._is_plain_data = all(codec.is_plain for codec in self._codecs.values())
         self._whole = codec_of(dict, f"{self.name}(...)")
@@ -90,6 +90,9 @@ class EffectSpec:
         )
         self._is_simple = self._is_plain and self._is_plain_data and not self._skipped
         self._check()
+
+    def _key_signature(self) -> inspect.Signature | None:
+        return self.signature
 
     def _matched_parameters(self, match: tuple[str, ...] | None, free_text: tuple[str, ...]) -> tuple[str, ...]:
         for name in (*(match or ()), *free_text, *((self.occurrence,) if self.occurrence else ())):

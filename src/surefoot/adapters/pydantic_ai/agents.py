@@ -10,6 +10,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.usage import UsageLimits
 
 from surefoot.adapters.pydantic_ai.capability import Durable
+from surefoot.adapters.pydantic_ai.declarations import Effects
 from surefoot.journal import current_frame
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 class DurableAgent:
     """An agent whose runs are durable. Made by `app.agent(agent)`."""
 
-    def __init__(self, app: Surefoot, agent: Agent[Any, Any], name: str, reads: Iterable[str]) -> None:
+    def __init__(
+        self, app: Surefoot, agent: Agent[Any, Any], name: str, reads: Iterable[str], effects: Effects | None
+    ) -> None:
         self._app = app
         self._agent = agent
         self.name = name
-        self._capability = Durable(reads=reads, name=name)
+        self._capability = Durable(reads=reads, effects=effects, name=name)
         self._kind = KindSpec(f"agent {name}", self._function())
         register(self._kind)
 
@@ -91,7 +94,14 @@ def _run_id() -> str:
     return run.run_id
 
 
-def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, reads: Iterable[str] = ()) -> DurableAgent:
+def durable_agent(
+    app: Surefoot,
+    agent: Any,
+    *,
+    name: str | None = None,
+    reads: Iterable[str] = (),
+    effects: Effects | None = None,
+) -> DurableAgent:
     """Return a durable form of an agent; the agent itself is not changed."""
     if not isinstance(agent, Agent):
         raise SurefootError(f"{agent!r} is no Pydantic AI Agent", hint="app.agent(Agent(..., name='support'))")
@@ -101,4 +111,4 @@ def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, reads: 
             "the agent has no name, and a name is what its runs are found by after a restart",
             hint='Agent(..., name="support"), or app.agent(agent, name="support")',
         )
-    return DurableAgent(app, agent, durable_name, reads)
+    return DurableAgent(app, agent, durable_name, reads, effects)

@@ -30,11 +30,16 @@ class Conversation:
         self.decisions = 0
         self._decision = ""
         self._calls: dict[str, ToolCall] = {}
+        self._names: dict[str, str] = {}
         self._made: dict[tuple[str, bytes], list[ToolCall]] = {}
 
     def call(self, call_id: str) -> ToolCall:
         """Return a tool call of the last decision."""
         return self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
+
+    def tool_name(self, call_id: str) -> str | None:
+        """Return the name by which the last decision asked for a call; None if it didn't."""
+        return self._names.get(call_id)
 
     def note(self, decision: str, payload: Any, seen: Callable[[], frozenset[str]]) -> None:
         """Note a decision and, for each call it asks for, which identical calls came before.
@@ -44,7 +49,7 @@ class Conversation:
             payload: The model's response, as recorded: the same on every replay.
             seen: Gives the ids of the calls whose answers the model had in front of it.
         """
-        self._decision, self._calls = decision, {}
+        self._decision, self._calls, self._names = decision, {}, {}
         for part in payload.get("parts", ()) if isinstance(payload, dict) else ():
             if part.get("part_kind") == "tool-call":
                 self._note_call(decision, part, seen)
@@ -58,6 +63,7 @@ class Conversation:
             twin = next((one.path for one in made if one.decision == decision or one.call_id not in answered), None)
             call = ToolCall(decision, call_id, twin, made[-1].path, len(made))
         made.append(call)
+        self._names[call_id] = str(part.get("tool_name"))
         self._calls[call_id] = call
 
 

@@ -9,10 +9,13 @@ from typing import Any
 from pydantic_ai import FunctionToolset
 from pydantic_core import to_jsonable_python
 
+from surefoot.adapters.pydantic_ai.mcp import ReplyLost, Sending, ToolRefused
 from surefoot.adapters.pydantic_ai.payloads import RETURNED, encoded
-from surefoot.effects import SPEC, EffectSpec, NotDone, bound_guard, told_to_model
+from surefoot.effects import SPEC, BadEffect, EffectSpec, NotDone, OpenSpec, bound_guard, told_to_model
+from surefoot.effects.classify import describe
 from surefoot.effects.outcome import MEANING, Outcome, Telling
 from surefoot.effects.perform import perform
+from surefoot.effects.spec import Bound
 
 
 def declared(tool: object) -> EffectSpec | None:
@@ -63,24 +66,69 @@ def _is_plain(tool: object) -> bool:
     return getattr(type(getattr(tool, "toolset", None)), "call_tool", None) is FunctionToolset.call_tool
 
 
-async def call_undeclared(name: str, arguments: object, body: Callable[[], Awaitable[object]]) -> object:
+async def answer_of(body: Callable[[], Awaitable[object]], tool: object, *, is_served: bool) -> Any:
+    """Call a tool inside its effect; return its value, or raise what the lack of one says about the world.
+
+    Args:
+        body: Makes the call; again whenever it is called.
+        tool: The tool.
+        is_served: Whether an MCP server does it.
+    """
+    sending = Sending(is_served=is_served)
+    try:
+        payload = encoded(await sending.through(body))
+    except Exception as error:
+        found = sending.verdict(describe(error))
+        if found is None:
+            raise
+        raise found from error
+    sending.check()
+    refusal = _refusal(payload)
+    if refusal is None:
+        return _value(payload)
+    if sending.has_landed:  # whoever stands around the call doesn't like the answer; it was done all the same
+        return refusal
+    if _is_timeout(payload, tool):
+        raise ReplyLost(refusal)
+    raise sending.verdict(refusal) or NotDone(refusal)
+
+
+Answer = Callable[[], Awaitable[Any]]
+"""Calls a tool, as `answer_of` does."""
+
+
+async def call_undeclared(name: str, arguments: object, answer: Answer) -> object:
     """Perform a tool that declares nothing as an effect of the default class."""
 
     async def call(arguments: Any) -> Any:
-        payload = await body()
-        refusal = _refusal(payload)
-        if refusal is not None:
-            raise NotDone(refusal)
-        return payload
+        return await answer()
 
-    spec = EffectSpec(call, name=name)
+    spec = EffectSpec(call, name=name, refused_on=(ToolRefused,))
+    return await _perform(spec, spec.bind((arguments,), {}))
+
+
+async def call_open(spec: OpenSpec, arguments: dict[str, Any], answer: Answer) -> object:
+    """Perform a tool that its author declared nothing about, as the agent's declaration says."""
+
+    async def call(**sent: Any) -> Any:
+        arguments.clear()  # what the framework calls with: in a doubt, what was sent first is sent again
+        arguments.update(sent)
+        return await answer()
+
+    open_spec = spec.doing(call)
+    try:
+        return await _perform(open_spec, open_spec.bind((), dict(arguments)))
+    except BadEffect as problem:  # the model has left out by what the effect is known: nothing was claimed or sent
+        return _returned(tell(Outcome("not_done", reason=str(problem))))
+
+
+async def _perform(spec: EffectSpec, bound: Bound) -> object:
     guard = bound_guard.get()
     assert guard is not None, "a run has a guard"
-    outcome = await perform(guard, spec, spec.bind((arguments,), {}), None)
-    if outcome.told in ("done", "repeated"):
-        is_recorded = isinstance(outcome.value, dict) and outcome.value.get("kind") in RETURNED
-        return outcome.value if is_recorded else _returned(outcome.value)  # else by a person, who gives the plain value
-    return _returned(tell(outcome))
+    outcome = await perform(guard, spec, bound, None)
+    if outcome.told != "done":
+        return _returned(tell(outcome))
+    return outcome.value if _is_payload(outcome.value) else _returned(outcome.value)
 
 
 def _refusal(payload: object) -> str | None:
@@ -90,9 +138,25 @@ def _refusal(payload: object) -> str | None:
     return f"{payload.get('kind')}: {payload.get('message') or payload.get('title') or ''}".strip()
 
 
+def _is_timeout(payload: Any, tool: object) -> bool:
+    """Whether the framework refuses because its own patience has ended: that says nothing of what the tool did."""
+    timeout_s = _timeout_of(tool)
+    return timeout_s is not None and payload.get("message") == f"Timed out after {timeout_s} seconds."
+
+
+def _is_payload(value: object) -> bool:
+    return isinstance(value, dict) and value.get("kind") in RETURNED
+
+
+def _value(payload: Any) -> Any:
+    """Return a tool's value as its effect's outcome; one that looks like a payload stays inside its own."""
+    is_plain = payload["kind"] == RETURNED[0] and not _is_payload(payload["result"])
+    return payload["result"] if is_plain else payload
+
+
 def _returned(value: object) -> object:
     """Return a tool's value as Pydantic AI records it."""
-    return {"kind": "tool_return", "result": value}
+    return {"kind": RETURNED[0], "result": value}
 
 
 def tell(outcome: Outcome) -> Any:
@@ -101,7 +165,8 @@ def tell(outcome: Outcome) -> Any:
         return outcome.value
     told: dict[str, Any] = {"outcome": outcome.told, "meaning": MEANING[outcome.told]}
     if outcome.told == "repeated":
-        told["first_outcome"] = to_jsonable_python(outcome.value)
+        first = outcome.value["result"] if _is_payload(outcome.value) else outcome.value
+        told["first_outcome"] = to_jsonable_python(first)
     if outcome.reason:
         told["reason"] = outcome.reason
     return told
