@@ -4,6 +4,7 @@ The public surface. Everything a user writes is here; the rooms behind it may mo
 """
 
 from surefoot.app import NotOpen, Surefoot, configure
+from surefoot.approvals import ApprovalNeeded, Approve, CannotDecide
 from surefoot.effects import (
     AskPerson,
     BadEffect,
@@ -33,6 +34,7 @@ from surefoot.effects import (
 )
 from surefoot.journal import Undecodable, Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
+from surefoot.people import NotAllowed, People
 from surefoot.problem import SurefootError
 from surefoot.runs import (
     AmbiguousStep,
@@ -67,8 +69,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AmbiguousStep",
+    "ApprovalNeeded",
+    "Approve",
     "AskPerson",
     "BadEffect",
+    "CannotDecide",
     "CannotTell",
     "CurrentEffect",
     "DeadlinePassed",
@@ -80,6 +85,7 @@ __all__ = [
     "Landed",
     "LeaseLost",
     "NoStore",
+    "NotAllowed",
     "NotDone",
     "NotInRun",
     "NotLanded",
@@ -87,6 +93,7 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Overwrite",
+    "People",
     "PreconditionFailed",
     "Probe",
     "Read",

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from surefoot import effects, journal, leases, runs
+from surefoot import approvals, effects, journal, leases, people, runs
+from surefoot.approvals import ApprovalView, Approve, decide, list_approvals
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
 from surefoot.effects.desk import EffectView
 from surefoot.effects.states import State
 from surefoot.leases import Session, Sessions
+from surefoot.people import People
+from surefoot.people.trail import set_rules
 from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, Run, Worker
-from surefoot.runs.desk import wake
+from surefoot.runs.desk import is_open, wake
 from surefoot.runs.life import RunState
 from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.store import Clock, Store, open_store
@@ -33,7 +36,14 @@ if TYPE_CHECKING:
     from surefoot.adapters.pydantic_ai import DurableAgent
     from surefoot.adapters.pydantic_ai.declarations import Effects
 
-MIGRATIONS = (*leases.MIGRATIONS, *journal.MIGRATIONS, *effects.MIGRATIONS, *runs.MIGRATIONS)
+MIGRATIONS = (
+    *leases.MIGRATIONS,
+    *journal.MIGRATIONS,
+    *people.MIGRATIONS,
+    *effects.MIGRATIONS,
+    *approvals.MIGRATIONS,
+    *runs.MIGRATIONS,
+)
 """The formats of all rooms, in the order they are brought up to date."""
 
 
@@ -55,9 +65,12 @@ class Surefoot:
         clock: None for the host's clocks.
         is_worker: Whether this process executes runs; False only starts, signals and reads them.
         on_escalation: Called by this process's worker with an `Escalation` for each doubt that only a person can end and
-            that has been open for longer than its `AskPerson(deadline)`; async, or sync (called in a thread); None: it
-            is noted and logged as a warning of the logger "surefoot". At least once for each doubt: it is called again
-            when it raised, or took longer than 30 s, or its process died. What it raises is logged, and stops nothing.
+            that has been open for longer than its `AskPerson(deadline)`, and each approval that has been pending for
+            longer than its `Approve(deadline)`; async, or sync (called in a thread); None: it is noted and logged as a
+            warning of the logger "surefoot". At least once for each: it is called again when it raised, or took longer
+            than 30 s, or its process died. What it raises is logged, and stops nothing.
+        people: Who may decide what; kept in the store, so that the command line keeps to it too, and a change is part of
+            the trail. None: what the store has; where nothing was ever said, anybody who can open it.
     """
 
     def __init__(
@@ -69,12 +82,18 @@ class Surefoot:
         clock: Clock | None = None,
         is_worker: bool = True,
         on_escalation: Callable[[Escalation], Awaitable[object] | object] | None = None,
+        people: People | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
             raise SurefootError("no database URL", hint='sf.Surefoot("sqlite:///agents.db"), or set SUREFOOT_URL')
         self.url = found
+        if any(isinstance(gate, Approve) for gate in gates):
+            raise SurefootError(
+                "sf.Approve is declared by the effect it is for", hint="@sf.effect(approve=sf.Approve(...))"
+            )
         self._gates = tuple(gates)
+        self._people = people
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._clock = clock
         self._is_worker = is_worker
@@ -105,6 +124,8 @@ class Surefoot:
 
     async def _begin(self, store: Store) -> None:
         sessions = Sessions(store)
+        if self._people is not None:
+            await store.commit(partial(set_rules, people=self._people, who=self._name), label="people")
         self._session = await sessions.open(self._name, in_use=_sessions_in_use)
         incarnation = store.read_now(
             lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
@@ -200,6 +221,46 @@ class Surefoot:
     async def unknowns(self) -> list[EffectView]:
         """Return the effects whose outcome nobody knows, newest first."""
         return await self.store.read(partial(desk.list_effects, state=State.UNKNOWN))
+
+    async def approvals(self, *, limit: int = 100) -> list[ApprovalView]:
+        """Return the approvals that somebody waits for, newest first."""
+        sessions = self.worker.sessions
+        return await self.store.read(lambda connection: list_approvals(connection, sessions, is_open, limit=limit))
+
+    async def approve(self, approval: int, *, by: str, reason: str) -> ApprovalView:
+        """Say yes to an approval; whoever waits for it goes on.
+
+        Args:
+            approval: Its number.
+            by: Who decides: a claim that is recorded; authenticate people before you call this.
+            reason: Why; kept for ever.
+
+        Raises:
+            ApprovalNotFound, AlreadyDecided, NobodyWaits, NotAllowed: See each; nothing was changed.
+        """
+        return await self._decide(approval, is_yes=True, by=by, reason=reason)
+
+    async def deny(self, approval: int, *, by: str, reason: str) -> ApprovalView:
+        """Say no: whoever waits is told that it is denied, and why. Also takes an approval back that is not used yet.
+
+        Args and errors: as for `approve`.
+        """
+        return await self._decide(approval, is_yes=False, by=by, reason=reason)
+
+    async def _decide(self, approval: int, *, is_yes: bool, by: str, reason: str) -> ApprovalView:
+        worker = self.worker
+        found = await decide(
+            self.store,
+            worker.sessions,
+            approval,
+            is_yes=is_yes,
+            who=by,
+            reason=reason,
+            is_open=is_open,
+            wake=worker.tell,
+        )
+        worker.nudge()
+        return found
 
     async def resolve(
         self, effect: int, *, is_done: bool, by: str, reason: str, value: Any = None, is_fence_passed: bool = False

@@ -6,8 +6,11 @@ import surefoot
 
 NAMES = [
     "AmbiguousStep",
+    "ApprovalNeeded",
+    "Approve",
     "AskPerson",
     "BadEffect",
+    "CannotDecide",
     "CannotTell",
     "CurrentEffect",
     "DeadlinePassed",
@@ -19,6 +22,7 @@ NAMES = [
     "Landed",
     "LeaseLost",
     "NoStore",
+    "NotAllowed",
     "NotDone",
     "NotInRun",
     "NotLanded",
@@ -26,6 +30,7 @@ NAMES = [
     "Outcome",
     "OutcomeUnknown",
     "Overwrite",
+    "People",
     "PreconditionFailed",
     "Probe",
     "Read",

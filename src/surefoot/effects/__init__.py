@@ -15,7 +15,7 @@ from surefoot.effects.doubt import (
     Transactional,
 )
 from surefoot.effects.effect import SPEC, Declaration, effect, in_thread, read
-from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
+from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import MIGRATIONS
@@ -56,6 +56,7 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Overwrite",
+    "OwnGate",
     "Pass",
     "PreconditionFailed",
     "Probe",

@@ -347,7 +347,9 @@ async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
             if step is not None:
                 step.append(partial(step.write, record=ended), "settle", 0)
         if isinstance(outcome, Wait):
-            await asyncio.sleep(outcome.retry_ms / 1_000)  # a gate asked for the pause
+            again = await guard.wait_at_gate(case, outcome, claimed)
+            if again is not claimed and step is not None:
+                claimed, settled = again, step.draft(Kind.DONE)
             continue
         if step is not None:
             step.end(ended)

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from surefoot.effects.binding import guard_for
 from surefoot.effects.doubt import InDoubt, Read
+from surefoot.effects.gates import OwnGate
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.perform import perform
 from surefoot.effects.read import perform_read
@@ -70,6 +71,8 @@ def effect(
     timeout_s: float | None = None,
     when_unknown: str = "park",
     compensate: Callable[..., Any] | None = None,
+    approve: OwnGate | None = None,
+    redact: tuple[str, ...] = (),
     name: str | None = None,
 ) -> Declaration: ...
 
@@ -93,6 +96,9 @@ def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
         when_unknown: "park" suspends the run until the doubt ends; "tell_model" goes on with an outcome of unknown.
         compensate: Undoes it, called with the arguments it has parameters for, and `outcome` with the recorded value;
             itself an effect.
+        approve: Who must approve the call before it acts, and when: `sf.Approve(by="finance")`. None: nobody.
+        redact: Parameters whose values the command line, logs and escalations don't show; "return" for its own value. They
+            are stored as they are.
         name: What ledger and journal call it; None: the function's name. Names are data on disk: keep them when
             you rename the function.
 

@@ -18,18 +18,22 @@ from msgspec.structs import replace
 
 from surefoot.effects import ledger
 from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
-from surefoot.effects.keys import Identity
+from surefoot.effects.keys import Identity, call_digest
 from surefoot.effects.ledger import Call, Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
 from surefoot.journal import Frame, Kind, Record, Step, Unserializable, insert_record, load_record, take_record_id
 from surefoot.journal.records import Head
+from surefoot.journal.values import canonical_bytes
 from surefoot.leases import LeaseLost, Session, Sessions
 from surefoot.problem import SurefootError
 from surefoot.store import Store, StoreError, Tx, Unit
 
 PASS = Pass()
+GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
+"""Pauses between two looks at what a gate waits for, outside runs: the first, and the longest."""
+
 CLAIMED = State.CLAIMED
 
 
@@ -52,6 +56,7 @@ class Case(msgspec.Struct):
     is_wanted: bool = True
     why_unknown: str = ""
     receipt: tuple[bytes, Any] | None = None
+    is_gate_needed: bool | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -64,9 +69,25 @@ class Case(msgspec.Struct):
         asked: dict[str, Any] = msgspec.json.decode(self.arguments)
         return asked
 
-    def gate_request(self) -> Request:
-        """What gates are shown."""
-        return Request(self.spec.name, self.identity.key, self.request, self.run_id)
+    def gate_request(self, generation: int = 0, session: int = 0, asked: Callable[[], Record] | None = None) -> Request:
+        """What gates are shown; those that only give back need no more than the effect's name, key and arguments."""
+        if asked is None:
+            return Request(self.spec.name, self.identity.key, self.request, self.run_id)
+        step, frame = self.step, self.frame
+        return Request(
+            name=self.spec.name,
+            key=self.identity.key,
+            arguments=self.request,
+            run_id=self.run_id,
+            call=call_digest(self.identity.digest, generation, canonical_bytes(self.request)),
+            run=None if frame is None else frame.run,
+            step="" if step is None else step.key,
+            session=session,
+            is_keyed=self.spec.template is not None or step is not None,
+            is_needed=bool(self.is_gate_needed),
+            is_asked=step is not None and step.opened is not None,
+            asked=asked,
+        )
 
 
 class Acting(msgspec.Struct, eq=False):
@@ -126,11 +147,35 @@ class Guard:
                 self._abandon(case)
                 raise
             if isinstance(found, Wait):
-                await asyncio.sleep(found.retry_ms / 1_000)  # a gate asked for the pause
+                draft = await self.wait_at_gate(case, found, draft)
                 continue
             if isinstance(found, Outcome) and step is not None:
                 step.end(draft)
             return found
+
+    async def wait_at_gate(self, case: Case, wait: Wait, draft: Record) -> Record:
+        """Return when a gate is to be asked again, with the record to claim with.
+
+        A run is parked until somebody has decided, and then begins anew; only if other tasks of it go on meanwhile does it
+        wait here. Nothing was claimed: the wait is not part of the effect.
+        """
+        step = case.step
+        if wait.target is None:
+            await asyncio.sleep(wait.retry_ms / 1_000)
+            return draft
+        if step is not None:
+            if step.opened is None:  # what we drafted was written: that we ask
+                step.opened, draft = self._asking(case, draft), step.draft(Kind.CLAIMED)
+            await step.wait(wait.target[0], wait.reason, wait.target)
+            return draft
+        if wait.problem is not None:
+            raise wait.problem
+        assert wait.is_over is not None, "a gate that lets callers wait says for what"
+        pause_s = GATE_POLL_S
+        while not await self.store.read(wait.is_over):
+            await asyncio.sleep(pause_s)
+            pause_s = min(GATE_POLL_MAX_S, pause_s * 2)
+        return draft
 
     def _abandon(self, case: Case) -> None:
         """The caller has left while its claim was on its way: nobody will act on it, so it is in doubt at once."""
@@ -145,6 +190,9 @@ class Guard:
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
+        own = case.spec.approve
+        if own is not None and case.is_gate_needed is None:
+            case.is_gate_needed = own.is_needed(case.spec, case.spec.rebuild(case.arguments))
         return partial(self._claim, case, draft, self.store.clock.boot_ms())
 
     def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
@@ -156,7 +204,7 @@ class Guard:
             own = None if step.opened is None else _own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
-        if self.gates:  # without gates the insertion itself finds what is there
+        if self.gates or case.spec.approve is not None:  # without gates the insertion itself finds what is there
             passed = self._pass_gates(tx, case, draft)
             if not isinstance(passed, int):
                 return passed
@@ -181,7 +229,7 @@ class Guard:
         there = ledger.find(tx.connection, case.identity.digest)
         if there is not None and not ledger.is_free(there):
             return _taken(tx, case, there, draft)
-        admission = self._admit(tx, case)
+        admission = self._admit(tx, case, 1 if there is None else there.generation + 1, draft)
         if isinstance(admission, Wait):
             return admission
         if isinstance(admission, Refuse):
@@ -194,12 +242,18 @@ class Guard:
             Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
                  scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation,
                  session=self.session.id, boot_ms=boot_ms, deadline_ms=case.spec.deadline_ms,
-                 returns=case.spec.returns)
+                 returns=case.spec.returns, redact=case.spec.redact)
         )  # fmt: skip
 
-    def _admit(self, tx: Tx, case: Case) -> Pass | Wait | Refuse:
-        for passed, gate in enumerate(self.gates):
-            answer = gate.admit(tx, case.gate_request())
+    def _asking(self, case: Case, draft: Record) -> Record:
+        """Return the record by which a step asks for what its gate waits for: it has the call, as a claim does."""
+        return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
+
+    def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
+        own = case.spec.approve
+        request = case.gate_request(generation, self.session.id, partial(self._asking, case, draft))
+        for passed, gate in enumerate(self.gates if own is None else (*self.gates, own)):
+            answer = gate.admit(tx, request)
             if not isinstance(answer, Pass):
                 self._release(tx, case, passed)
                 return answer
@@ -259,9 +313,10 @@ def _note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
 
 def _own_row(connection: apsw.Connection, case: Case) -> Row | None:
     """Return the row that an earlier attempt of this very step claimed."""
-    if case.step is None or case.step.opened is None or case.step.opened.body is None:
+    opened = None if case.step is None else case.step.opened
+    if opened is None or opened.kind is not Kind.CLAIMED or opened.body is None:
         return None
-    generation = ledger.decode_call(case.step.opened.body).generation
+    generation = ledger.decode_call(opened.body).generation
     return ledger.find(connection, case.identity.digest, generation)
 
 

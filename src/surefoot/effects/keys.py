@@ -66,6 +66,11 @@ def fingerprint(canonical_arguments: bytes) -> bytes:
     return hashlib.blake2b(canonical_arguments, digest_size=16).digest()
 
 
+def call_digest(identity: bytes, generation: int, canonical_arguments: bytes) -> bytes:
+    """Return 16 bytes that stand for one call: which effect, which life of its key, and all its arguments."""
+    return fingerprint(b"%s %d " % (identity, generation) + canonical_arguments)
+
+
 class KeyTemplate:
     """A key as declared: "refund:{order_id}". Different values never render to the same key.
 
@@ -96,6 +101,11 @@ class KeyTemplate:
             self._parts.append((literal, field, _escapes(separator[:1])))
             if field is not None:
                 self._check_field(field, template, signature)
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The parameters that the key is built from."""
+        return frozenset(field for _, field, _ in self._parts if field is not None)
 
     def _check_field(self, field: str, template: str, signature: inspect.Signature | None) -> None:
         root = field.replace("[", ".").split(".")[0]

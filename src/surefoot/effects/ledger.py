@@ -87,6 +87,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         deadline_ms: Milliseconds after which its doubt is escalated, where only a person can end it.
         returns: The declared type of its value, where not every JSON value fits it; empty otherwise, and in claims
             written before this was noted.
+        redact: Parameters whose values are not shown, "return" for the value.
     """
 
     effect: str
@@ -99,6 +100,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     boot_ms: int = 0
     deadline_ms: int = ESCALATE_AFTER_MS
     returns: str = ""
+    redact: tuple[str, ...] = ()
 
 
 encode_call = _encode

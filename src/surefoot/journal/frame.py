@@ -70,6 +70,16 @@ class Step(Protocol):
     def inside(self) -> AbstractContextManager[None]:
         """Count the steps taken inside as this step's own."""
 
+    async def wait(self, wait_for: str, reason: str, target: tuple[str, int]) -> None:
+        """Return once the target (a row, as ("approval", 7)) may be over; unless other tasks go on, the run is suspended
+        until then.
+
+        Args:
+            wait_for: What for, as a run's state says it.
+            reason: The same in words.
+            target: The row whose end wakes it.
+        """
+
     async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """Suspend the run until the effect (a row of the ledger) is settled, somebody wakes it, or at `wake_at_ms`."""
 

@@ -62,6 +62,8 @@ class Kind(IntEnum):
     """The run's deadline had passed when this step was asked for, or while it waited; the step raised DeadlinePassed."""
     INTERRUPTED = 21
     """The step was left without an outcome: its task was cancelled or timed out while it went on."""
+    ASKED = 22
+    """An effect asks for what its gate waits for, an approval; body: the call. Nothing is claimed yet."""
 
 
 ENDS_STEP = frozenset(
@@ -70,7 +72,7 @@ ENDS_STEP = frozenset(
 )  # fmt: skip
 """The kinds after which a step has its outcome."""
 
-OPENS_STEP = frozenset({Kind.CLAIMED, Kind.TIMER_SET, Kind.CHILD})
+OPENS_STEP = frozenset({Kind.ASKED, Kind.CLAIMED, Kind.TIMER_SET, Kind.CHILD})
 """The kinds that say a step has begun."""
 
 

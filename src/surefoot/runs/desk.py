@@ -49,6 +49,11 @@ def wake(tx: Tx, run: int | None, by: str, effect: int | None = None) -> None:
         tables.post(tx, run, WAKE, None, sent_by=by)
 
 
+def is_open(connection: apsw.Connection, run: int) -> bool:
+    """Whether a run has not ended."""
+    return tables.get_run(connection, run).state not in ENDED
+
+
 def show(connection: apsw.Connection, run_id: str) -> RunView:
     """Return a run with its records.
 

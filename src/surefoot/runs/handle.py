@@ -14,6 +14,8 @@ import msgspec
 from surefoot.journal import Kind, Record, codec_of, insert_record
 from surefoot.journal.records import NO_HEAD
 from surefoot.journal.tables import load_record, load_records
+from surefoot.people import PROGRAM, Deed
+from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
 from surefoot.runs import tables
 from surefoot.runs.durable import UNDO, KindSpec, kind_of
@@ -100,13 +102,13 @@ class Run:
         row = tables.get_run(connection, self.row)
         return None if row.state not in ENDED else load_record(connection, row.ended or 0)
 
-    async def signal(self, name: str, payload: Any = None, *, by: str = "api", dedupe: str | None = None) -> bool:
+    async def signal(self, name: str, payload: Any = None, *, by: str = PROGRAM, dedupe: str | None = None) -> bool:
         """Send a signal.
 
         Args:
             name: Its name; what starts with "$" is ours.
             payload: A JSON value.
-            by: Who sends it.
+            by: Who sends it; a person's signal is part of the trail, a program's ("api") is not.
             dedupe: The same name and dedupe reach the run once; None: each call is a signal of its own.
 
         Returns:
@@ -117,24 +119,36 @@ class Run:
                 f"signal {name!r}: names that start with $ are Surefoot's own", hint="pick another name"
             )
         body, _ = codec_of(object, f"signal {name}").dump(payload)
-        return await self._post(name, body, by, dedupe)
+        return await self._post(name, body, by, dedupe, self._deed("signal", by, name, is_of_program=False))
 
-    async def cancel(self, reason: str, *, by: str = "api") -> None:
-        """Ask the run to stop: its code sees CancelledError. It ends once no effect of it is in doubt."""
-        await self._post(CANCEL, _encode(reason), f"{by}: {reason}", None)
+    async def cancel(self, reason: str, *, by: str = PROGRAM) -> None:
+        """Ask the run to stop: its code sees CancelledError. It ends once no effect of it is in doubt.
 
-    async def wake(self, *, by: str = "api") -> None:
+        Raises:
+            NotAllowed: This person may not (`sf.People`).
+        """
+        await self._post(CANCEL, _encode(reason), f"{by}: {reason}", None, self._deed("cancel", by, reason))
+
+    async def wake(self, *, by: str = PROGRAM) -> None:
         """Let a waiting run look again: after a blocked run's code was mended, say."""
-        await self._post(WAKE, None, by, None)
+        await self._post(WAKE, None, by, None, self._deed("signal", by, "wake", is_of_program=False))
 
-    async def undo(self, reason: str, *, id: str | None = None) -> Run:
+    def _deed(self, act: str, by: str, reason: str, *, is_of_program: bool = True) -> Deed | None:
+        """Return what the trail is told; nothing of what programs do all day."""
+        if by == PROGRAM and not is_of_program:
+            return None
+        return Deed(act=act, who=by, target=f"run {self.id}", reason=reason)
+
+    async def undo(self, reason: str, *, id: str | None = None, by: str = PROGRAM) -> Run:
         """Compensate what the run has done, its last effect first; the undo is a run of its own.
 
         Args:
             reason: Why; kept with the undo.
             id: The undo's business id; None: this run's id and "/undo", and a number when an earlier undo has failed.
+            by: Who says so.
 
         Raises:
+            NotAllowed: This person may not (`sf.People`).
             CannotUndo: The run still goes on: cancel it first.
             RunConflict: It has been undone, or is being undone, for another reason.
         """
@@ -147,10 +161,17 @@ class Run:
         run_id = await self._store.read(lambda connection: free_undo_id(connection, self.id)) if id is None else id
         kind = kind_of(UNDO)
         body, digest = kind.dump_input((self.id, reason), {})
-        return await start_run(self._store, self._worker, kind, body, digest, run_id=run_id, deadline_ms=None)
+        return await start_run(
+            self._store, self._worker, kind, body, digest, run_id=run_id, deadline_ms=None,
+            deed=self._deed("undo", by, reason),
+        )  # fmt: skip
 
-    async def _post(self, name: str, payload: bytes | None, by: str, dedupe: str | None) -> bool:
+    async def _post(
+        self, name: str, payload: bytes | None, by: str, dedupe: str | None, deed: Deed | None = None
+    ) -> bool:
         def unit(tx: Tx) -> int | None:
+            if deed is not None:
+                record_deed(tx, deed)
             return tables.post(tx, self.row, name, payload, sent_by=by, dedupe=dedupe)
 
         letter = await self._store.commit(unit, label="post")
@@ -197,6 +218,7 @@ async def start_run(
     run_id: str,
     deadline_ms: int | None,
     parent: int | None = None,
+    deed: Deed | None = None,
 ) -> Run:
     """Start a run, or return the one of that id.
 
@@ -209,6 +231,8 @@ async def start_run(
     def unit(tx: Tx) -> tuple[RunRow, Record | None]:
         nonlocal begun
         begun, there = None, tables.find_run(tx.connection, run_id)
+        if deed is not None:
+            record_deed(tx, deed)
         if there is not None:
             return there, None
         holder = worker.session.id if is_ours and worker.may_execute else None

@@ -78,7 +78,7 @@ class LiveRun:
         self.cancels = Cancels(self)
         self._quiet: asyncio.TimerHandle | None = None
         self._is_in_code = False
-        self.is_overdue = False
+        self.is_overdue = row.deadline_ms is not None and row.deadline_ms <= store.clock.wall_ms()
         self.ending: Record | None = None
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()

@@ -335,11 +335,17 @@ def park_run(
 
 
 def is_over(connection: apsw.Connection, target: tuple[str, int]) -> bool:
-    """Whether an effect has its outcome, or a run its end."""
+    """Whether an effect has its outcome, a run its end, or an approval was decided."""
     kind, row = target
-    sql = "SELECT state FROM ledger WHERE id = ?" if kind == "effect" else "SELECT state FROM runs WHERE id = ?"
-    found = next(connection.execute(sql, (row,)), None)
-    return found is not None and cast(int, found[0]) > 3
+    found = next(connection.execute(_IS_OVER[kind], (row,)), None)
+    return found is not None and bool(found[0])
+
+
+_IS_OVER = {
+    "effect": "SELECT state > 3 FROM ledger WHERE id = ?",
+    "run": "SELECT state > 3 FROM runs WHERE id = ?",
+    "approval": "SELECT state > 1 FROM approvals WHERE id = ?",
+}
 
 
 def hand_back_run(tx: Tx, run: int, *, is_counted: bool) -> None:

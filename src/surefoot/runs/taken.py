@@ -167,6 +167,10 @@ class LiveStep(msgspec.Struct, eq=False):
         """See `Step.raise_divergence`."""
         raise self.run.stop(Divergence(self.run.run_id, self.key, asked, recorded))
 
+    async def wait(self, wait_for: str, reason: str, target: tuple[str, int]) -> None:
+        """See `Step.wait`."""
+        await self.run.wait(self.key, WaitFor(wait_for), reason, None, target, grace_s=0.0)
+
     async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """See `Step.park`."""
         waiting = self.run.waiting(self.key, WaitFor.DOUBT, reason, wake_at_ms, ("effect", effect))
