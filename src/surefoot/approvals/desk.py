@@ -126,3 +126,22 @@ def _has_ended(connection: apsw.Connection, run: int, step: str) -> bool:
         f"SELECT 1 FROM journal WHERE run = ? AND step = ? AND kind IN ({kinds}) LIMIT 1", (run, step)
     )
     return next(found, None) is not None
+
+
+def untold(connection: apsw.Connection) -> list[str]:
+    """Return approvals that were decided, by their state, without a decision of that call in the trail, in words."""
+    acts = {State.APPROVED: "approve", State.USED: "approve", State.LAPSED: "approve", State.DENIED: "deny"}
+    found = []
+    for row in tables.of_state(connection, None, -1):
+        if row.state not in acts:
+            continue
+        told = connection.execute(
+            "SELECT count(DISTINCT who) FROM trail WHERE act = ? AND target = ? AND call = ?",
+            (acts[row.state], f"approval {row.id}", row.call),
+        )
+        count = int(str(next(told)[0]))
+        if count < (row.rule.count if acts[row.state] == "approve" else 1):
+            found.append(
+                f"approval {row.id} is {row.state.name.lower()}, and the trail has no such decision of that call"
+            )
+    return found

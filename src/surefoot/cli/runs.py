@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -10,7 +9,18 @@ import typer
 from surefoot.cli import look, show
 from surefoot.cli.exits import Refused, WrongUsage
 from surefoot.cli.inputs import one_of, read_json
-from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
+from surefoot.cli.place import (
+    ByOption,
+    Desk,
+    JsonOption,
+    SecretsOption,
+    StoreOption,
+    WhyOption,
+    asked_secrets,
+    at_desk,
+    person,
+    refuse_program,
+)
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import CancelDocument, RunsDocument, RunShape, SignalDocument
 from surefoot.runs.life import ENDED, RunState
@@ -30,14 +40,6 @@ StateOption = Annotated[
 ]
 
 
-def person() -> str:
-    """Return the name of whoever types, for the record."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in many containers
-        return "command line"
-
-
 def runs(
     *,
     state: StateOption = None,
@@ -55,6 +57,7 @@ def runs(
                 look.run_shape(connection, row) for row in list_runs(connection, state=wanted, kind=kind, limit=limit)
             ]
         )
+        found = desk.seen(RunsDocument(found)).runs
         if is_json:
             return emit(RunsDocument(found))
         if not found:
@@ -65,7 +68,14 @@ def runs(
 
 
 def show_one(
-    *, run: RunArgument, is_full: FullOption = False, store: StoreOption = None, is_json: JsonOption = False
+    *,
+    run: RunArgument,
+    is_full: FullOption = False,
+    is_secret: SecretsOption = False,
+    by: ByOption = None,
+    reason: WhyOption = None,
+    store: StoreOption = None,
+    is_json: JsonOption = False,
 ) -> None:
     """Show one run, and what to do next.
 
@@ -75,11 +85,12 @@ def show_one(
     async def work(desk: Desk) -> None:
         sessions = desk.app.worker.sessions
         document = await desk.read(lambda connection: look.show_run(connection, sessions, run, desk.command))
+        document = desk.seen(document)
         if is_json:
             return emit(document)
         return show.show_run(document, desk.now_ms, is_full=is_full)
 
-    at_desk(store, work)
+    at_desk(store, work, asked_secrets(f"run {run}", is_secret=is_secret, by=by, reason=reason))
 
 
 def signal(
@@ -106,6 +117,8 @@ def signal(
         )
     value = None if payload is None else read_json(payload, "the payload")
 
+    refuse_program(by)
+
     async def work(desk: Desk) -> None:
         shape = await _of_open_run(desk, run, f"no {'wake-up' if name == WAKE else 'signal'} reaches it any more")
         handle = await desk.app.run(run)
@@ -116,7 +129,7 @@ def signal(
             is_new = await handle.signal(name, value, by=sender, dedupe=dedupe)
         after = await _look(desk, run)
         if is_json:
-            return emit(SignalDocument(after, name, is_new))
+            return emit(desk.seen(SignalDocument(after, name, is_new)))
         if not is_new:
             return say(f"{run} has had signal {name} with this --dedupe before; nothing was sent")
         what = "woken" if name == WAKE else f"sent signal {name}"
@@ -138,12 +151,14 @@ def cancel(
     It ends as cancelled once its code has unwound and no effect of it is in doubt.
     """
 
+    refuse_program(by)
+
     async def work(desk: Desk) -> None:
         shape = await _of_open_run(desk, run, "there is nothing to cancel")
         await (await desk.app.run(run)).cancel(reason, by=by or person())
         after = await _look(desk, run)
         if is_json:
-            return emit(CancelDocument(after))
+            return emit(desk.seen(CancelDocument(after)))
         return say(f"{run}: asked to stop; it was {_was(shape)}. {_goes_on(desk, after)}")
 
     at_desk(store, work)

@@ -204,6 +204,8 @@ def show_unknowns(document: UnknownsDocument) -> None:
         told = {advice.command for unknown in document.effects for advice in unknown.next}
         for stuck in document.runs:
             show_advice([step for step in stuck.next if step.command not in told], f"next, {stuck.run.id}")
+    if document.approvals:
+        say(f"{count_words(document.approvals, 'approval')} to decide: surefoot approvals")
     if not (document.effects or document.contradictions or document.runs):
         say("nothing is unknown, contradicted or blocked")
 

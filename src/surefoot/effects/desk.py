@@ -53,6 +53,7 @@ class EffectView:
     token: int
     run: int | None
     returns: str
+    redact: tuple[str, ...]
     arguments: Any
     value: Any
     reason: str
@@ -129,6 +130,7 @@ def view(connection: apsw.Connection, row: Row) -> EffectView:
         token=row.token,
         run=row.run,
         returns=call.returns,
+        redact=call.redact,
         arguments=msgspec.json.decode(call.arguments),
         value=None if outcome is None or outcome.body is None else msgspec.json.decode(outcome.body),
         reason="" if outcome is None else outcome.head.reason,

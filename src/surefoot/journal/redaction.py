@@ -45,6 +45,16 @@ _LOOKS = re.compile(
 """Texts that look like keys, by the prefixes that their makers gave them to be found by."""
 
 
+_NAMED = re.compile(
+    r"""(?P<name>(?i:\b[\w-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|token)))
+        (?P<is>["']?\s*[:=]\s*)
+        (?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&"'{}\[\]()]+)
+    """,
+    re.VERBOSE,
+)
+"""A secret name and its value inside a text: `password=...`, `"api_key": "..."`."""
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a name says that its value is a secret: by its words, in snake_case, camelCase or with dashes."""
     words = [word.lower() for word in _WORDS.findall(name)]
@@ -53,7 +63,13 @@ def is_secret_name(name: str) -> bool:
 
 def redacted_text(text: str) -> str:
     """Return a text without what looks like a key in it."""
-    return _LOOKS.sub(HIDDEN, text)
+    return _NAMED.sub(_hide, _LOOKS.sub(HIDDEN, text))
+
+
+def _hide(found: re.Match[str]) -> str:
+    value = found[0][len(found["name"]) + len(found["is"]) :]
+    is_count = found["name"].lower().endswith("token") and value.isdigit()
+    return found[0] if is_count else f"{found['name']}{found['is']}{HIDDEN}"
 
 
 def redacted(value: Any, names: Collection[str] = ()) -> Any:
@@ -67,14 +83,20 @@ def redacted(value: Any, names: Collection[str] = ()) -> Any:
         return redacted_text(value)
     if isinstance(value, dict):
         return {
-            redacted_text(name): HIDDEN
-            if item is not None and not isinstance(item, bool) and (name in names or is_secret_name(name))
-            else redacted(item, names)
+            redacted_text(name): HIDDEN if _is_hidden(name, item, names) else redacted(item, names)
             for name, item in value.items()
         }
     if isinstance(value, list):
         return [redacted(item, names) for item in value]
     return value
+
+
+def _is_hidden(name: str, item: Any, names: Collection[str]) -> bool:
+    if item is None or isinstance(item, bool):
+        return False
+    if name in names:
+        return True
+    return is_secret_name(name) and not (isinstance(item, int | float) and name.lower().endswith("token"))  # it counts
 
 
 __all__ = ["HIDDEN", "is_secret_name", "redacted", "redacted_text"]

@@ -71,9 +71,24 @@ class People:
 
 
 def from_json(body: bytes) -> People:
-    """Return rules as they were kept."""
-    kept = msgspec.json.decode(body)
-    return People(kept["roles"], kept["may"])
+    """Return rules as they were kept.
+
+    Raises:
+        SurefootError: They are not as an app has written them.
+    """
+    try:
+        kept = msgspec.json.decode(body, type=_Kept)
+        return People(kept.roles, kept.may)
+    except (msgspec.MsgspecError, SurefootError) as error:
+        raise SurefootError(
+            f"the store's rules of who may do what can't be read ({error}), so nobody may decide",
+            hint="open an app with people=sf.People(...) on it: that sets them anew; and look at surefoot audit --verify",
+        ) from error
+
+
+class _Kept(msgspec.Struct):
+    roles: dict[str, list[str]]
+    may: dict[str, str]
 
 
 def refusal(people: People | None, act: str, who: str, needed: Sequence[str] = ()) -> NotAllowed | None:

@@ -106,7 +106,7 @@ def _digest(before: bytes, fields: Sequence[Any]) -> bytes:
 def rules(connection: apsw.Connection) -> People | None:
     """Return who may do what in this store; None where nothing was said."""
     found = [row[0] for row in connection.execute("SELECT body FROM people")]
-    return None if not found else from_json(_bytes(found[0]))
+    return None if not found else from_json(found[0] if isinstance(found[0], bytes) else b"")
 
 
 def set_rules(tx: Tx, people: People, who: str) -> None:
@@ -160,7 +160,7 @@ def _problems(connection: apsw.Connection, noted: str | None) -> Iterator[str]:
         yield f"entries {expected} to {written} are missing at the end"
     kept = connection.execute("SELECT body FROM people").fetchall()
     told = connection.execute("SELECT reason FROM trail WHERE act = ? ORDER BY id DESC LIMIT 1", (RULES,)).fetchall()
-    if [_bytes(row[0]).decode() for row in kept] != [row[0] for row in told]:
+    if [row[0] for row in kept] != [str(row[0]).encode() for row in told]:
         yield "the rules of who may do what are not those that the trail says were set last"
     if noted is not None and noted.lower() not in seals:
         yield f"the seal {noted} that was noted is not in the trail: it was written anew, or is that of another store"
