@@ -118,9 +118,9 @@ async def test_denied_is_told_as_denied_with_the_reason(app: sf.Surefoot) -> Non
     assert await again.result() == "gave up"
 
 
-async def test_an_approval_is_bound_to_its_arguments_and_used_once(app: sf.Surefoot) -> None:
-    """Catches an approval that lets other arguments, or a second act, through."""
-    bank = Bank(match=())  # the key's first arguments stand, so that nothing but the approval can tell
+async def test_each_call_of_a_run_has_an_approval_of_its_own(app: sf.Surefoot) -> None:
+    """Catches an approval that lets the next call through, too."""
+    bank = Bank()
 
     @sf.durable
     async def twice() -> list[str]:
@@ -143,6 +143,20 @@ async def test_an_approval_is_bound_to_its_arguments_and_used_once(app: sf.Suref
     await app.approve(second.id, by="anna", reason="fine")
     assert await run.result(timeout_s=10) == ["done", "done"]
     assert bank.paid == [("O-500", 500), ("O-501", 501)]
+
+
+async def test_an_approval_of_one_amount_is_none_of_another(url: str) -> None:
+    """Catches an approval that is bound to the key alone: the same order, another amount."""
+    bank = Bank()
+    async with sf.Surefoot(url) as app:
+        await waiting(await app.start(bank.paying, "A", 500, id="r"))
+    async with sf.Surefoot(url, is_worker=False) as app:
+        await app.approve(1, by="anna", reason="500 is fine")
+        with pytest.raises(sf.ApprovalNeeded, match="approval 2"):
+            await bank.pay("A", 900)
+        assert (bank.paid, states(app)) == ([], ["approved", "pending"])
+        assert await bank.pay("A", 500) == "paid A"
+        assert states(app) == ["used", "pending"]
 
 
 async def test_a_key_that_is_free_again_is_approved_again(app: sf.Surefoot) -> None:

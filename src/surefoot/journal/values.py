@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
-from pydantic import TypeAdapter
+from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from surefoot.problem import SurefootError
@@ -28,6 +28,9 @@ store, with their address in the journal."""
 _encode = msgspec.json.Encoder(order=None).encode
 _decode = msgspec.json.Decoder(strict=True).decode
 _NOT_JSON = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+_STARS = b"**********"
+"""What pydantic writes for a secret: looked for first, as walking through a value costs more."""
+
 _PLAIN = (object, Any, None, type(None), dict, list, str, int, float, bool)
 _CONTAINERS = {
     dict[str, Any]: dict,
@@ -117,9 +120,19 @@ class ValueCodec:
         adapter = self._typed()
         try:
             data = adapter.dump_json(value, warnings="error")
+            if _STARS in data and _has_secret(value):
+                raise self._refused_secret(value)
             return data, adapter.validate_json(data)
+        except Unserializable:
+            raise
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise self._refusal(value, str(error)) from error
+
+    def _refused_secret(self, value: Any) -> Unserializable:
+        return Unserializable(
+            f"{self._owner}: a {type(value).__name__} holds a SecretStr or SecretBytes, which would come back as stars",
+            hint="take the secret from where it is kept inside the function; or declare plain text, hidden by redact=",
+        )
 
     def _refusal(self, value: Any, why: str) -> Unserializable:
         path = _first_foreign(value)
@@ -218,6 +231,23 @@ def _is_hashable(declared: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _has_secret(value: Any, depth: int = 0) -> bool:
+    """Whether a value holds one of pydantic's secrets, which it writes as stars."""
+    if isinstance(value, Secret | SecretStr | SecretBytes):
+        return True
+    if depth > 100:
+        return False
+    if isinstance(value, dict):
+        parts: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    elif hasattr(value, "__dataclass_fields__"):
+        parts = [getattr(value, name, None) for name in value.__dataclass_fields__]
+    else:
+        parts = getattr(value, "__dict__", {}).values()
+    return any(_has_secret(part, depth + 1) for part in parts)
 
 
 def _short(value: Any) -> str:
