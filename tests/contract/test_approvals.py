@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.contract.conftest import kinds
+from tests.contract.conftest import kinds, until
 from tests.contract.test_escalation import HOUR_MS, MovedClock
 
 import surefoot as sf
@@ -60,7 +60,7 @@ async def test_a_run_waits_evicted_acts_once_approved_and_says_who(app: sf.Suref
     bank = Bank()
     run = await app.start(bank.paying, "A", 500, id="r")
     await waiting(run)
-    assert not app.worker.live
+    await until(lambda: not app.worker.live)
     (asked,) = await app.approvals()
     assert (asked.name, asked.key, asked.arguments) == ("bank pay", "pay:A", {"order": "A", "amount": 500})
     assert (bank.paid, kinds(app, "r")) == ([], ["started", "asked"])

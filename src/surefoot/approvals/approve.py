@@ -81,7 +81,7 @@ class Approve:
             )
         wanted = [] if self.when is None else [name for name, is_free in _named(self.when) if not is_free]
         for name in (*wanted, *([] if self.requester is None else [self.requester])):
-            if name not in spec.signature.parameters:
+            if not spec.takes(name):
                 raise BadEffect(
                     f"effect {spec.name}: Approve asks for {name!r}, which is no parameter of it",
                     hint=f"use some of: {', '.join(spec.signature.parameters)}; or take the rest as **_",

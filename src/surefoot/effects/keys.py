@@ -102,11 +102,6 @@ class KeyTemplate:
             if field is not None:
                 self._check_field(field, template, signature)
 
-    @property
-    def fields(self) -> frozenset[str]:
-        """The parameters that the key is built from."""
-        return frozenset(field for _, field, _ in self._parts if field is not None)
-
     def _check_field(self, field: str, template: str, signature: inspect.Signature | None) -> None:
         root = field.replace("[", ".").split(".")[0]
         if signature is not None and root not in signature.parameters:

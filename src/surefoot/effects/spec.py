@@ -128,10 +128,14 @@ class EffectSpec:
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
 
+    def takes(self, name: str) -> bool:
+        """Whether it has a parameter of this name, as far as is declared."""
+        return name in self.signature.parameters
+
     def _check_redact(self) -> None:
         """Refuse to hide what isn't there, or what the key, which everybody sees, would show."""
         for name in self.redact:
-            if name not in (*self.signature.parameters, "return"):
+            if name != "return" and not self.takes(name):
                 raise BadEffect(
                     f"effect {self.name}: redact names {name!r}, which is no parameter of it",
                     hint=f'use some of: {", ".join(self.signature.parameters)}; "return" for its value',

@@ -86,6 +86,10 @@ class Looking:
         """Never called: nothing recorded is compared."""
         raise AssertionError(f"asked {asked}, recorded {recorded}")
 
+    async def wait(self, wait_for: str, reason: str, target: tuple[str, int]) -> None:
+        """See `Step.wait`."""
+        await self._run.wait(self.key, WaitFor(wait_for), f"{self._why}{reason}", None, target, grace_s=0.0)
+
     async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """See `Step.park`."""
         words = f"doubt: {self._why}{reason.removeprefix('doubt: ')}"
