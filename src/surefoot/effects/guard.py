@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
+from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
 from surefoot.effects.keys import Identity, call_digest
 from surefoot.effects.ledger import Call, Row
 from surefoot.effects.outcome import Outcome
@@ -57,11 +57,17 @@ class Case(msgspec.Struct):
     why_unknown: str = ""
     receipt: tuple[bytes, Any] | None = None
     is_gate_needed: bool | None = None
+    approve: OwnGate | None = None
 
     @property
     def run_id(self) -> str | None:
         """The run this call belongs to."""
         return None if self.frame is None else self.frame.run_id
+
+    @property
+    def gate(self) -> OwnGate | None:
+        """The condition of its own: of this call, else of its effect."""
+        return self.approve or self.spec.approve
 
     @property
     def request(self) -> dict[str, Any]:
@@ -190,7 +196,7 @@ class Guard:
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
-        own = case.spec.approve
+        own = case.gate
         if own is not None and case.is_gate_needed is None:
             case.is_gate_needed = own.is_needed(case.spec, case.spec.rebuild(case.arguments))
         return partial(self._claim, case, draft, self.store.clock.boot_ms())
@@ -204,7 +210,7 @@ class Guard:
             own = None if step.opened is None else _own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
-        if self.gates or case.spec.approve is not None:  # without gates the insertion itself finds what is there
+        if self.gates or case.gate is not None:  # without gates the insertion itself finds what is there
             passed = self._pass_gates(tx, case, draft)
             if not isinstance(passed, int):
                 return passed
@@ -250,7 +256,7 @@ class Guard:
         return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
 
     def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
-        own = case.spec.approve
+        own = case.gate
         request = case.gate_request(generation, self.session.id, partial(self._asking, case, draft))
         for passed, gate in enumerate(self.gates if own is None else (*self.gates, own)):
             answer = gate.admit(tx, request)

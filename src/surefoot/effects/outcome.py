@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from surefoot.effects.classify import NotDone
+from surefoot.effects.gates import OwnGate
 from surefoot.problem import SurefootError
 
 Told = Literal["done", "not_done", "unknown", "repeated", "conflict", "denied"]
@@ -91,15 +92,22 @@ class Telling:
         tell: Puts an outcome into words.
         timeout_s: The framework's patience in seconds; None: it is not known.
         is_patient: Whether the framework is known to wait until the effect has ended.
+        approve: The gate before this call, in the place of the effect's own: the framework says that it needs approval.
         task: The task in which the effect goes on, if it has one.
     """
 
     def __init__(
-        self, tell: Callable[[Outcome], Any], timeout_s: float | None = None, *, is_patient: bool = False
+        self,
+        tell: Callable[[Outcome], Any],
+        timeout_s: float | None = None,
+        *,
+        is_patient: bool = False,
+        approve: OwnGate | None = None,
     ) -> None:
         self.tell = tell
         self.timeout_s = timeout_s
         self.is_patient = is_patient
+        self.approve = approve
         self.task: asyncio.Task[Outcome] | None = None
 
     async def through(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:

@@ -72,6 +72,8 @@ async def perform(
     telling = told_to_model.get()
     patience_s = None if telling is None else telling.timeout_s
     case = Case(spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s)
+    if telling is not None and telling.approve is not None:
+        case.approve = telling.approve
     try:
         if step.opened is not None:
             _check_recorded(case, step)
