@@ -121,6 +121,11 @@ class EffectSpec:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
 
     @property
+    def matched(self) -> tuple[str, ...]:
+        """The parameters that must agree for one key."""
+        return self._matched
+
+    @property
     def needs_context(self) -> bool:
         """Whether it takes a framework's context, which is not recorded: only its own caller can call it again."""
         return bool(self._skipped)

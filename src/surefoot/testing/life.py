@@ -27,8 +27,9 @@ import msgspec
 from pydantic_core import to_jsonable_python
 
 from surefoot.app import Surefoot
-from surefoot.effects import desk, registry
+from surefoot.effects import desk
 from surefoot.effects.desk import EffectView
+from surefoot.effects.registry import all_specs
 from surefoot.problem import SurefootError
 from surefoot.runs import Run, RunCancelled, RunFailed
 from surefoot.runs.durable import kind_of
@@ -370,7 +371,7 @@ def _declared(app: Surefoot, run: Run) -> list[str]:
     """Return the effects that could have been asked for: of the run's own module, or seen in the ledger."""
     seen: list[EffectView] = app.store.read_now(lambda connection: desk.list_effects(connection, limit=1_000))
     names = {view.name for view in seen}
-    specs = [spec for spec in registry._known.values() if not spec.is_read]
+    specs = [spec for spec in all_specs() if not spec.is_read]
     modules = {kind_of(run.kind).function.__module__} | {one.function.__module__ for one in specs if one.name in names}
     beside = {
         one.name for one in specs if one.function.__module__ in modules and "<locals>" not in one.function.__qualname__

@@ -195,6 +195,7 @@ def _tap_writer(trap: Trap) -> None:
 
 def _keep(spec: EffectSpec, function: Callable[..., Any]) -> None:
     vars(spec)["function"] = function
+    vars(spec).pop("_tapped", None)
 
 
 def _tapped(trap: Trap, spec: EffectSpec) -> Callable[..., Any]:
