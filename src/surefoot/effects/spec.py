@@ -147,6 +147,11 @@ class EffectSpec:
                 )
 
     @property
+    def matched(self) -> tuple[str, ...]:
+        """The parameters that must agree for one key."""
+        return self._matched
+
+    @property
     def needs_context(self) -> bool:
         """Whether it takes a framework's context, which is not recorded: only its own caller can call it again."""
         return bool(self._skipped)

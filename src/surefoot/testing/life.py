@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -26,13 +27,14 @@ import msgspec
 from pydantic_core import to_jsonable_python
 
 from surefoot.app import Surefoot
-from surefoot.effects import desk, registry
+from surefoot.effects import desk
 from surefoot.effects.desk import EffectView
+from surefoot.effects.registry import all_specs
 from surefoot.problem import SurefootError
 from surefoot.runs import Run, RunCancelled, RunFailed
 from surefoot.runs.durable import kind_of
 from surefoot.testing.points import Point
-from surefoot.testing.tap import Line, Trap, tap
+from surefoot.testing.tap import Line, Trap, Watched, tap
 from surefoot.testing.wire import Answer, Called, Crossed, Doubted, Ended, Inbox, send
 from surefoot.testing.world import Host, World
 
@@ -69,11 +71,13 @@ class LifeSeen:
         crossed: The points it has crossed, in order.
         killed_at: Where it was killed; None if it came to its end.
         ended: How it came to its end; None if it was killed.
+        has_asked: Whether a person has ended a doubt in it.
     """
 
     crossed: list[Point] = field(default_factory=list)
     killed_at: Point | None = None
     ended: Ended | None = None
+    has_asked: bool = False
 
 
 class Hangs(SurefootError):
@@ -221,6 +225,7 @@ class _Watch:
         assert self._person is not None, "nobody is asked without one"
         found = self._person(self._host.world, doubted)
         said = await found if inspect.isawaitable(found) else found
+        self.seen.has_asked |= said is not None
         return Answer(doubted.number, msgspec.Raw(json.dumps(said).encode()))
 
 
@@ -248,19 +253,28 @@ def _fork(
     return pid
 
 
+def import_late(seen: LifeSeen) -> None:
+    """Import what a life had to import of packages that the test has already: no further life need spend its time on it."""
+    for name in seen.ended.imported if seen.ended is not None else ():
+        if name.partition(".")[0] in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
 def _be(scenario: Scenario, url: str, world: Any, target: Point | None, channel: socket.socket) -> NoReturn:
+    known = set(sys.modules)
     line = Line(channel)
     trap = Trap(line, target)
     tap(trap)
     try:
-        asyncio.run(_live(scenario, url, None if world is None else World(world, line, trap), line))
+        asyncio.run(_live(scenario, url, None if world is None else World(world, line, trap), line, known))
     except BaseException as error:
         own = "".join(traceback.format_exception(error)[-6:])
         line.give_up(f"{type(error).__name__}: {error}\n{own}")
     os._exit(0)
 
 
-async def _live(scenario: Scenario, url: str, world: Any, line: Line) -> None:
+async def _live(scenario: Scenario, url: str, world: Any, line: Line, known: set[str]) -> None:
     with _time_limit(scenario, line):
         app = scenario.app(url, world)
         if not isinstance(app, Surefoot):
@@ -270,6 +284,7 @@ async def _live(scenario: Scenario, url: str, world: Any, line: Line) -> None:
         if not isinstance(run, Run):
             raise SurefootError(f"start returned {run!r}", hint="return the run: `return await app.start(...)`")
         ended = await _follow(app, run, line, has_person=scenario.has_person)
+    ended.imported = sorted(set(sys.modules) - known)
     line.tell(ended)
     os._exit(0)
 
@@ -293,11 +308,17 @@ def _where(task: asyncio.Task[Any]) -> str:
     """Return the innermost line of the user's own code at which a task waits."""
     found = ""
     at: Any = task.get_coro()
-    while isinstance(at, types.CoroutineType):
-        frame = at.cr_frame
-        if frame is not None and "surefoot" not in frame.f_globals.get("__name__", "").split("."):
+    while isinstance(at, types.CoroutineType | types.GeneratorType):
+        frame, inner = (
+            (at.cr_frame, at.cr_await) if isinstance(at, types.CoroutineType) else (at.gi_frame, at.gi_yieldfrom)
+        )
+        if frame is None:
+            break
+        if frame.f_code is Watched.__await__.__code__:
+            inner = frame.f_locals["self"].work
+        elif frame.f_globals.get("__name__", "").partition(".")[0] not in ("surefoot", "asyncio"):
             found = f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
-        at = at.cr_await
+        at = inner
     return found
 
 
@@ -330,7 +351,8 @@ async def _settle(app: Surefoot, line: Line) -> bool:
     is_settled = False
     for view in await app.unknowns():
         arguments = msgspec.Raw(msgspec.json.encode(to_jsonable_python(view.arguments)))
-        said = json.loads((await line.ask_async(Doubted(line.number(), view.id, view.name, view.key, arguments))).value)
+        doubted = Doubted(line.number(), view.id, view.name, view.key, arguments)
+        said = msgspec.json.decode((await line.ask_async(doubted)).value)
         if said is not None:
             await app.resolve(view.id, is_done=said, by="a person", reason="looked at the world")
             is_settled = True
@@ -349,7 +371,7 @@ def _declared(app: Surefoot, run: Run) -> list[str]:
     """Return the effects that could have been asked for: of the run's own module, or seen in the ledger."""
     seen: list[EffectView] = app.store.read_now(lambda connection: desk.list_effects(connection, limit=1_000))
     names = {view.name for view in seen}
-    specs = [spec for spec in registry._known.values() if not spec.is_read]
+    specs = [spec for spec in all_specs() if not spec.is_read]
     modules = {kind_of(run.kind).function.__module__} | {one.function.__module__ for one in specs if one.name in names}
     beside = {
         one.name for one in specs if one.function.__module__ in modules and "<locals>" not in one.function.__qualname__
@@ -357,4 +379,4 @@ def _declared(app: Surefoot, run: Run) -> list[str]:
     return sorted(names | beside)
 
 
-__all__ = ["HOW", "Hangs", "LifeSeen", "Person", "Scenario", "Strayed", "live"]
+__all__ = ["HOW", "Hangs", "LifeSeen", "Person", "Scenario", "Strayed", "import_late", "live"]

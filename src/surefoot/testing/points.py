@@ -23,18 +23,16 @@ SIDES: dict[str, str] = {
     "replied": "when {s} had its answer, and before that was recorded",
     "before-settle": "when {s} was over, and before its outcome was recorded",
     "after-settle": "with the outcome of {s} on disk",
-    "before-decision": "when the model had answered, and before its {s} was recorded",
-    "after-decision": "with the model's {s} on disk",
+    "before-decision": "when {s} was answered, and before that was recorded",
+    "after-decision": "with the answer of {s} on disk",
+    "before-read": "when {s} was answered, and before that was recorded",
+    "after-read": "with the answer of {s} on disk",
     "before-start": "before the run was started",
     "after-start": "with the start of the run on disk",
     "before-end": "when the run's code had ended, and before its end was recorded",
     "after-end": "with the end of the run on disk",
 }
 """What a side means in words. All others are a write to the store, before or after it, by the label of that write."""
-
-EFFECT_SIDES = ("before-claim", "after-claim", "before-call", "acted", "waiting", "replied", "before-settle",
-                "after-settle")  # fmt: skip
-"""The sides of an effect, in the order of its life."""
 
 
 class BadSchedule(SurefootError):
@@ -67,7 +65,8 @@ class Point:
     @property
     def words(self) -> str:
         """Where that is, in words."""
-        subject = f"`{self.about}`" if self.about else "the process's own records"
+        step, _, call = self.about.partition("/")
+        subject = f"`{call}` (called by `{step}`)" if call else f"`{step}`"
         place = SIDES.get(self.side)
         if place is None:
             when, _, label = self.side.partition("-")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from surefoot.testing.life import HOW, LifeSeen
-from surefoot.testing.points import EFFECT_SIDES, Point, Schedule
+from surefoot.testing.points import Point, Schedule
 
 LAST = 6
 """How many of the crossings before a kill are shown."""
@@ -67,12 +67,12 @@ class CrashReport:
 
     @property
     def coverage(self) -> dict[str, dict[str, int]]:
-        """How often a process was killed on each side of each effect; sides that were never reached are not there."""
+        """How often a process was killed on each side of each effect and step; sides never reached are not there."""
         found: dict[str, dict[str, int]] = {name: {} for name in self.never_reached}
         for schedule in self.killed:
             for point in schedule.kills:
                 name = point.about.partition("/")[0]
-                if name and point.side in (*EFFECT_SIDES, "on-its-way"):
+                if name:
                     sides = found.setdefault(name, {})
                     sides[point.side] = sides.get(point.side, 0) + 1
         return found
@@ -122,5 +122,4 @@ def _end_of(life: LifeSeen) -> str:
     if life.ended is None:
         return "it ended by itself"
     waits = f" for {life.ended.waiting_for}" if life.ended.waiting_for else ""
-    reason = f" ({life.ended.reason})" if life.ended.reason else ""
-    return f"the run is {life.ended.state}{waits}{reason}"
+    return f"the run is {life.ended.state}{waits}"

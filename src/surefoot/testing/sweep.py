@@ -26,7 +26,7 @@ from surefoot.problem import SurefootError
 from surefoot.runs import Run
 from surefoot.store import SystemClock
 from surefoot.testing.laws import LawBroken, StoreLaws
-from surefoot.testing.life import ENDED, Hangs, LifeSeen, Person, Scenario, Strayed, live
+from surefoot.testing.life import ENDED, Hangs, LifeSeen, Person, Scenario, Strayed, import_late, live
 from surefoot.testing.points import Point, Schedule, earliest_first, parse
 from surefoot.testing.report import CrashPointFailed, CrashReport, Failure
 from surefoot.testing.world import Host
@@ -163,7 +163,8 @@ async def crash_points(
             change only inside of effects. None: not compared.
         person: Called with the world and a doubt (`name`, `key`, `arguments`) that only a person can end; returns whether
             it was done, or None to leave it. None: doubts are left.
-        straggles_s: Also kill with each call on its way, and let it land this many seconds later. None: not done.
+        straggles_s: Also kill with each call on its way, and let it land up to this many seconds later, at the worst
+            moment: right after the recovery has asked about it, if it asks in that time. None: not done.
         recoveries: How many kills in the recovery from a kill, evenly over all pairs of kinds; None for all, 0 for none.
         limit_s: Seconds that one process may live.
         at_once: Schedules at the same time; None for one for each processor, and one under pytest-xdist.
@@ -191,6 +192,10 @@ async def crash_points(
     return await sweep.report()
 
 
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
 def _processors() -> int:
     return 1 if "PYTEST_XDIST_WORKER" in os.environ else (os.cpu_count() or 1)
 
@@ -212,8 +217,9 @@ class _Sweep:
 
     async def run_undisturbed(self) -> None:
         """Execute it twice without a kill; whatever differs is not compared later."""
-        first, second = [await self._bench.play(Schedule()) for _ in range(2)]
-        for story in (first, second):
+        stories = []
+        for _ in range(2):
+            story = await self._bench.play(Schedule())
             ended = None if not story.lives else story.end.ended
             if story.wrong or ended is None or ended.state not in ENDED:
                 waits = "" if ended is None else f"the run is {ended.state} for {ended.waiting_for}: {ended.reason}"
@@ -221,6 +227,9 @@ class _Sweep:
                     f"without any kill: {story.wrong or waits}",
                     hint="make one whole run pass first; signals that it waits for can be sent in start=",
                 )
+            import_late(story.end)
+            stories.append(story)
+        first, second = stories
         self._base = first
         ends = [story.end.ended for story in (first, second)]
         pairs = {"result": [end.result if end else "" for end in ends], "books": [first.books, second.books]}
@@ -284,9 +293,13 @@ class _Sweep:
             return f"it was still being killed after {len(story.lives)} lives" if story.is_reached else ""
         if ended.state == "waiting" and ended.waiting_for == "doubt":
             return ""  # an effect that a person has to look at: named, and not guessed
+        if ended.state in ENDED and any(life.has_asked for life in story.lives):
+            return ""  # what a person says is another answer than the service's, and the code may go another way
         if ended.state != base.state:
             waits = f" for {ended.waiting_for}" if ended.waiting_for else ""
-            return f"the run is {ended.state}{waits}, and without a kill it is {base.state}: {ended.reason}"
+            return (
+                f"the run is {ended.state}{waits}, and without a kill it is {base.state}: {_first_line(ended.reason)}"
+            )
         if "result" not in self._unlike and ended.result != base.result:
             return f"the run's result is {ended.result}, and without a kill it is {base.result}"
         if "books" not in self._unlike and story.books != self._base.books:

@@ -195,6 +195,7 @@ def _tap_writer(trap: Trap) -> None:
 
 def _keep(spec: EffectSpec, function: Callable[..., Any]) -> None:
     vars(spec)["function"] = function
+    vars(spec).pop("_tapped", None)
 
 
 def _tapped(trap: Trap, spec: EffectSpec) -> Callable[..., Any]:
@@ -213,7 +214,7 @@ def _tapped_async(trap: Trap, name: str, inside: str, function: Callable[..., An
     async def act(*args: Any, **kwargs: Any) -> Any:
         token = _acting.set(inside)
         try:
-            return await _Watched(function(*args, **kwargs), lambda: trap.cross("waiting", name))
+            return await Watched(function(*args, **kwargs), lambda: trap.cross("waiting", name))
         finally:
             _acting.reset(token)
             trap.cross("replied", name)
@@ -234,16 +235,16 @@ def _tapped_sync(trap: Trap, name: str, inside: str, function: Callable[..., Any
     return act
 
 
-class _Watched:
+class Watched:
     """Awaits something, and says so each time it waits, first and second."""
 
     def __init__(self, work: Awaitable[Any], on_wait: Callable[[], object]) -> None:
-        self._work = work
+        self.work = work
         self._on_wait = on_wait
         self._left = WAITS_PER_CALL
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        work = self._work.__await__()
+        work = self.work.__await__()
         step: Callable[[], Any] = partial(next, work)
         while True:
             try:

@@ -57,6 +57,7 @@ class Ended(msgspec.Struct, tag="ended"):
     reason: str = ""
     result: str = ""
     declared: list[str] = []
+    imported: list[str] = []
     problem: str = ""
 
 

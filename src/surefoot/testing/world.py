@@ -9,6 +9,7 @@ What holds: what the world did, it did, whether its caller lives or not; nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import inspect
 import traceback
@@ -188,6 +189,7 @@ class Host:
         self._books = books
         self._straggles_s = straggles_s
         self._late: set[asyncio.Task[Any]] = set()
+        self._asked: dict[str, asyncio.Event] = {}
         self._under_way = 0
         self._begun = 0
 
@@ -207,6 +209,8 @@ class Host:
             method = _Method(called.path, found)
             args, kwargs = method.load(called)
             value = await self._act(called, found, args, kwargs)
+            if (asked := self._asked.get(_subject(called))) is not None:
+                asked.set()
             return Answer(called.number, msgspec.Raw(method.answer.dump(value)[0]))
         except Unserializable as error:
             raise SurefootError(
@@ -238,7 +242,11 @@ class Host:
             self.wrongs.append(wrong)
 
     async def _land(self, called: Called) -> None:
-        await asyncio.sleep(self._straggles_s)
+        """Carry out a late call: when its time is over, or at the worst moment before, right after a call about it."""
+        asked = self._asked.setdefault(_subject(called), asyncio.Event())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._straggles_s):
+                await asked.wait()
         await self.answer(Called(called.number, called.path, called.args, called.kwargs, called.inside))
 
     async def quiet(self) -> None:
@@ -246,6 +254,10 @@ class Host:
         while self._late:
             late, self._late = self._late, set()
             await asyncio.gather(*late)
+
+
+def _subject(called: Called) -> str:
+    return called.inside.partition(":")[2]
 
 
 def _raised(number: int, error: Exception) -> Answer:
