@@ -1,20 +1,26 @@
 """A small real MCP server on the official SDK: a till. Its books are a file, so that they outlive it.
 
-python server.py BOOKS [--keys] [--port N]      over stdio, or over streamable HTTP on a loopback port
+python -m tests.mcp.server WORLD [--keys]          over stdio
+python -m tests.mcp.server WORLD [--keys] --http   over streamable HTTP, on a free port that it writes beside the world
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import logging
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import ToolAnnotations
+from tests.mcp.faults import Books
 
 KEY = "surefoot/idempotencyKey"
 
@@ -50,6 +56,17 @@ def build(books: Path, *, has_keys: bool) -> MCPServer:
         """Refuse an order."""
         raise ValueError(f"no such order: {order}")
 
+    @server.tool(annotations=ToolAnnotations(idempotent_hint=True))
+    def price(item: str, cents: int) -> str:
+        """Set a price."""
+        note({"what": "price", "item": item, "cents": cents})
+        return f"{item} costs {cents}"
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    def costs(item: str) -> int | None:
+        """Return a price."""
+        return next((entry["cents"] for entry in reversed(entries()) if entry.get("item") == item), None)
+
     @server.tool()
     def die(order: str) -> str:
         """Pay an order, and die before the answer."""
@@ -67,18 +84,91 @@ def build(books: Path, *, has_keys: bool) -> MCPServer:
     return server
 
 
+class Faults:
+    """Stands before the server over HTTP, as `relay.py` does over stdio."""
+
+    def __init__(self, app: Any, books: Books) -> None:
+        self._app = app
+        self._books = books
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, or spring the fault."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        body = b""
+        while (part := await receive())["type"] == "http.request":
+            body += part["body"]
+            if not part["more_body"]:
+                break
+        message = json.loads(body)
+        if message.get("method") != "tools/call":
+            await self._app(scope, _Once(body, receive), send)
+            return
+        await self._call(message["params"], scope, body, receive, send)
+
+    async def _call(self, call: dict[str, Any], scope: Any, body: bytes, receive: Any, send: Any) -> None:
+        fault = self._books.take(call)
+        if fault is not None and fault.what != "acted":
+            self._books.kill()
+            await asyncio.sleep(fault.straggles_s)
+            if fault.what == "lost":
+                raise ConnectionAbortedError("lost on the way")
+        said: list[Any] = []
+
+        async def keep(part: Any) -> None:
+            said.append(part)
+
+        await self._app(scope, _Once(body, None), keep)
+        self._books.note(call, _result(b"".join(part.get("body", b"") for part in said)))
+        if fault is not None and fault.what == "acted":
+            self._books.kill()
+            raise ConnectionAbortedError("answered nobody")
+        for part in said:
+            await send(part)
+
+
+class _Once:
+    """Gives a body that was read already; then, what comes after it."""
+
+    def __init__(self, body: bytes, after: Any) -> None:
+        self._body: bytes | None = body
+        self._after = after
+
+    async def __call__(self) -> Any:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await (asyncio.Event().wait() if self._after is None else self._after())
+
+
+def _result(said: bytes) -> dict[str, Any] | None:
+    """Return the result in an answer, plain or as an event stream."""
+    for line in said.splitlines():
+        text = line.removeprefix(b"data:").strip()
+        if text.startswith(b"{"):
+            result: dict[str, Any] | None = json.loads(text).get("result")
+            return result
+    return None
+
+
 def main() -> None:
     """Serve until the client, or whoever started it, is gone."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("books", type=Path)
+    parser.add_argument("world", type=Path)
     parser.add_argument("--keys", action="store_true")
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--http", action="store_true")
     chosen = parser.parse_args()
-    server = build(chosen.books, has_keys=chosen.keys)
-    if chosen.port is None:
+    logging.disable(logging.CRITICAL)
+    server = build(chosen.world / "till.jsonl", has_keys=chosen.keys)
+    if not chosen.http:
         server.run("stdio")
-    else:
-        server.run("streamable-http", host="127.0.0.1", port=chosen.port)
+        return
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = Faults(server.streamable_http_app(), Books(chosen.world.parent))
+    (chosen.world.parent / "port.new").write_text(str(listener.getsockname()[1]))
+    (chosen.world.parent / "port.new").rename(chosen.world.parent / "port")
+    uvicorn.Server(uvicorn.Config(app, log_level="critical")).run([listener])
 
 
 if __name__ == "__main__":

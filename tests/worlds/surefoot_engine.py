@@ -12,7 +12,7 @@ surefoot with Pydantic AI, keys   keys                `sf.Resend`, as the tools 
 
 A task is a durable run. A `@sf.step` asks the model for one decision at a time; the decided call is carried out by the
 tool's own `@sf.effect` or `@sf.read`, with the tool's own parameters. Workers are killed from around the app's store:
-`_Tap` wraps `commit` and `append`, so what is killed is the shipped code. Nothing closes the app: the harness ends its
+`Tap` wraps `commit` and `append`, so what is killed is the shipped code. Nothing closes the app: the harness ends its
 workers without clean-up, which to the next worker is one more crash.
 """
 
@@ -23,7 +23,7 @@ import functools
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ from tests.worlds.client import Expired, NotSent, Refused
 from tests.worlds.dojo import Call
 from tests.worlds.kills import Point, Trap
 from tests.worlds.service import Offer, Terms
+from tests.worlds.tap import Tap
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import DurableAgent
@@ -51,7 +52,7 @@ from surefoot.runs import Run
 from surefoot.runs.desk import wake
 from surefoot.runs.live import LiveRun
 from surefoot.runs.strand import ToolCall
-from surefoot.store import Store, Tx, open_store
+from surefoot.store import Store, open_store
 
 LONGEST_LIFE_MS = 400
 """How long a request to the probe service is good for: longer than a straggler is late, so that some land in time."""
@@ -73,58 +74,6 @@ def label_now() -> str | None:
     frame = current_frame.get()
     place = frame.place if isinstance(frame, LiveRun) else None
     return place.call_id if isinstance(place, ToolCall) else _label.get()
-
-
-# -- killing -----------------------------------------------------------------------------------------------------------
-
-
-class _Tap:
-    """Stands around a store and says at which operation this worker is: before it, while it is written, after it."""
-
-    def __init__(self, store: Store, trap: Trap) -> None:
-        self._commit, self._append, self._writer = store.commit, store.append, store.writer
-        self._trap = trap
-        self.run_moved = asyncio.Event()
-        store.commit = self.commit  # instance attributes, in a throw-away process
-        store.append = self.append
-
-    async def commit(self, unit: Callable[[Tx], Any], *, label: str, **options: Any) -> Any:
-        call = label_now()
-        if label == "claim":
-            self._sync_if_killed_at(Point.BEFORE_CLAIM)
-        self._trap.reached(Point.BEFORE_CLAIM if label == "claim" else Point.ANY, call)
-        result = await self._commit(self._crossed(unit, call), label=label, **options)
-        self._trap.reached(Point.ANY, call)
-        if label in ("end", "park"):
-            self.run_moved.set()
-        return result
-
-    def append(self, unit: Callable[[Tx], Any], *, label: str, **options: Any) -> None:
-        call = label_now()
-        self._trap.reached(Point.ANY, call)
-        self._append(self._crossed(unit, call), label=label, **options)
-        if label != "settle":
-            self._trap.reached(Point.ANY, call)
-            return
-        self._sync_if_killed_at(Point.AFTER_RECORD)
-        self._trap.reached(Point.AFTER_RECORD, call)
-
-    def _sync_if_killed_at(self, point: Point) -> None:
-        """Wait until all that was appended is on disk, as it is 5 ms later: no model decides faster, but ours."""
-        if self._trap.kill is not None and self._trap.kill.point is point:
-            self._writer.commit_blocking(_nothing, label="barrier")
-
-    def _crossed(self, unit: Callable[[Tx], Any], call: str | None) -> Callable[[Tx], Any]:
-        def crossed(tx: Tx) -> Any:
-            result = unit(tx)
-            self._trap.reached(Point.ANY, call)  # in the writer's thread: written, and not yet committed
-            return result
-
-        return crossed
-
-
-def _nothing(_tx: Tx) -> None:
-    return None
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
@@ -192,13 +141,13 @@ class _Session:
         self.work = work
         self.app = app
         app.url = f"sqlite:///{work.store_dir}/surefoot.db"
-        self.tap: _Tap
+        self.tap: Tap
 
     async def open(self) -> None:
         def opened(*args: Any, **kwargs: Any) -> Store:
             self.work.trap.reached(Point.ANY)
             store = open_store(*args, **kwargs)
-            self.tap = _Tap(store, self.work.trap)
+            self.tap = Tap(store, self.work.trap, label_now)
             return store
 
         with mock.patch("surefoot.app.open_store", opened):
