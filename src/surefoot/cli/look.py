@@ -33,6 +33,8 @@ from surefoot.journal import Record
 from surefoot.leases import Sessions
 from surefoot.runs import RunNotFound, RunState
 from surefoot.runs import desk as runs_desk
+from surefoot.runs.durable import SIMULATED
+from surefoot.runs.fork import source_of
 from surefoot.runs.tables import RunRow, find_run, get_run, list_runs
 
 ALL = -1
@@ -55,6 +57,8 @@ def run_shape(connection: apsw.Connection, row: RunRow) -> RunShape:
         ended_at=moment(row.ended_at_ms),
         wake_at=moment(row.wake_at_ms),
         deadline_at=moment(row.deadline_ms),
+        is_simulated=row.kind.startswith(SIMULATED),
+        forked_from=source_of(connection, row.id),
     )
 
 

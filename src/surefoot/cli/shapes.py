@@ -37,6 +37,8 @@ class RunShape(Struct, frozen=True):
     ended_at: Annotated[str | None, Meta(description="when it ended")]
     wake_at: Annotated[str | None, Meta(description="when it goes on by itself")]
     deadline_at: Annotated[str | None, Meta(description="its deadline")]
+    is_simulated: Annotated[bool, Meta(description="whether its effects are simulated: it can do nothing outside")]
+    forked_from: Annotated[str | None, Meta(description="the run it was forked from")]
 
 
 class HolderShape(Struct, frozen=True):
@@ -138,6 +140,17 @@ class StuckShape(Struct, frozen=True):
     run: Annotated[RunShape, Meta(description="the run")]
     age_s: Annotated[float, Meta(description="seconds since its last record")]
     next: Annotated[list[Advice], Meta(description="what lets it go on")]
+
+
+class AgainShape(Struct, frozen=True):
+    """Something that a run has done after the step at which it is forked."""
+
+    step: Annotated[str, Meta(description="its step")]
+    name: Annotated[str, Meta(description="the effect's function, or the child's kind")]
+    key: Annotated[str, Meta(description="the effect's key, or the child's id")]
+    arguments: Annotated[Any, Meta(description="the effect's arguments; null for a child")]
+    acts_again: Annotated[bool, Meta(description="whether an acting fork that asks for the same would do it once more")]
+    words: Annotated[str, Meta(description="why, or why not")]
 
 
 class ShadowShape(Struct, frozen=True):
@@ -322,6 +335,13 @@ class WorkerDocument(Struct, frozen=True):
     handed_back: Annotated[list[str], Meta(description="runs it was executing, free for the next worker")]
 
 
+class ForkDocument(Struct, frozen=True):
+    """`surefoot fork`."""
+
+    run: Annotated[RunShape, Meta(description="the new run")]
+    again: Annotated[list[AgainShape], Meta(description="what its source did after the step, in its order")]
+
+
 class DeployDocument(Struct, frozen=True):
     """`surefoot check-deploy`."""
 
@@ -338,7 +358,7 @@ class ModelDocument(Struct, frozen=True):
 
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape,
-    ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice,
+    AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -358,6 +378,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "deny": (DecisionDocument,),
     "resolve": (ResolveDocument,),
     "check-deploy": (DeployDocument,),
+    "fork": (ForkDocument,),
     "model pull": (ModelDocument,),
 }
 """What each command prints with `--json`."""

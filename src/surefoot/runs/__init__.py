@@ -5,6 +5,7 @@ from surefoot.runs.durable import KindSpec, durable, kind_of, known_kinds, regis
 from surefoot.runs.errors import (
     AmbiguousStep,
     Blocked,
+    CannotFork,
     CannotUndo,
     DeadlinePassed,
     Divergence,
@@ -30,6 +31,7 @@ __all__ = [
     "MIGRATIONS",
     "AmbiguousStep",
     "Blocked",
+    "CannotFork",
     "CannotUndo",
     "DeadlinePassed",
     "Divergence",

@@ -20,6 +20,10 @@ R = TypeVar("R")
 
 KIND = "__surefoot_kind__"
 
+SIMULATED = "simulated "
+"""What stands before the kind of a run that only simulates. It is part of the kind on disk, so that no process can execute
+such a run for another: one that doesn't know of simulation knows no such kind."""
+
 UNDO = "surefoot undo"
 """The kind of the run that compensates what another has done."""
 
@@ -131,6 +135,10 @@ def durable(function: Callable[P, Awaitable[R]] | None = None, /, *, name: str |
 
 def register(kind: KindSpec) -> None:
     """Note a kind under its name; a second function under one name replaces the first only when it is the same code."""
+    if kind.name.startswith(SIMULATED):
+        raise SurefootError(
+            f"{kind.name!r}: names that start with {SIMULATED!r} are Surefoot's own", hint="pick another"
+        )
     known = _registered.get(kind.name)
     is_other = known is not None and _place_of(known) != _place_of(kind)
     if known is not None and is_other and "<locals>" not in _place_of(known) + _place_of(kind):
@@ -162,6 +170,21 @@ def kind_of(function: Callable[..., Any] | str) -> KindSpec:
             hint="import the module that defines it",
         )
     return _registered[function]
+
+
+def simulated(digest: bytes) -> bytes:
+    """Return the digest of the input of a simulated run: nobody who starts the same for real is given that run."""
+    return hashlib.blake2b(SIMULATED.encode() + digest, digest_size=16).digest()
+
+
+def kind_of_run(name: str) -> KindSpec:
+    """Return the kind whose code a run executes, for real or simulated, by the kind that its row names."""
+    return kind_of(name.removeprefix(SIMULATED))
+
+
+def executable_kinds() -> list[str]:
+    """Return the kinds of the runs that this process can execute: each one for real, and simulated."""
+    return [prefix + name for name in known_kinds() for prefix in ("", SIMULATED)]
 
 
 def known_kinds() -> list[str]:

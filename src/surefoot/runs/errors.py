@@ -88,6 +88,10 @@ class CannotUndo(SurefootError):
     """The run can't be undone as it is. Nothing, or nothing more, was compensated."""
 
 
+class CannotFork(SurefootError):
+    """The run can't be forked like this. No run was made."""
+
+
 class NotInRun(SurefootError):
     """Something that only a run can do was called outside of one."""
 

@@ -22,6 +22,7 @@ from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import tables
 from surefoot.runs.cancelling import Cancels
+from surefoot.runs.durable import SIMULATED
 from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.replay import History, Recorded, step_key
@@ -84,6 +85,8 @@ class LiveRun:
         self.unknown_steps: set[str] = set()
         self.same_as: dict[str, str] = {}
         self.sagas = 0
+        self.is_simulated = row.kind.startswith(SIMULATED)
+        self.source = "" if history.started is None else history.started.head.run
         self.aborted: dict[str, asyncio.Task[Any] | None] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
         for letter in letters:
