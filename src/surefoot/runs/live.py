@@ -25,7 +25,7 @@ from surefoot.runs.cancelling import Cancels
 from surefoot.runs.durable import SIMULATED
 from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
 from surefoot.runs.life import WaitFor
-from surefoot.runs.replay import History, Recorded, step_key
+from surefoot.runs.replay import History, Recorded, parent_of, step_key
 from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand
 from surefoot.runs.tables import CANCEL, Letter, RunRow
 from surefoot.runs.taken import LiveStep, writable
@@ -406,19 +406,20 @@ class LiveRun:
         """Evict the run when all that goes on in it is waiting, and has waited long enough."""
         if self.is_closing or self.stopped is not None or not self.waits:
             return
-        if any(not waiting.is_evictable for waiting in self.waits):
+        if any(not waiting.is_evictable for waiting in reversed(self.waits)):
             return
         if not self.acting and not self.steps_in_progress():
             self.evict(self.waits)
 
     def steps_in_progress(self) -> list[str]:
         """Return the open steps that do something: neither wait nor enclose a step that does."""
-        waiting = {waiting.step for waiting in self.waits}
-        return [
-            key
-            for key in self.open_steps
-            if key not in waiting and not any(other.startswith(f"{key}/") for other in self.open_steps)
-        ]
+        waiting, enclosing = {waiting.step for waiting in self.waits}, set[str]()
+        for key in self.open_steps:
+            outer = parent_of(key)
+            while outer and outer not in enclosing:
+                enclosing.add(outer)
+                outer = parent_of(outer)
+        return [key for key in self.open_steps if key not in waiting and key not in enclosing]
 
     def evict(self, waits: Sequence[Waiting]) -> None:
         """Unwind the code; the worker then writes the run as waiting for the most important of its waits."""
