@@ -76,6 +76,17 @@ class StepShape(Struct, frozen=True):
     cost: Annotated[dict[str, float] | None, Meta(description="what a decision used, as the provider reported it")]
 
 
+class SignalShape(Struct, frozen=True):
+    """A signal that came and was not taken by the run's code."""
+
+    id: Annotated[int, Meta(description="its number")]
+    name: Annotated[str, Meta(description="its name")]
+    payload: Annotated[Any, Meta(description="what came with it")]
+    by: Annotated[str, Meta(description="who sent it")]
+    at: Annotated[str, Meta(description="when it was sent")]
+    dedupe: Annotated[str | None, Meta(description="the text by which it reaches the run once")]
+
+
 class EffectShape(Struct, frozen=True):
     """An effect: one generation of one key in the ledger."""
 
@@ -244,6 +255,7 @@ class ShowDocument(Struct, frozen=True):
     error: Annotated[str | None, Meta(description="how it failed or who cancelled it")]
     steps: Annotated[list[StepShape], Meta(description="its timeline")]
     effects: Annotated[list[EffectShape], Meta(description="the effects it claimed, oldest first")]
+    unread: Annotated[list[SignalShape], Meta(description="signals that its code has not taken, oldest first")]
     next: Annotated[list[Advice], Meta(description="what lets it go on; empty when it has ended well")]
 
 
@@ -357,8 +369,8 @@ class ModelDocument(Struct, frozen=True):
 
 
 SHARED: tuple[type[Struct], ...] = (
-    RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape,
-    AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice,
+    RunShape, HolderShape, StepShape, SignalShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape,
+    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice,
 )  # fmt: skip
 """The shapes that documents are made of."""
 

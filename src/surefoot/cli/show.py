@@ -82,6 +82,11 @@ def show_run(document: ShowDocument, now_ms: int, *, is_full: bool) -> None:
         line("")
         heading("effects")
         show_effects(document.effects, now_ms, is_with_run=False)
+    if document.unread:
+        line("")
+        heading("signals that nobody has taken")
+        fields([(f"#{one.id} {one_line(one.name)}", f"{value_words(one.payload, limit)} · {one_line(one.by)}, {one.at}")
+                for one in document.unread])  # fmt: skip
     show_advice(document.next)
 
 

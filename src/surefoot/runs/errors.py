@@ -92,6 +92,10 @@ class CannotFork(SurefootError):
     """The run can't be forked like this. No run was made."""
 
 
+class SignalRefused(SurefootError):
+    """The run can't take this signal: it has ended, or its kind takes no such signal or payload. Nothing was sent."""
+
+
 class NotInRun(SurefootError):
     """Something that only a run can do was called outside of one."""
 

@@ -5,24 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
 import msgspec
 
-from surefoot.journal import Kind, Record, codec_of, insert_record
+from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
-from surefoot.problem import SurefootError
 from surefoot.runs import tables
 from surefoot.runs.durable import SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
-from surefoot.runs.errors import CannotUndo, RunCancelled, RunConflict, RunFailed, RunNotFound, UnknownKind
+from surefoot.runs.errors import (
+    CannotUndo,
+    RunCancelled,
+    RunConflict,
+    RunFailed,
+    RunNotFound,
+    SignalRefused,
+    UnknownKind,
+)
 from surefoot.runs.fork import Again, plan, write
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.replay import History
+from surefoot.runs.signals import Signal, signal_for
 from surefoot.runs.tables import CANCEL, WAKE, RunRow
 from surefoot.runs.worker import Worker
 from surefoot.store import Store, StoreError, Tx
@@ -103,24 +112,50 @@ class Run:
         row = tables.get_run(connection, self.row)
         return None if row.state not in ENDED else load_record(connection, row.ended or 0)
 
-    async def signal(self, name: str, payload: Any = None, *, by: str = PROGRAM, dedupe: str | None = None) -> bool:
-        """Send a signal.
+    async def signal(
+        self, name: str | Signal[Any], payload: Any = None, *, by: str = PROGRAM, dedupe: str | None = None
+    ) -> bool:
+        """Send a signal. One that comes before the run waits for it is kept.
 
         Args:
-            name: Its name; what starts with "$" is ours.
-            payload: A JSON value.
+            name: The signal, or its name; what starts with "$" is ours.
+            payload: A JSON value, or one of the declared type.
             by: Who sends it; a person's signal is part of the trail, a program's ("api") is not.
-            dedupe: The same name and dedupe reach the run once; None: each call is a signal of its own.
+            dedupe: The same name and dedupe reach the run once, also when it has ended since; None: each call is a signal
+                of its own.
 
         Returns:
             Whether it was new.
+
+        Raises:
+            SignalRefused: The run has ended; or its kind, as far as this process knows it, takes no such signal.
         """
-        if name.startswith("$"):
-            raise SurefootError(
-                f"signal {name!r}: names that start with $ are Surefoot's own", hint="pick another name"
-            )
-        body, _ = codec_of(object, f"signal {name}").dump(payload)
-        return await self._post(name, body, by, dedupe, self._deed("signal", by, name, is_of_program=False))
+        deed = self._deed("signal", by, name.name if isinstance(name, Signal) else name, is_of_program=False)
+        title, body = signal_for(name, payload, declared=self._declared(), run_id=self.id)
+
+        def unit(tx: Tx) -> int | None:
+            if tables.is_posted(tx, self.row, title, dedupe):
+                return None
+            state = tables.get_run(tx.connection, self.row).state
+            if state in ENDED:
+                raise SignalRefused(
+                    f"run {self.id} is {state.name.lower()}: signal {title} does not reach it any more",
+                    hint=f"surefoot show {self.id}; nothing was sent",
+                )
+            if deed is not None:
+                record_deed(tx, deed)
+            return tables.post(tx, self.row, title, body, sent_by=by, dedupe=dedupe)
+
+        letter = await self._store.commit(unit, label="post", size=len(body))
+        self._worker.nudge()
+        return letter is not None
+
+    def _declared(self) -> Iterable[Signal[Any]]:
+        """Return the signals that the run's kind declares, if its code is in this process."""
+        try:
+            return kind_of_run(self.kind).signals.values()
+        except UnknownKind:
+            return ()
 
     async def cancel(self, reason: str, *, by: str = PROGRAM) -> None:
         """Ask the run to stop: its code sees CancelledError. It ends once no effect of it is in doubt.

@@ -399,6 +399,13 @@ def post(tx: Tx, run: int, name: str, payload: bytes | None, *, sent_by: str, de
     return letter
 
 
+def is_posted(tx: Tx, run: int, name: str, dedupe: str | None) -> bool:
+    """Whether the same letter is in the run's inbox already, read or not."""
+    if dedupe is None:
+        return False
+    return tx.row("SELECT 1 FROM inbox WHERE run = ? AND name = ? AND dedupe = ?", (run, name, dedupe)) is not None
+
+
 def letters_since(connection: apsw.Connection, last: int) -> list[Letter]:
     """Return all letters newer than `last`."""
     rows = connection.execute("SELECT id, run, name, sent_by, payload FROM inbox WHERE id > ? ORDER BY id", (last,))
