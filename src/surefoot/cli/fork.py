@@ -9,8 +9,8 @@ import typer
 
 from surefoot.cli import look
 from surefoot.cli.exits import Refused
-from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
-from surefoot.cli.runs import RunArgument, person
+from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk, person, refuse_program
+from surefoot.cli.runs import RunArgument
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import AgainShape, ForkDocument
 from surefoot.cli.words import one_line, value_words
@@ -44,6 +44,8 @@ def fork(
     what it would do. With --act it is a run like any other. A worker executes it.
     """
 
+    refuse_program(by)
+
     async def work(desk: Desk) -> None:
         handle = await desk.app.run(run)
         again = await handle.done_after(at)
@@ -57,7 +59,7 @@ def fork(
         made = await handle.fork(at, id=id, act=is_acting, by=by or person())
         shape = await desk.read(lambda connection: look.run_shape(connection, look.find(connection, made.id)))
         if is_json:
-            return emit(ForkDocument(shape, [_shape(one) for one in again]))
+            return emit(desk.seen(ForkDocument(shape, [_shape(one) for one in again])))
         what = "acts" if is_acting else "simulates"
         say(
             f"{made.id}: forked from {run} at {at}; it {what}. A worker executes it: {desk.command('worker', 'MODULE')}"

@@ -23,6 +23,7 @@ from surefoot.effects.keys import identify
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, OPENS_STEP, Head
+from surefoot.journal.redaction import redacted
 from surefoot.journal.tables import load_records
 from surefoot.runs import tables
 from surefoot.runs.durable import SIMULATED, simulated
@@ -42,7 +43,7 @@ class Again:
         step: Its step in the source.
         name: The effect's function or the child's kind.
         key: The effect's key, or the child's id.
-        arguments: The effect's arguments; None for a child.
+        arguments: The effect's arguments, without secrets; None for a child.
         acts_again: Whether an acting fork that asks for the same would do it once more; False where a key dedupes.
         words: The same for people.
     """
@@ -124,7 +125,7 @@ def _again(connection: apsw.Connection, source: RunRow, record: Record) -> Again
     call = ledger.decode_call(record.body)
     row = ledger.find(connection, identify(call.scope, call.effect, call.key, b"").digest)
     state = State.CLAIMED if row is None else row.state
-    arguments = msgspec.json.decode(call.arguments)
+    arguments = redacted(msgspec.json.decode(call.arguments), call.redact)
     if call.scope != _scope(source.run_id):
         words = f"its key is taken ({_STATES[state]}): not done again while that holds"
         return Again(record.step, call.effect, call.key, arguments, state in _FREE, words)
@@ -188,7 +189,7 @@ def _copied(
     copy = replace(record, run=fork, seq=number, after=after, id=0, at_ms=0)
     if record.kind is Kind.STARTED:
         return replace(copy, head=lineage)
-    if record.kind is Kind.CLAIMED and record.body is not None:
+    if record.kind in (Kind.CLAIMED, Kind.ASKED) and record.body is not None:
         call = ledger.decode_call(record.body)
         if call.scope == _scope(source):
             return replace(copy, body=ledger.encode_call(replace(call, scope=_scope(run_id))))

@@ -210,7 +210,7 @@ class Run:
         """
         return (await self._store.read(lambda connection: plan(connection, self.id, at))).again
 
-    async def fork(self, at: str | int, *, id: str, act: bool = False, by: str = "api") -> Run:
+    async def fork(self, at: str | int, *, id: str, act: bool = False, by: str = PROGRAM) -> Run:
         """Make a new run that has this one's journal up to a step, and goes on by itself from there.
 
         Args:
@@ -221,11 +221,16 @@ class Run:
             by: Who makes it; kept with it.
 
         Raises:
+            NotAllowed: This person may not (`sf.People`).
             CannotFork: There is no such step; or it would act, and this run is simulated.
             RunConflict: The id belongs to another run.
         """
 
+        deed = self._deed("fork", by, f"at {at}, as {id}, {'acting' if act else 'simulated'}")
+
         def unit(tx: Tx) -> RunRow:
+            if deed is not None:
+                record_deed(tx, deed)
             return write(tx, plan(tx.connection, self.id, at), id, is_acting=act, by=by)
 
         row = await self._store.commit(unit, label="fork")
