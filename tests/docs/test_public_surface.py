@@ -42,6 +42,8 @@ NAMES = [
     "RunFailed",
     "RunNotFound",
     "RunStatus",
+    "Signal",
+    "SignalRefused",
     "StepFailed",
     "StoreError",
     "Surefoot",

@@ -227,19 +227,19 @@ class Guard:
             there = ledger.find(tx.connection, identity.digest)
             assert there is not None, "the identity that stood in the way is there"
             if not ledger.is_free(there):
-                return _taken(tx, case, there, draft)
+                return taken(tx, case, there, draft)
             generation = there.generation + 1
 
     def _pass_gates(self, tx: Tx, case: Case, draft: Record) -> int | Claim | Outcome | Wait:
         """Return the generation to claim, or what is there or was said instead."""
         there = ledger.find(tx.connection, case.identity.digest)
         if there is not None and not ledger.is_free(there):
-            return _taken(tx, case, there, draft)
+            return taken(tx, case, there, draft)
         admission = self._admit(tx, case, 1 if there is None else there.generation + 1, draft)
         if isinstance(admission, Wait):
             return admission
         if isinstance(admission, Refuse):
-            _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
+            note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
             return Outcome("denied", reason=admission.reason)
         return 1 if there is None else there.generation + 1
 
@@ -311,7 +311,7 @@ def _nobody_sleeps(_tx: Tx, _run: int | None, _who: str) -> None:
     """Outside runs nothing is woken."""
 
 
-def _note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
+def note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
     """Tell the run what its step came to; outside a run there is nobody to tell."""
     if case.step is not None:
         insert_record(tx, replace(draft, kind=kind, head=head))
@@ -332,22 +332,22 @@ def _own(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
     kind = Kind.NOT_DONE if row.state is State.NOT_DONE else Kind.DONE
     record = load_record(tx.connection, row.record)
     head = Head(name=case.spec.name, record=row.record, effect=row.id, reason=record.head.reason)
-    _note(tx, case, draft, kind, head)
+    note(tx, case, draft, kind, head)
     return told(case, kind, record, head)
 
 
-def _taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
+def taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
     """The key is taken: say by what. Nothing is sent."""
     if row.fingerprint != case.identity.fingerprint:
         first = call_of(tx.connection, row)
         detail = {"recorded": msgspec.json.decode(first.arguments), "asked": case.request}
         reason = f"key {case.identity.key!r} was used with other values: {_difference(detail)}"
-        _note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
+        note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
         return Outcome("conflict", reason=reason, effect=row.id, detail=detail)
     if row.state is not State.DONE:
         return Claim(row, is_ours=False)
     head = Head(name=case.spec.name, record=row.record, effect=row.id)
-    _note(tx, case, draft, Kind.REPEATED, head)
+    note(tx, case, draft, Kind.REPEATED, head)
     return told(case, Kind.REPEATED, load_record(tx.connection, row.record), head)
 
 

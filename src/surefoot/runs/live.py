@@ -7,6 +7,7 @@ store's `commit`, guarded by the epoch. When the run is parked or taken away, ev
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,9 +23,11 @@ from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import tables
 from surefoot.runs.cancelling import Cancels
+from surefoot.runs.durable import SIMULATED
 from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
 from surefoot.runs.life import WaitFor
-from surefoot.runs.replay import History, Recorded, step_key
+from surefoot.runs.replay import History, Recorded, parent_of, step_key
+from surefoot.runs.signals import Looked, Signal
 from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand
 from surefoot.runs.tables import CANCEL, Letter, RunRow
 from surefoot.runs.taken import LiveStep, writable
@@ -73,6 +76,7 @@ class LiveRun:
         self.waits: list[Waiting] = []
         self.letters: list[Letter] = []
         self.last_letter = 0
+        self._looked: dict[tuple[str, int], Looked] = {}
         self.parking: Parking | None = None
         self.stopped: BaseException | None = None
         self.cancels = Cancels(self)
@@ -84,6 +88,8 @@ class LiveRun:
         self.unknown_steps: set[str] = set()
         self.same_as: dict[str, str] = {}
         self.sagas = 0
+        self.is_simulated = row.kind.startswith(SIMULATED)
+        self.source = "" if history.started is None else history.started.head.run
         self.aborted: dict[str, asyncio.Task[Any] | None] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
         for letter in letters:
@@ -403,19 +409,20 @@ class LiveRun:
         """Evict the run when all that goes on in it is waiting, and has waited long enough."""
         if self.is_closing or self.stopped is not None or not self.waits:
             return
-        if any(not waiting.is_evictable for waiting in self.waits):
+        if any(not waiting.is_evictable for waiting in reversed(self.waits)):
             return
         if not self.acting and not self.steps_in_progress():
             self.evict(self.waits)
 
     def steps_in_progress(self) -> list[str]:
         """Return the open steps that do something: neither wait nor enclose a step that does."""
-        waiting = {waiting.step for waiting in self.waits}
-        return [
-            key
-            for key in self.open_steps
-            if key not in waiting and not any(other.startswith(f"{key}/") for other in self.open_steps)
-        ]
+        waiting, enclosing = {waiting.step for waiting in self.waits}, set[str]()
+        for key in self.open_steps:
+            outer = parent_of(key)
+            while outer and outer not in enclosing:
+                enclosing.add(outer)
+                outer = parent_of(outer)
+        return [key for key in self.open_steps if key not in waiting and key not in enclosing]
 
     def evict(self, waits: Sequence[Waiting]) -> None:
         """Unwind the code; the worker then writes the run as waiting for the most important of its waits."""
@@ -455,13 +462,25 @@ class LiveRun:
             if is_meant and not waiting.future.done():
                 waiting.future.set_result(None)
 
-    def take_letter(self, name: str, does_fit: Callable[[Letter], bool]) -> Letter | None:
-        """Return the oldest unread signal of this name that fits, and remove it."""
-        for letter in self.letters:
-            if letter.name == name and does_fit(letter):
-                self.letters.remove(letter)
+    def take_letter(self, signal: Signal[Any], looked: Looked) -> Letter | None:
+        """Return the oldest unread letter that fits a signal, and remove it. What was looked at and did not fit is not
+        looked at again."""
+        first = bisect_right(self.letters, looked.after, key=_letter_id) if looked.after else 0
+        for place in range(first, len(self.letters)):
+            letter = self.letters[place]
+            looked.after = letter.id
+            if letter.name != signal.name:
+                continue
+            problem = signal.problem(letter.payload or b"null")
+            if not problem:
+                del self.letters[place]
                 return letter
+            looked.unfit, looked.last, looked.words = looked.unfit + 1, letter.id, without_surrogates(problem)
         return None
+
+    def looked(self, signal: Signal[Any]) -> Looked:
+        """Return how far the run's letters were looked through for a signal."""
+        return self._looked.setdefault((signal.name, id(signal.type)), Looked(signal.type))
 
     def cancel(self, by: str, letter: int = 0) -> None:
         """Cancel the run's code: it sees asyncio.CancelledError where it stands; in a replay, once it is up to date."""
@@ -520,6 +539,10 @@ class LiveRun:
             if is_free and step is not None and self.history.expired is None and self.stopped is None:
                 self._end_expired(step)
                 waiting.future.set_exception(self._overdue())
+
+
+def _letter_id(letter: Letter) -> int:
+    return letter.id
 
 
 def _began_in_order(recorded: Recorded) -> bool:
