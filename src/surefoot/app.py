@@ -223,7 +223,7 @@ class Surefoot:
         return await self.store.read(partial(desk.list_effects, state=State.UNKNOWN))
 
     async def approvals(self, *, limit: int = 100) -> list[ApprovalView]:
-        """Return the approvals that somebody waits for, newest first."""
+        """Return the approvals that somebody waits for, the most urgent first."""
         sessions = self.worker.sessions
         return await self.store.read(lambda connection: list_approvals(connection, sessions, is_open, limit=limit))
 

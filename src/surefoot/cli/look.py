@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from surefoot.approvals import list_approvals
+from surefoot.approvals.desk import count_waiting
 from surefoot.cli import advice
 from surefoot.cli.exits import EffectNotFound
 from surefoot.cli.shapes import (
@@ -227,8 +227,8 @@ def unknowns(
         contradictions.append(ContradictionShape(shape, evidence_shape(view), _age_s(now_ms, view.at_ms), closes))
     waiting = [row for row in list_runs(connection, state=RunState.WAITING, limit=ALL) if row.waiting_for in STUCK]
     stuck = [_stuck(connection, sessions, row, now_ms, command) for row in reversed(waiting)]
-    asked = list_approvals(connection, sessions, runs_desk.is_open, limit=ALL)
-    return UnknownsDocument(effects, contradictions, stuck, len(asked))
+    asked = count_waiting(connection, sessions, runs_desk.is_open)
+    return UnknownsDocument(effects, contradictions, stuck, asked)
 
 
 def _unknown(

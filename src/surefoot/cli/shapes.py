@@ -289,7 +289,7 @@ class ApprovalsDocument(Struct, frozen=True):
     """`surefoot approvals`."""
 
     approvals: Annotated[
-        list[ApprovalShape], Meta(description="pending ones: overdue, then the oldest, first; others: newest first")
+        list[ApprovalShape], Meta(description="pending ones: the most urgent first; others: the newest first")
     ]
 
 
