@@ -6,6 +6,7 @@ claim that knows of one; with a service that doesn't dedupe it is the harm itsel
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -69,8 +70,9 @@ def _of_boto(client: Any) -> int | None:
 
 
 def _of_stripe(thing: Any) -> int | None:
-    options = _at("_requestor", "_options", "max_network_retries")(thing)
-    return _count(options if options is not None else getattr(thing, "max_network_retries", 0))
+    """Return what a client was given, or else what holds for the whole module."""
+    given = _at("_requestor", "_options", "max_network_retries")(thing)
+    return _count(getattr(sys.modules.get("stripe"), "max_network_retries", 0) if given is None else given)
 
 
 CLIENTS: tuple[Client, ...] = (
