@@ -81,10 +81,10 @@ class KeyTemplate:
     def __init__(
         self, template: str, signature: inspect.Signature | None, owner: str, occurrence: str | None = None
     ) -> None:
-        self._template = f"{template}@{{{occurrence}}}" if occurrence is not None else template
+        self.text = f"{template}@{{{occurrence}}}" if occurrence is not None else template
         self._owner = owner
         parts = []
-        for literal, field, form, conversion in string.Formatter().parse(self._template):
+        for literal, field, form, conversion in string.Formatter().parse(self.text):
             if form or conversion:
                 raise BadEffect(
                     f"effect {owner}: its key {template!r} formats {{{field}}}",
@@ -141,7 +141,7 @@ class KeyTemplate:
                 value = canonical(value)
             if not value and value in (None, "", [], {}):
                 raise BadEffect(
-                    f"effect {self._owner}: {field}={arguments[field]!r} is empty, so the key {self._template!r} means "
+                    f"effect {self._owner}: {field}={arguments[field]!r} is empty, so the key {self.text!r} means "
                     "nothing",
                     hint=f"pass a {field}; an effect without it has no identity",
                 )
