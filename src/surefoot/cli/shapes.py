@@ -138,6 +138,15 @@ class StuckShape(Struct, frozen=True):
     next: Annotated[list[Advice], Meta(description="what lets it go on")]
 
 
+class FindingShape(Struct, frozen=True):
+    """One thing that `surefoot doctor` found."""
+
+    severity: Annotated[str, Meta(description="error, warning or note")]
+    check: Annotated[str, Meta(description="what was looked at")]
+    words: Annotated[str, Meta(description="what was found, with the values")]
+    next: Annotated[str | None, Meta(description="what to do about it: a command, or words")]
+
+
 # -- one per command --------------------------------------------------------------------------------------------------
 
 
@@ -230,8 +239,18 @@ class ModelDocument(Struct, frozen=True):
     path: Annotated[str, Meta(description="the file with the weights")]
 
 
+class DoctorDocument(Struct, frozen=True):
+    """`surefoot doctor`."""
+
+    target: Annotated[str, Meta(description="what was looked at, as it was named")]
+    store: Annotated[str | None, Meta(description="the store's URL; null for code without one")]
+    checks: Annotated[list[str], Meta(description="the checks that were made")]
+    findings: Annotated[list[FindingShape], Meta(description="errors first, then warnings, then notes")]
+
+
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape, Advice,
+    FindingShape,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -247,6 +266,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "unknowns": (UnknownsDocument,),
     "resolve": (ResolveDocument,),
     "model pull": (ModelDocument,),
+    "doctor": (DoctorDocument,),
 }
 """What each command prints with `--json`."""
 
