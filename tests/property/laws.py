@@ -15,6 +15,8 @@ import apsw
 from tests.property.programs import EFFECTS, OUTSIDE, Operation, Outside, flat
 from tests.support.services import Sent
 
+from surefoot.store import checksums
+
 CLAIMED, UNKNOWN, DONE, NOT_DONE, COMPENSATED = 2, 3, 4, 5, 6
 OPEN = (CLAIMED, UNKNOWN)
 RUNNING, COMPLETED = 2, 4
@@ -63,7 +65,7 @@ class Watch:
     """Looks at the store after every batch."""
 
     def __init__(self, path: Path) -> None:
-        self.connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        self.connection = checksums.connect(path, apsw.SQLITE_OPEN_READWRITE)
         self.effects: dict[int, Effect] = {}
         self.runs: dict[int, RunSeen] = {}
         self.leases: dict[int, tuple[str, int]] = {}

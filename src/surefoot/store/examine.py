@@ -15,11 +15,13 @@ from pathlib import Path
 
 import apsw
 
+from surefoot.store import preparing
 from surefoot.store.checkpoint import INLINE_PAGES
 from surefoot.store.clock import Clock, SystemClock
 from surefoot.store.finding import Finding, Severity
 from surefoot.store.migrations import Migration, versions_of
-from surefoot.store.sqlite import APPLICATION_ID, connect_to_read, parse_url, refuse_unsafe_sqlite
+from surefoot.store.preparing import APPLICATION_ID
+from surefoot.store.sqlite import connect_to_read, parse_url, refuse_unsafe_sqlite
 
 PAGE_BYTES = 4_096
 
@@ -67,7 +69,9 @@ def examined(url: str, migrations: Sequence[Migration], *, is_full: bool, clock:
     """
     path = parse_url(url).resolve()
     clock = clock or SystemClock()
-    return Examined(url, path, connect_to_read(path), migrations, is_full, clock.wall_ms(), clock)
+    return Examined(
+        url, path, connect_to_read(path), (*preparing.MIGRATIONS, *migrations), is_full, clock.wall_ms(), clock
+    )
 
 
 def pages(store: Examined) -> Iterator[Finding]:
