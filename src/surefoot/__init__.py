@@ -30,7 +30,7 @@ from surefoot.effects import (
     in_thread,
     read,
 )
-from surefoot.journal import Undecodable, Unserializable, ValueTooLarge
+from surefoot.journal import Forgotten, Undecodable, Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.problem import SurefootError
 from surefoot.runs import (
@@ -74,6 +74,7 @@ __all__ = [
     "Divergence",
     "EffectError",
     "Escalation",
+    "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",

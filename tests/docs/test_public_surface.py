@@ -15,6 +15,7 @@ NAMES = [
     "Divergence",
     "EffectError",
     "Escalation",
+    "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",

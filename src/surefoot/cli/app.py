@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import surefoot
-from surefoot.cli import doctor, effects, extras, runs, work
+from surefoot.cli import doctor, effects, extras, keep, runs, work
 from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, exit_code_of
 from surefoot.cli.screen import say, words
 from surefoot.cli.shapes import DOCUMENTS, fields_of, title_of
@@ -30,7 +30,7 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
     "Execute": {"run": work.run, "worker": work.worker},
     "Look": {"runs": runs.runs, "show": runs.show_one, "effects": effects.effects, "unknowns": effects.unknowns},
     "Decide": {"resolve": effects.resolve, "signal": runs.signal, "cancel": runs.cancel, "undo": work.undo},
-    "Keep": {"doctor": doctor.doctor},
+    "Keep": {"doctor": doctor.doctor, "gc": keep.gc},
     "Try it": {"demo": extras.demo},
 }
 """The commands by what a person wants, in the order of the help."""

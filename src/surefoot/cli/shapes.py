@@ -248,6 +248,18 @@ class DoctorDocument(Struct, frozen=True):
     findings: Annotated[list[FindingShape], Meta(description="errors first, then warnings, then notes")]
 
 
+class GcDocument(Struct, frozen=True):
+    """`surefoot gc`."""
+
+    is_dry_run: Annotated[bool, Meta(description="whether it was only counted")]
+    before: Annotated[str, Meta(description="what ended before this was swept")]
+    runs: Annotated[int, Meta(description="runs whose records were deleted")]
+    effects: Annotated[int, Meta(description="effects whose arguments and values were deleted; their keys stay")]
+    records: Annotated[int, Meta(description="records that were deleted")]
+    bytes_before: Annotated[int, Meta(description="the database's size before")]
+    bytes_after: Annotated[int, Meta(description="its size after; the file has it after the next checkpoint")]
+
+
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape, Advice,
     FindingShape,
@@ -267,6 +279,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "resolve": (ResolveDocument,),
     "model pull": (ModelDocument,),
     "doctor": (DoctorDocument,),
+    "gc": (GcDocument,),
 }
 """What each command prints with `--json`."""
 

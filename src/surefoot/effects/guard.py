@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import msgspec
@@ -279,7 +280,8 @@ def _taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
     if row.fingerprint != case.identity.fingerprint:
         first = call_of(tx.connection, row)
         detail = {"recorded": msgspec.json.decode(first.arguments), "asked": case.request}
-        reason = f"key {case.identity.key!r} was used with other values: {_difference(detail)}"
+        which = "they were deleted by retention" if first.forgotten_at_ms else _difference(detail)
+        reason = f"key {case.identity.key!r} was used with other values: {which}"
         _note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
         return Outcome("conflict", reason=reason, effect=row.id, detail=detail)
     if row.state is not State.DONE:
@@ -300,6 +302,8 @@ def call_of(connection: apsw.Connection, row: Row) -> Call:
 def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
     """Return a recorded outcome as the caller learns it."""
     effect = case.row.id if case.row is not None else head.effect
+    if record.head.forgotten_at_ms and kind in _WITH_VALUE:
+        return _told_without_value(_WITH_VALUE[kind], record, effect)
     match kind:
         case Kind.DONE | Kind.READ:
             return Outcome("done", value=_value(case, record), effect=effect)
@@ -315,6 +319,19 @@ def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
             return Outcome("unknown", reason=head.reason, effect=effect)
         case _:
             raise SurefootError(f"record {record.id} of kind {kind.name} is no outcome of an effect")
+
+
+_WITH_VALUE: dict[Kind, Literal["done", "repeated"]] = {Kind.DONE: "done", Kind.REPEATED: "repeated"}
+
+
+def _told_without_value(told: Literal["done", "repeated"], record: Record, effect: int) -> Outcome:
+    """Return an outcome whose value is gone: that it happened, and when, is known for ever."""
+    done, gone = (
+        datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="seconds")
+        for ms in (record.at_ms, record.head.forgotten_at_ms)
+    )
+    reason = f"it was done on {done}, and what it came to was deleted by retention on {gone}"
+    return Outcome(told, reason=reason, effect=effect, detail=record.head.detail, is_forgotten=True)
 
 
 def _value(case: Case, record: Record) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from surefoot.journal import Kind, Record, codec_of, insert_record
+from surefoot.journal import Forgotten, Kind, Record, codec_of, insert_record
 from surefoot.journal.records import NO_HEAD
 from surefoot.journal.tables import load_record, load_records
 from surefoot.problem import SurefootError
@@ -174,6 +174,11 @@ class Run:
 def read_end(run_id: str, kind: str, record: Record) -> Any:
     """Return the result an ENDED record holds, or raise what it says."""
     state, body = record.head.state, record.body or b"null"
+    if record.head.forgotten_at_ms:
+        raise Forgotten(
+            f"run {run_id} is {state}, and retention has deleted what it came to",
+            hint="its id stays taken, and its effects stay done; keep results that matter for longer outside",
+        )
     if state == "failed":
         error_type, text = msgspec.json.decode(body)
         raise RunFailed(run_id, error_type, text)
@@ -248,7 +253,7 @@ def _input_of(connection: apsw.Connection, run: int) -> str:
     for record in load_records(connection, run):
         if record.kind is Kind.STARTED:
             return (record.body or b"").decode()
-    return "?"
+    return "deleted by retention"
 
 
 async def find(store: Store, worker: Worker, run_id: str) -> Run:

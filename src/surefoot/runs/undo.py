@@ -68,6 +68,11 @@ def _ids(connection: Any, run: int) -> Any:
 
 def _as_data(connection: Any, row: ledger.Row) -> dict[str, Any]:
     call, outcome = call_of(connection, row), load_record(connection, row.record)
+    if call.forgotten_at_ms:
+        raise CannotUndo(
+            f"effect {call.effect} ({call.key}) can't be undone any more: retention has deleted what it was called with",
+            hint="undo it at the service by hand; keep runs for longer than they may have to be undone",
+        )
     return {
         "id": row.id,
         "name": call.effect,
