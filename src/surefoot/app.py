@@ -26,6 +26,7 @@ from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, Run, Worker
 from surefoot.runs.desk import wake
 from surefoot.runs.life import RunState
+from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.store import Clock, Store, StoreError, open_store
@@ -122,6 +123,7 @@ class Surefoot:
             lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
         )
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
+        guard.lost_since = lost_since_ms if store.read_now(has_lost_time) else None
         self._worker = Worker(store, sessions, self._session, guard, on_escalation=self._on_escalation)
         if self._is_worker:
             await self._worker.start()

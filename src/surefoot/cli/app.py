@@ -30,7 +30,13 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
     "Execute": {"run": work.run, "worker": work.worker},
     "Look": {"runs": runs.runs, "show": runs.show_one, "effects": effects.effects, "unknowns": effects.unknowns},
     "Decide": {"resolve": effects.resolve, "signal": runs.signal, "cancel": runs.cancel, "undo": work.undo},
-    "Keep": {"doctor": doctor.doctor, "gc": keep.gc},
+    "Keep": {
+        "doctor": doctor.doctor,
+        "backup": keep.backup,
+        "restore": keep.restore,
+        "trust": keep.trust,
+        "gc": keep.gc,
+    },
     "Try it": {"demo": extras.demo},
 }
 """The commands by what a person wants, in the order of the help."""

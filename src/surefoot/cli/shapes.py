@@ -260,6 +260,32 @@ class GcDocument(Struct, frozen=True):
     bytes_after: Annotated[int, Meta(description="its size after; the file has it after the next checkpoint")]
 
 
+class BackupDocument(Struct, frozen=True):
+    """`surefoot backup`."""
+
+    path: Annotated[str, Meta(description="the backup")]
+    bytes: Annotated[int, Meta(description="its size")]
+    taken_at: Annotated[str, Meta(description="all that was acknowledged before is in it")]
+
+
+class RestoreDocument(Struct, frozen=True):
+    """`surefoot restore`."""
+
+    store: Annotated[str, Meta(description="the URL of the restored store")]
+    incarnation: Annotated[
+        int, Meta(description="its number; tokens begin with it, and so are above those of the old store")
+    ]
+    lost_since: Annotated[str, Meta(description="what was done from here on, the store doesn't know")]
+    open_runs: Annotated[int, Meta(description="runs that go on as soon as a worker has them")]
+    unknown_effects: Annotated[int, Meta(description="effects that are in doubt now")]
+
+
+class TrustDocument(Struct, frozen=True):
+    """`surefoot trust`."""
+
+    restores: Annotated[int, Meta(description="how many restores it was said of; 0 if there was nothing to say")]
+
+
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape, Advice,
     FindingShape,
@@ -280,6 +306,9 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "model pull": (ModelDocument,),
     "doctor": (DoctorDocument,),
     "gc": (GcDocument,),
+    "backup": (BackupDocument,),
+    "restore": (RestoreDocument,),
+    "trust": (TrustDocument,),
 }
 """What each command prints with `--json`."""
 

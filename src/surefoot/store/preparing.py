@@ -15,13 +15,23 @@ import apsw
 
 from surefoot.store import checksums
 from surefoot.store.clock import Clock
-from surefoot.store.errors import CorruptStore, StoreBusy, StoreFailed
+from surefoot.store.errors import CorruptStore, StoreBusy, StoreFailed, UnusablePath
 from surefoot.store.log import Log
 from surefoot.store.migrations import Migration, migrate, missing_steps
 
 APPLICATION_ID = 0x53464F54  # "SFOT": lets `file` and us tell a Surefoot store from another database
 
 _logger = logging.getLogger("surefoot")
+
+BACKUP_ID = 0x5346424B  # "SFBK": to be restored, not worked with
+RETIRED_ID = 0x53465254  # "SFRT": another store has taken its place
+
+KINDS = {
+    APPLICATION_ID: "is a store",
+    BACKUP_ID: "is a backup: keys used since it was taken would be free again",
+    RETIRED_ID: "was retired: another store was restored in its place",
+}
+"""What a file is, by its application_id, in words."""
 
 ALONE_MS = 1_000
 """How long a process that wants to bring the format forward waits for others to close the file."""
@@ -96,6 +106,9 @@ def _refuse_foreign(connection: apsw.Connection) -> bool:
     """Return whether the file is new. Asked first: a file that is not ours is left as it was."""
     owner = connection.pragma("application_id")
     is_new = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0] == 0
+    if owner in (BACKUP_ID, RETIRED_ID):
+        hint = f"surefoot restore {connection.filename} --to URL" if owner == BACKUP_ID else "work with that one"
+        raise UnusablePath(f"{connection.filename}: {KINDS[owner]}", hint=hint)
     if owner != APPLICATION_ID and not (is_new and owner == 0):
         raise CorruptStore(
             f"{connection.filename}: is a SQLite database of something else (application_id {owner})",

@@ -131,7 +131,7 @@ def open_store(
     except apsw.Error as error:
         turnstile.close()
         log.close()
-        raise _named(error, path) from error
+        raise named(error, path) from error
     except BaseException:
         turnstile.close()
         log.close()
@@ -184,7 +184,7 @@ def connect_to_read(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
-        raise _named(error, path) from error
+        raise named(error, path) from error
     return connection
 
 
@@ -201,7 +201,8 @@ def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     return connection
 
 
-def _named(error: apsw.Error, path: Path) -> StoreError:
+def named(error: apsw.Error, path: Path) -> StoreError:
+    """Return what an error of SQLite means for the file, and what to do about it."""
     is_damaged = getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA  # a page's checksum is wrong
     if is_damaged or isinstance(error, apsw.NotADBError | apsw.CorruptError):
         return CorruptStore(
