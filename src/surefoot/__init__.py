@@ -32,7 +32,7 @@ from surefoot.effects import (
     nothing_to_undo,
     read,
 )
-from surefoot.journal import Undecodable, Unserializable, ValueTooLarge
+from surefoot.journal import Forgotten, Undecodable, Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.people import NotAllowed, People
 from surefoot.problem import SurefootError
@@ -83,6 +83,7 @@ __all__ = [
     "Divergence",
     "EffectError",
     "Escalation",
+    "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",

@@ -18,6 +18,7 @@ NAMES = [
     "Divergence",
     "EffectError",
     "Escalation",
+    "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",

@@ -236,6 +236,15 @@ class EntryShape(Struct, frozen=True):
     digest: Annotated[str, Meta(description="its seal: of all this, and of the seal before it")]
 
 
+class FindingShape(Struct, frozen=True):
+    """One thing that `surefoot doctor` found."""
+
+    severity: Annotated[str, Meta(description="error, warning or note")]
+    check: Annotated[str, Meta(description="what was looked at")]
+    words: Annotated[str, Meta(description="what was found, with the values")]
+    next: Annotated[str | None, Meta(description="what to do about it: a command, or words")]
+
+
 # -- one per command --------------------------------------------------------------------------------------------------
 
 
@@ -368,9 +377,56 @@ class ModelDocument(Struct, frozen=True):
     path: Annotated[str, Meta(description="the file with the weights")]
 
 
+class DoctorDocument(Struct, frozen=True):
+    """`surefoot doctor`."""
+
+    target: Annotated[str, Meta(description="what was looked at, as it was named")]
+    store: Annotated[str | None, Meta(description="the store's URL; null for code without one")]
+    checks: Annotated[list[str], Meta(description="the checks that were made")]
+    findings: Annotated[list[FindingShape], Meta(description="errors first, then warnings, then notes")]
+
+
+class GcDocument(Struct, frozen=True):
+    """`surefoot gc`."""
+
+    is_dry_run: Annotated[bool, Meta(description="whether it was only counted")]
+    before: Annotated[str, Meta(description="what ended before this was swept")]
+    runs: Annotated[int, Meta(description="runs whose records were deleted")]
+    effects: Annotated[int, Meta(description="effects whose arguments and values were deleted; their keys stay")]
+    records: Annotated[int, Meta(description="records that were deleted")]
+    bytes_before: Annotated[int, Meta(description="the database's size before")]
+    bytes_after: Annotated[int, Meta(description="its size after; the file has it after the next checkpoint")]
+
+
+class BackupDocument(Struct, frozen=True):
+    """`surefoot backup`."""
+
+    path: Annotated[str, Meta(description="the backup")]
+    bytes: Annotated[int, Meta(description="its size")]
+    taken_at: Annotated[str, Meta(description="all that was acknowledged before is in it")]
+
+
+class RestoreDocument(Struct, frozen=True):
+    """`surefoot restore`."""
+
+    store: Annotated[str, Meta(description="the URL of the restored store")]
+    incarnation: Annotated[
+        int, Meta(description="its number; tokens begin with it, and so are above those of the old store")
+    ]
+    lost_since: Annotated[str, Meta(description="what was done from here on, the store doesn't know")]
+    open_runs: Annotated[int, Meta(description="runs that go on as soon as a worker has them")]
+    unknown_effects: Annotated[int, Meta(description="effects that are in doubt now")]
+
+
+class TrustDocument(Struct, frozen=True):
+    """`surefoot trust`."""
+
+    restores: Annotated[int, Meta(description="how many restores it was said of; 0 if there was nothing to say")]
+
+
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, SignalShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape,
-    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice,
+    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -392,6 +448,11 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "check-deploy": (DeployDocument,),
     "fork": (ForkDocument,),
     "model pull": (ModelDocument,),
+    "doctor": (DoctorDocument,),
+    "gc": (GcDocument,),
+    "backup": (BackupDocument,),
+    "restore": (RestoreDocument,),
+    "trust": (TrustDocument,),
 }
 """What each command prints with `--json`."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import msgspec
@@ -20,6 +21,7 @@ from surefoot.effects import ledger
 from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
 from surefoot.effects.keys import Identity, call_digest
 from surefoot.effects.ledger import Call, Row
+from surefoot.effects.lost import TRUST, LostSince, may_be_lost
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
@@ -132,6 +134,7 @@ class Guard:
         self.session = session
         self.incarnation = incarnation
         self.gates = tuple(gates)
+        self.lost_since: LostSince | None = None  # of a store that was restored: see `lost`
         self.on_settled: Callable[[Tx, int], object] = _nobody_waits
         self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
         self.acting: dict[int, Acting] = {}
@@ -216,11 +219,18 @@ class Guard:
                 return passed
             generation = passed
         run, session = None if frame is None else frame.run, self.session.id
+        since_ms = None
+        if self.lost_since is not None and may_be_lost(case.spec.in_doubt):
+            since_ms = self.lost_since(tx.connection, run)
         while True:
             claim = take_record_id(tx)
             row = Row(ledger.take_row_id(tx), identity.digest, generation, CLAIMED, 1, session, session, run,
                       identity.fingerprint, claim, claim, boot_ms)  # fmt: skip
+            if since_ms is not None:
+                row = replace(row, state=State.UNKNOWN, sender=0)
             if ledger.insert(tx, row):
+                if since_ms is not None:
+                    return self._doubt_lost(tx, case, row, draft, since_ms)
                 insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
                 case.row = row
                 return Claim(row, is_ours=True)
@@ -229,6 +239,14 @@ class Guard:
             if not ledger.is_free(there):
                 return taken(tx, case, there, draft)
             generation = there.generation + 1
+
+    def _doubt_lost(self, tx: Tx, case: Case, row: Row, draft: Record, since_ms: int) -> Claim:
+        """Write a claim that is in doubt from the beginning: in the lost time of a restored store it may have been done."""
+        call = self._call(case, row.generation, row.sent_boot_ms, since_ms)
+        insert_record(tx, replace(draft, body=call), row.claim)
+        reason = f"the store was restored: it may have been done since {moment_words(since_ms)}; afterwards: {TRUST}"
+        ledger.add_evidence(tx, row.id, "in doubt", self.session.name, reason)
+        return Claim(row, is_ours=False)
 
     def _pass_gates(self, tx: Tx, case: Case, draft: Record) -> int | Claim | Outcome | Wait:
         """Return the generation to claim, or what is there or was said instead."""
@@ -243,12 +261,12 @@ class Guard:
             return Outcome("denied", reason=admission.reason)
         return 1 if there is None else there.generation + 1
 
-    def _call(self, case: Case, generation: int, boot_ms: int) -> bytes:
+    def _call(self, case: Case, generation: int, boot_ms: int, since_ms: int = 0) -> bytes:
         return ledger.encode_call(
             Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
                  scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation,
                  session=self.session.id, boot_ms=boot_ms, deadline_ms=case.spec.deadline_ms,
-                 returns=case.spec.returns, redact=case.spec.redact)
+                 returns=case.spec.returns, redact=case.spec.redact, since_ms=since_ms)
         )  # fmt: skip
 
     def _asking(self, case: Case, draft: Record) -> Record:
@@ -341,7 +359,8 @@ def taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
     if row.fingerprint != case.identity.fingerprint:
         first = call_of(tx.connection, row)
         detail = {"recorded": msgspec.json.decode(first.arguments), "asked": case.request}
-        reason = f"key {case.identity.key!r} was used with other values: {_difference(detail)}"
+        which = "they were deleted by retention" if first.forgotten_at_ms else _difference(detail)
+        reason = f"key {case.identity.key!r} was used with other values: {which}"
         note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
         return Outcome("conflict", reason=reason, effect=row.id, detail=detail)
     if row.state is not State.DONE:
@@ -362,6 +381,8 @@ def call_of(connection: apsw.Connection, row: Row) -> Call:
 def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
     """Return a recorded outcome as the caller learns it."""
     effect = case.row.id if case.row is not None else head.effect
+    if record.head.forgotten_at_ms and kind in _WITH_VALUE:
+        return _told_without_value(_WITH_VALUE[kind], record, effect)
     match kind:
         case Kind.DONE | Kind.READ:
             return Outcome("done", value=_value(case, record), effect=effect)
@@ -377,6 +398,21 @@ def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
             return Outcome("unknown", reason=head.reason, effect=effect)
         case _:
             raise SurefootError(f"record {record.id} of kind {kind.name} is no outcome of an effect")
+
+
+def moment_words(ms: int) -> str:
+    """Return a wall-clock time in words."""
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="seconds")
+
+
+_WITH_VALUE: dict[Kind, Literal["done", "repeated"]] = {Kind.DONE: "done", Kind.REPEATED: "repeated"}
+
+
+def _told_without_value(told: Literal["done", "repeated"], record: Record, effect: int) -> Outcome:
+    """Return an outcome whose value is gone: that it happened, and when, is known for ever."""
+    done, gone = moment_words(record.at_ms), moment_words(record.head.forgotten_at_ms)
+    reason = f"it was done on {done}, and what it came to was deleted by retention on {gone}"
+    return Outcome(told, reason=reason, effect=effect, detail=record.head.detail, is_forgotten=True)
 
 
 def _value(case: Case, record: Record) -> Any:

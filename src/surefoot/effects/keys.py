@@ -102,11 +102,6 @@ class KeyTemplate:
             if field is not None:
                 self._check_field(field, template, signature)
 
-    @property
-    def text(self) -> str:
-        """The template as it is read, with the parameter of deliberate repetition."""
-        return self._template
-
     def _check_field(self, field: str, template: str, signature: inspect.Signature | None) -> None:
         root = field.replace("[", ".").split(".")[0]
         if signature is not None and root not in signature.parameters:

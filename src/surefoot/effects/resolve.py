@@ -219,6 +219,8 @@ async def _facts(guard: Guard, case: Case) -> Facts:
 def _first_sent(connection: apsw.Connection, row: Row, boot_id: str) -> tuple[int, int | None]:
     """Return when the effect was first claimed, by the wall clock and, within this boot, by the boot clock."""
     call = call_of(connection, row)
+    if call.since_ms:  # by whom, and in which boot, was lost with the rest
+        return call.since_ms, None
     is_this_boot = _boot_of(connection, call.session) == boot_id
     return load_record(connection, row.claim).at_ms, call.boot_ms if is_this_boot else None
 

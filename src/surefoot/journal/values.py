@@ -50,6 +50,11 @@ class Undecodable(SurefootError):
     """A recorded value no longer fits the declared type: code and journal disagree. Terminal for this code version."""
 
 
+class Forgotten(SurefootError):
+    """What is asked for was recorded, and retention has deleted its value since: it is known that it happened, not what it
+    came to."""
+
+
 class ValueTooLarge(SurefootError):
     """A value is above `VALUE_BYTES_MAX`."""
 

@@ -123,9 +123,14 @@ def _given(forward: EffectSpec, effect: int, connection: apsw.Connection) -> dic
     """Return what a compensation can have parameters for: the effect's arguments, and its outcome."""
     row = ledger.get(connection, effect)
     assert row is not None, "rows of the ledger are never deleted"
-    outcome = load_record(connection, row.record).body
+    call, outcome = call_of(connection, row), load_record(connection, row.record).body
+    if call.forgotten_at_ms:
+        raise CannotUndo(
+            f"effect {call.effect} ({call.key}) can't be undone any more: retention has deleted what it was called with",
+            hint="undo it at the service by hand; keep runs for longer than they may have to be undone",
+        )
     value = None if outcome is None else msgspec.json.decode(outcome)
-    return {**forward.rebuild(bytes(call_of(connection, row).arguments)), "outcome": value}
+    return {**forward.rebuild(bytes(call.arguments)), "outcome": value}
 
 
 async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from surefoot.journal import Kind, Record, insert_record
+from surefoot.journal import Forgotten, Kind, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
 from surefoot.people import PROGRAM, Deed
@@ -266,6 +266,11 @@ def free_undo_id(connection: apsw.Connection, run_id: str) -> str:
 def read_end(run_id: str, kind: str, record: Record) -> Any:
     """Return the result an ENDED record holds, or raise what it says."""
     state, body = record.head.state, record.body or b"null"
+    if record.head.forgotten_at_ms:
+        raise Forgotten(
+            f"run {run_id} is {state}, and retention has deleted what it came to",
+            hint="its id stays taken, and its effects stay done; keep results that matter for longer outside",
+        )
     if state == "failed":
         error_type, text = msgspec.json.decode(body)
         raise RunFailed(run_id, error_type, text)
@@ -359,7 +364,7 @@ def _input_of(connection: apsw.Connection, run: int) -> str:
     for record in load_records(connection, run):
         if record.kind is Kind.STARTED:
             return (record.body or b"").decode()
-    return "?"
+    return "deleted by retention"
 
 
 async def find(store: Store, worker: Worker, run_id: str) -> Run:
