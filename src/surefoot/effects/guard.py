@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import apsw
@@ -145,9 +144,10 @@ class Guard:
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
-        return partial(self._claim, case, draft, self.store.clock.boot_ms())
+        return _Claiming(self, case, draft, self.store.clock.boot_ms())
 
-    def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+    def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+        """See `claim_unit`."""
         step, frame, identity, generation = case.step, case.frame, case.identity, 1
         case.row = None
         if step is not None:
@@ -225,6 +225,18 @@ class Guard:
         """Wait for what `spawn` still runs."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+
+class _Claiming(msgspec.Struct, gc=False):
+    """The unit that claims. (Units wait in the writer's queue by the hundred; as closures they keep the collector busy.)"""
+
+    guard: Guard
+    case: Case
+    draft: Record
+    boot_ms: int
+
+    def __call__(self, tx: Tx) -> Claim | Outcome | Wait:
+        return self.guard.write_claim(self.case, self.draft, self.boot_ms, tx)
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):

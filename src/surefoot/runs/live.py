@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from threading import get_ident
 from typing import Any, NoReturn
 
@@ -50,6 +49,17 @@ class _Names(msgspec.Struct):
     count: int = 0
 
 
+class _Writing(msgspec.Struct, gc=False):
+    """The unit that writes one record of a run, if this process still holds it."""
+
+    run: LiveRun
+    record: Record
+
+    def __call__(self, tx: Tx) -> None:
+        self.run.require(tx)
+        insert_record(tx, self.record)
+
+
 class LiveRun:
     """A run in progress. See `journal.frame.Frame`."""
 
@@ -76,6 +86,7 @@ class LiveRun:
         self.parking: Parking | None = None
         self.stopped: BaseException | None = None
         self.cancels = Cancels(self)
+        self._on_error, self._on_refused = self.stop_refused, self.refuse  # bound once, not at every record
         self._quiet: asyncio.TimerHandle | None = None
         self._is_in_code = False
         self.is_overdue = False
@@ -102,8 +113,7 @@ class LiveRun:
             self.check()
         strand, parent, history = self._strand(), _parent.get(), self.history
         identity, task = self._next(parent, name, key, strand), strand.task
-        loop = None if task is None else task.get_loop()
-        step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork, loop)
+        step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork)
         if history.steps:
             self._find(step, parent, strand)
         if self.cancels.pending or self.is_closing or self.aborted:
@@ -295,15 +305,13 @@ class LiveRun:
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """Record in order without waiting; a refusal stops the run, and all that it records after."""
-        self.store.append(unit, label=label, on_error=self.stop_refused, on_refused=self.refuse, size=size)
+        self.store.append(
+            unit, label=label, on_error=self._on_error, on_refused=self._on_refused, size=size, loop=self.loop
+        )
 
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
-        self.append(partial(self._write, record), label, len(record.body or b""))
-
-    def _write(self, record: Record, tx: Tx) -> None:
-        self.require(tx)
-        insert_record(tx, record)
+        self.append(_Writing(self, record), label, 0 if record.body is None else len(record.body))
 
     def about_run(self, kind: Kind, *, step: str = "", head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """Return the next record about the run itself."""

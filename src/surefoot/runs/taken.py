@@ -54,7 +54,6 @@ class LiveStep(msgspec.Struct, eq=False):
     _strand: Strand
     _after: int
     _is_fork: bool
-    _loop: asyncio.AbstractEventLoop | None
     opened: Record | None = None
     ended: Record | None = None
     _outer: Token[str] | None = None
@@ -80,18 +79,16 @@ class LiveStep(msgspec.Struct, eq=False):
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """See `Step.append`."""
-        run = self.run
-        run.store.append(
-            unit, label=label, on_error=run.stop_refused, on_refused=run.refuse, size=size, loop=self._loop
-        )
+        self.run.append(unit, label, size)
 
     def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
         """See `Step.commit`."""
-        return self.run.store.commit(unit, label=label, size=size, loop=self._loop)
+        loop = None if self.task is None else self.task.get_loop()
+        return self.run.store.commit(unit, label=label, size=size, loop=loop)
 
     def record(self, record: Record, label: str) -> None:
         """Append a drafted record."""
-        self.append(partial(self.write, record=record), label, len(record.body or b""))
+        self.run.record(record, label)
 
     def refuse(self, error: BaseException) -> None:
         """See `Step.refuse`."""

@@ -8,7 +8,6 @@ read: per row that is cheaper, and the other threads of the process may run mean
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import chain
 from typing import Any, cast
 
 import apsw
@@ -33,6 +32,7 @@ class Put:
 
     def __init__(self, before: str, values: int, after: str = "", *, one: str = "") -> None:
         marks = f"({', '.join('?' * values)})"
+        self.values = values
         sizes = [1 << power for power in range(ROWS_MAX.bit_length())]
         self.forms = {size: f"{before} {', '.join([marks] * size)} {after}".rstrip() for size in reversed(sizes)}
         if one:
@@ -54,7 +54,7 @@ class Tx:
         self._connection = connection
         self._execute = connection.cursor().execute
         self._is_hurried = False
-        self._waiting: defaultdict[Put, list[tuple[Any, ...]]] = defaultdict(list)
+        self._waiting: defaultdict[Put, list[Any]] = defaultdict(list)  # the values of its rows, one after another
         self._version = -1
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
@@ -86,7 +86,7 @@ class Tx:
         without hurry. So a unit may go on with the answer, but must not let it out before its commit.
         """
         if self._is_hurried:
-            self._waiting[statement].append(row)
+            self._waiting[statement].extend(row)
             return True
         self._execute(statement.forms[1], row)
         return self._connection.changes() == 1
@@ -97,14 +97,15 @@ class Tx:
         Raises:
             Mistrusted: One of them was not written.
         """
-        for statement, rows in self._waiting.items():
-            at = 0
+        for statement, values in self._waiting.items():
+            at, end = 0, len(values)
             for size, form in statement.forms.items():
-                while len(rows) - at >= size:
-                    self._execute(form, tuple(chain.from_iterable(rows[at : at + size])))
+                width = size * statement.values
+                while end - at >= width:
+                    self._execute(form, values[at : at + width])
                     if self._connection.changes() != size:
                         raise Mistrusted
-                    at += size
+                    at += width
         self._waiting.clear()
 
     @property

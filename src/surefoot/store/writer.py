@@ -26,7 +26,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -197,7 +197,7 @@ class Writer:
         if self._is_asleep:
             self._wake.set()
 
-    async def commit(
+    def commit(
         self,
         unit: Unit[T],
         *,
@@ -205,8 +205,8 @@ class Writer:
         size: int = 0,
         is_alone: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
-    ) -> T:
-        """Record in order and return the unit's result once it, and all before it, is on disk.
+    ) -> Awaitable[T]:
+        """Record in order, asked for at once; awaited, return the unit's result once it, and all before it, is on disk.
 
         Args:
             unit: What to write.
@@ -222,16 +222,15 @@ class Writer:
         future: asyncio.Future[T] = loop.create_future()
         self._put(Ticket(unit, label, size, loop, future, is_alone=is_alone))
         self._ask()
-        result = await future
-        if self._backlog >= BACKLOG_BYTES_MAX:
-            await self._until_room()
-        return result
+        return future if self._backlog < BACKLOG_BYTES_MAX else self._with_room(future)
 
-    async def _until_room(self) -> None:
+    async def _with_room(self, future: asyncio.Future[T]) -> T:
         """Hold back a caller whose own unit is on disk, until what others have queued is no longer too much."""
+        result = await future
         while not self.has_room and self._failure is None and not self._is_closing:
             with contextlib.suppress(StoreError):  # the caller's own unit is recorded; its next one is told
                 await self.commit(_nothing, label="room")
+        return result
 
     def commit_blocking(self, unit: Unit[T], *, label: str) -> T:
         """As `commit`, for threads without a loop."""
