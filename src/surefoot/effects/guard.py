@@ -167,7 +167,7 @@ class Guard:
             row = Row(ledger.take_row_id(tx), identity.digest, generation, CLAIMED, 1, session, session, run,
                       identity.fingerprint, claim, claim, boot_ms)  # fmt: skip
             if ledger.insert(tx, row):
-                insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
+                insert_record(tx, draft, claim, self._call(case, generation, boot_ms))
                 case.row = row
                 return Claim(row, is_ours=True)
             there = ledger.find(tx.connection, identity.digest)

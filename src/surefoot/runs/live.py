@@ -68,6 +68,7 @@ class LiveRun:
         self.worker = worker
         self.row = row
         self.run = row.id
+        self._hold = (row.id, row.epoch)
         self.run_id = row.run_id
         self.history = history
         self.seq = history.last_seq
@@ -113,7 +114,7 @@ class LiveRun:
             self.check()
         strand, parent, history = self._strand(), _parent.get(), self.history
         identity, task = self._next(parent, name, key, strand), strand.task
-        step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork)
+        step = LiveStep(self, identity, name, task, strand, -strand.after - 1 if strand.is_fork else strand.after)
         if history.steps:
             self._find(step, parent, strand)
         if self.cancels.pending or self.is_closing or self.aborted:
@@ -282,6 +283,8 @@ class LiveRun:
             LeaseLost: Another holds it.
             RecordRefused: An earlier record could not be written: what follows it stands on nothing.
         """
+        if self.is_held(tx):
+            return
         if isinstance(self.refused, LeaseLost):
             raise self.refused
         if self.refused is not None:
@@ -289,15 +292,14 @@ class LiveRun:
                 f"run {self.run_id}: an earlier record was refused: {without_surrogates(str(self.refused))}",
                 hint="nothing after it is recorded; mend the cause, then wake the run",
             ) from self.refused
-        if not tables.is_held(tx, self.row.id, self.row.epoch):
-            raise LeaseLost(
-                f"run {self.run_id}: another worker holds it (our epoch was {self.row.epoch})",
-                hint="nothing was recorded; the other worker goes on",
-            )
+        raise LeaseLost(
+            f"run {self.run_id}: another worker holds it (our epoch was {self.row.epoch})",
+            hint="nothing was recorded; the other worker goes on",
+        )
 
     def is_held(self, tx: Tx) -> bool:
         """Whether `require` would pass."""
-        return self.refused is None and tables.is_held(tx, self.row.id, self.row.epoch)
+        return self.refused is None and (self._hold in tx.held or tables.is_held(tx, *self._hold))
 
     def refuse(self, error: BaseException) -> None:
         """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
@@ -311,7 +313,15 @@ class LiveRun:
 
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
-        self.append(_Writing(self, record), label, 0 if record.body is None else len(record.body))
+        size = 0 if record.body is None else len(record.body)
+        self.store.append(
+            _Writing(self, record),
+            label=label,
+            on_error=self._on_error,
+            on_refused=self._on_refused,
+            size=size,
+            loop=self.loop,
+        )
 
     def about_run(self, kind: Kind, *, step: str = "", head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """Return the next record about the run itself."""

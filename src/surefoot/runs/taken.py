@@ -43,6 +43,7 @@ class LiveStep(msgspec.Struct, eq=False):
         key: See `Step`.
         name: Its name.
         task: The task that takes it.
+        _after: The record that its task had seen last; negative (-n - 1) for the first step of a task that was forked off.
         opened: See `Step`.
         ended: See `Step`.
     """
@@ -53,7 +54,6 @@ class LiveStep(msgspec.Struct, eq=False):
     task: asyncio.Task[Any] | None
     _strand: Strand
     _after: int
-    _is_fork: bool
     opened: Record | None = None
     ended: Record | None = None
     _outer: Token[str] | None = None
@@ -65,8 +65,7 @@ class LiveStep(msgspec.Struct, eq=False):
         if run.stopped is not None and kind not in _FACTS:
             run.check()
         run.seq = self._drafted = seq = run.seq + 1
-        after = -self._after - 1 if self._is_fork else self._after
-        return Record(run.run, seq, kind, self.key, after, head if head is NO_HEAD else writable(head), body)
+        return Record(run.run, seq, kind, self.key, self._after, head if head is NO_HEAD else writable(head), body)
 
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
