@@ -19,7 +19,7 @@ from surefoot.effects.classify import NotDone, describe, is_never_sent, not_done
 from surefoot.effects.current import CurrentEffect, Receipt, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
-from surefoot.effects.guard import Acting, Case, Claim, Guard, _ignore
+from surefoot.effects.guard import Acting, Case, Claim, Guard
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
@@ -214,7 +214,7 @@ def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> Outco
     record = _record(case, finding, is_told=is_known)
     settlement = _Settlement(guard, case, row, finding, record)
     if step is None:
-        guard.store.append(settlement, label="settle", size=finding.size, on_error=_ignore)
+        guard.store.append(settlement, label="settle", size=finding.size, on_error=None)
     else:
         step.append(settlement, "settle", finding.size)
     if not is_known:

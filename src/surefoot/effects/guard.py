@@ -140,7 +140,7 @@ class Guard:
                 ledger.add_evidence(tx, row.id, "in doubt", self.session.name, "its caller left before the act")
 
         with contextlib.suppress(StoreError):  # without a store the next process notes it
-            self.store.append(unit, label="doubt", on_error=_ignore)
+            self.store.append(unit, label="doubt", on_error=None)
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
@@ -249,10 +249,6 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 def _come(future: asyncio.Future[None]) -> None:
     if not future.done():  # who waited may have lost patience
         future.set_result(None)
-
-
-def _ignore(_error: BaseException) -> None:
-    """The writer stopped: every later call is told so; this one's caller is being told that it is unknown, or has left."""
 
 
 def _nobody_waits(_tx: Tx, _effect: int) -> None:

@@ -43,7 +43,7 @@ from surefoot.store.errors import (
     StoreFailed,
     UnitFailed,
 )
-from surefoot.store.tx import Tx
+from surefoot.store.tx import Mistrusted, Tx
 
 if TYPE_CHECKING:
     from surefoot.store.checkpoint import Checkpointer
@@ -178,7 +178,7 @@ class Writer:
         unit: Unit[T],
         *,
         label: str,
-        on_error: Callable[[BaseException], None],
+        on_error: Callable[[BaseException], None] | None,
         on_refused: Callable[[BaseException], None] | None = None,
         size: int = 0,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -188,7 +188,8 @@ class Writer:
         Args:
             unit: What to write.
             label: What this is, for traces and fault injection: "decision", "settle", ...
-            on_error: Called in the loop if the unit is refused or the store fails.
+            on_error: Called in the loop if the unit is refused or the store fails; None where nobody needs to hear of
+                it: once the writer has stopped, every later call is told so.
             on_refused: Called in the writer's thread if the unit is refused, before any later unit runs.
             size: Bytes of the unit, for the backlog's bound.
             loop: The running loop, if the caller knows it; None to ask.
@@ -353,17 +354,16 @@ class Writer:
         Raises:
             _SickFile: Nobody knows any more what is on disk.
         """
-        is_hurried = len(batch) > 1
         try:
             with self._turnstile:
-                if self._transact_at_desk(batch, is_hurried) or (is_hurried and self._transact_at_desk(batch, False)):
+                if self._transact_at_desk(batch, is_hurried=len(batch) > 1):
                     return
         except (apsw.Error, OSError, StoreBusy) as error:
             raise _SickFile(error) from error
         for ticket in batch:
             self._transact([ticket])
 
-    def _transact_at_desk(self, batch: list[Ticket[Any]], is_hurried: bool) -> bool:
+    def _transact_at_desk(self, batch: list[Ticket[Any]], *, is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
         connection = self._connection
         self._lock_file()
@@ -376,6 +376,8 @@ class Writer:
             self._tx.forget()
             if isinstance(error, SICK_FILE) and not batch[0].is_alone:
                 raise
+            if isinstance(error, Mistrusted):
+                return self._transact_at_desk(batch, is_hurried=False)
             if len(batch) > 1:
                 return False
             batch[0].refuse(error)
