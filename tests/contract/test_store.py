@@ -423,7 +423,7 @@ async def test_a_full_disk_stops_the_writer_and_tells_everybody(url: str) -> Non
     store._connection.pragma("max_page_count", pages)
     told = Told()
     store.append(add(2, bytes(100_000)), label="test", on_error=told)
-    waiting = [asyncio.create_task(store.commit(add(n), label="test")) for n in (3, 4)]
+    waiting = [asyncio.ensure_future(store.commit(add(n), label="test")) for n in (3, 4)]
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(one) for one in results} == {DiskFull}
     await asyncio.sleep(0)

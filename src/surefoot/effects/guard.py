@@ -195,16 +195,17 @@ class Guard:
                 ledger.add_evidence(tx, row.id, "in doubt", self.session.name, "its caller left before the act")
 
         with contextlib.suppress(StoreError):  # without a store the next process notes it
-            self.store.append(unit, label="doubt", on_error=_ignore)
+            self.store.append(unit, label="doubt", on_error=None)
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
         own = case.gate
         if own is not None and case.is_gate_needed is None:
             case.is_gate_needed = own.is_needed(case.spec, case.spec.rebuild(case.arguments))
-        return partial(self._claim, case, draft, self.store.clock.boot_ms())
+        return _Claiming(self, case, draft, self.store.clock.boot_ms())
 
-    def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+    def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+        """See `claim_unit`."""
         step, frame, identity, generation = case.step, case.frame, case.identity, 1
         case.row = None
         if step is not None:
@@ -231,7 +232,7 @@ class Guard:
             if ledger.insert(tx, row):
                 if since_ms is not None:
                     return self._doubt_lost(tx, case, row, draft, since_ms)
-                insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
+                insert_record(tx, draft, claim, self._call(case, generation, boot_ms))
                 case.row = row
                 return Claim(row, is_ours=True)
             there = ledger.find(tx.connection, identity.digest)
@@ -305,6 +306,18 @@ class Guard:
             await asyncio.wait(set(self._tasks))
 
 
+class _Claiming(msgspec.Struct, gc=False):
+    """The unit that claims. (Units wait in the writer's queue by the hundred; as closures they keep the collector busy.)"""
+
+    guard: Guard
+    case: Case
+    draft: Record
+    boot_ms: int
+
+    def __call__(self, tx: Tx) -> Claim | Outcome | Wait:
+        return self.guard.write_claim(self.case, self.draft, self.boot_ms, tx)
+
+
 class Claim(msgspec.Struct, frozen=True, gc=False):
     """What the ledger answered: the row, and whether we may act on it."""
 
@@ -315,10 +328,6 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 def _come(future: asyncio.Future[None]) -> None:
     if not future.done():  # who waited may have lost patience
         future.set_result(None)
-
-
-def _ignore(_error: BaseException) -> None:
-    """The writer stopped: every later call is told so; this one's caller is being told that it is unknown, or has left."""
 
 
 def _nobody_waits(_tx: Tx, _effect: int) -> None:

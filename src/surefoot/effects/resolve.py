@@ -36,7 +36,7 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Acting, Case, Guard, _ignore, call_of, told
+from surefoot.effects.guard import Acting, Case, Guard, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.receipts import find_or_seal
@@ -104,7 +104,7 @@ def _let_go(guard: Guard, row: Row) -> None:
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, "whoever looked into it has left")
 
     with contextlib.suppress(StoreError):  # without a store the next process notes it
-        guard.store.append(unit, label="doubt", on_error=_ignore)
+        guard.store.append(unit, label="doubt", on_error=None)
 
 
 async def _find_out(guard: Guard, case: Case) -> Outcome:

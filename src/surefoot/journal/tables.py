@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import apsw
 
 from surefoot.journal.records import NO_HEAD, Kind, Record, decode_head, encode_head
+from surefoot.journal.values import Value
 from surefoot.store.migrations import Migration
 from surefoot.store.tx import Put, Tx
 
@@ -48,15 +49,16 @@ def take_record_id(tx: Tx) -> int:
     return tx.take_id("journal")
 
 
-def insert_record(tx: Tx, record: Record, record_id: int | None = None) -> int:
+def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Value | None = None) -> int:
     """Write a record and return its row id. The caller has checked, in this transaction, that it may.
 
     Args:
         tx: The transaction.
         record: What to write.
         record_id: An id from `take_record_id`; None to take one here.
+        body: Its value, where that was not known when it was drafted; None for the record's own.
     """
-    body, blob = record.body, None
+    body, blob = record.body if body is None else body, None
     if body is not None and len(body) > BLOB_ABOVE:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()

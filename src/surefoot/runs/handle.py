@@ -342,7 +342,7 @@ async def start_run(
         row, started = await store.commit(unit, label="start", size=len(body))
     except asyncio.CancelledError:  # it may be on disk as ours, and nobody is left to launch it: any worker may
         with contextlib.suppress(StoreError):  # without a store our session ends, and with it our hold on the run
-            store.append(let_go, label="start", on_error=_ignore)
+            store.append(let_go, label="start", on_error=None)
         raise
     if started is None:
         if row.digest != digest:
@@ -354,10 +354,6 @@ async def start_run(
     elif worker.may_execute and row.holder == worker.session.id:  # else it is taken over, from a session that was lost
         worker.launch(row, History(last_seq=1, started=started), [])
     return Run(store, worker, row.id, run_id, row.kind)
-
-
-def _ignore(_error: BaseException) -> None:
-    """The writer stopped: every later call is told so."""
 
 
 def _input_of(connection: apsw.Connection, run: int) -> str:

@@ -10,7 +10,6 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from threading import get_ident
 from typing import Any, NoReturn
 
@@ -53,6 +52,17 @@ class _Names(msgspec.Struct):
     count: int = 0
 
 
+class _Writing(msgspec.Struct, gc=False):
+    """The unit that writes one record of a run, if this process still holds it."""
+
+    run: LiveRun
+    record: Record
+
+    def __call__(self, tx: Tx) -> None:
+        self.run.require(tx)
+        insert_record(tx, self.record)
+
+
 class LiveRun:
     """A run in progress. See `journal.frame.Frame`."""
 
@@ -61,6 +71,7 @@ class LiveRun:
         self.worker = worker
         self.row = row
         self.run = row.id
+        self._hold = (row.id, row.epoch)
         self.run_id = row.run_id
         self.history = history
         self.seq = history.last_seq
@@ -80,6 +91,7 @@ class LiveRun:
         self.parking: Parking | None = None
         self.stopped: BaseException | None = None
         self.cancels = Cancels(self)
+        self._on_error, self._on_refused = self.stop_refused, self.refuse  # bound once, not at every record
         self._quiet: asyncio.TimerHandle | None = None
         self._is_in_code = False
         self.is_overdue = row.deadline_ms is not None and row.deadline_ms <= store.clock.wall_ms()
@@ -108,8 +120,7 @@ class LiveRun:
             self.check()
         strand, parent, history = self._strand(), _parent.get(), self.history
         identity, task = self._next(parent, name, key, strand), strand.task
-        loop = None if task is None else task.get_loop()
-        step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork, loop)
+        step = LiveStep(self, identity, name, task, strand, -strand.after - 1 if strand.is_fork else strand.after)
         if history.steps:
             self._find(step, parent, strand)
         if self.cancels.pending or self.is_closing or self.aborted:
@@ -278,6 +289,8 @@ class LiveRun:
             LeaseLost: Another holds it.
             RecordRefused: An earlier record could not be written: what follows it stands on nothing.
         """
+        if self.is_held(tx):
+            return
         if isinstance(self.refused, LeaseLost):
             raise self.refused
         if self.refused is not None:
@@ -285,15 +298,14 @@ class LiveRun:
                 f"run {self.run_id}: an earlier record was refused: {without_surrogates(str(self.refused))}",
                 hint="nothing after it is recorded; mend the cause, then wake the run",
             ) from self.refused
-        if not tables.is_held(tx, self.row.id, self.row.epoch):
-            raise LeaseLost(
-                f"run {self.run_id}: another worker holds it (our epoch was {self.row.epoch})",
-                hint="nothing was recorded; the other worker goes on",
-            )
+        raise LeaseLost(
+            f"run {self.run_id}: another worker holds it (our epoch was {self.row.epoch})",
+            hint="nothing was recorded; the other worker goes on",
+        )
 
     def is_held(self, tx: Tx) -> bool:
         """Whether `require` would pass."""
-        return self.refused is None and tables.is_held(tx, self.row.id, self.row.epoch)
+        return self.refused is None and (self._hold in tx.held or tables.is_held(tx, *self._hold))
 
     def refuse(self, error: BaseException) -> None:
         """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
@@ -301,15 +313,21 @@ class LiveRun:
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """Record in order without waiting; a refusal stops the run, and all that it records after."""
-        self.store.append(unit, label=label, on_error=self.stop_refused, on_refused=self.refuse, size=size)
+        self.store.append(
+            unit, label=label, on_error=self._on_error, on_refused=self._on_refused, size=size, loop=self.loop
+        )
 
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
-        self.append(partial(self._write, record), label, len(record.body or b""))
-
-    def _write(self, record: Record, tx: Tx) -> None:
-        self.require(tx)
-        insert_record(tx, record)
+        size = 0 if record.body is None else len(record.body)
+        self.store.append(
+            _Writing(self, record),
+            label=label,
+            on_error=self._on_error,
+            on_refused=self._on_refused,
+            size=size,
+            loop=self.loop,
+        )
 
     def about_run(self, kind: Kind, *, step: str = "", head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """Return the next record about the run itself."""

@@ -155,7 +155,7 @@ async def take_step(
         _parent.reset(token)
     small = Head(request=request) if head is None and request else NO_HEAD if head is None else head(value)
     record = taken.draft(Kind.DECIDED, head=small, body=body)
-    taken.record(record, "decision")
+    run.record(record, "decision")
     taken.end(record)
     taken.close()
     if not run.store.writer.has_room:
