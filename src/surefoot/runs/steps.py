@@ -34,6 +34,9 @@ R_co = TypeVar("R_co", covariant=True)
 _CHECKED: dict[Any, Any] = {str: str, int: int, float: int | float, bool: bool, list: list, dict: dict}
 """Types whose values are read as plain JSON, whatever it holds; a sender is not trusted with that."""
 
+STEP = "__surefoot_step__"
+"""The attribute by which a function with `@step` is known."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
@@ -100,8 +103,14 @@ def _decorate(function: Callable[..., Awaitable[Any]], *, name: str | None) -> A
         return call
 
     wrapper = functools.wraps(function)(caller(None))
+    setattr(wrapper, STEP, title)
     wrapper.keyed = caller  # type: ignore[attr-defined]  # documented extra of the decorated function
     return wrapper
+
+
+def is_step(function: object) -> bool:
+    """Whether a function carries `@step`: it records its own result."""
+    return hasattr(function, STEP)
 
 
 def _return_type(function: Callable[..., Any]) -> Any:

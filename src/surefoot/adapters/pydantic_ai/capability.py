@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from pydantic_ai import AgentRunResult, RunContext
-from pydantic_ai.capabilities import WrapRunHandler
+from pydantic_ai import AgentRunResult, ExternalToolset, RunContext
+from pydantic_ai.capabilities import WrapOutputProcessHandler, WrapRunHandler
 from pydantic_ai.durable_exec import (
     BaseDurabilityCapability,
     DurabilityEngineSpec,
@@ -26,20 +26,16 @@ from pydantic_ai.durable_exec import (
     ToolsetGetToolsId,
     ToolsetValidateToolArgumentsId,
 )
+from pydantic_ai.output import OutputContext
 from pydantic_ai.toolsets import AbstractToolset
 
 from surefoot.adapters.pydantic_ai.conversations import conversations_of, decide
 from surefoot.adapters.pydantic_ai.declarations import Declarations, Effects
-from surefoot.adapters.pydantic_ai.mcp import carry, discover, reading
-from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, Codec, encoded
-from surefoot.adapters.pydantic_ai.tools import (
-    answer_of,
-    call_declared,
-    call_open,
-    call_undeclared,
-    declared,
-    is_read,
-)
+from surefoot.adapters.pydantic_ai.mcp import carry, discover
+from surefoot.adapters.pydantic_ai.outputs import process_output
+from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, Codec
+from surefoot.adapters.pydantic_ai.tools import Call, perform_call
+from surefoot.adapters.pydantic_ai.toolsets import GuardedToolset
 from surefoot.journal import current_frame
 from surefoot.runs import take_step
 from surefoot.runs.live import LiveRun
@@ -59,7 +55,8 @@ class Durable(BaseDurabilityCapability[Any]):
         durable_unit_noun="step",
         durable_container_noun="run",
         codec=Codec(),
-        toolset_lifecycles={"function": "enter-always", "mcp": "enter-in-durable-unit", "dynamic": "enter-never"},
+        wrapped_toolset_kinds=frozenset({"mcp"}),  # all others are guarded by a toolset of ours
+        toolset_lifecycles={"mcp": "enter-in-durable-unit"},
     )
 
     def __init__(self, *, reads: Iterable[str] = (), effects: Effects | None = None, name: str | None = None) -> None:
@@ -88,11 +85,29 @@ class Durable(BaseDurabilityCapability[Any]):
             self._backend = _Backend(made_for, self.declarations, self._served)
         return self._backend
 
-    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any] | None:
-        """Let the calls of MCP toolsets go through us, then wrap them as Pydantic AI does."""
+    async def wrap_output_process(
+        self,
+        ctx: RunContext[Any],
+        *,
+        output_context: OutputContext,
+        output: Any,
+        handler: WrapOutputProcessHandler,
+    ) -> Any:
+        """Take an output function, and the output's validators, as one step."""
+        run = current_frame.get()
+        if not isinstance(run, LiveRun):
+            return await handler(output)
+        return await process_output(run, self.agent, ctx, output_context, output, handler)
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        """Guard every toolset, whenever it was added: MCP toolsets as Pydantic AI does, the others by one of ours."""
         if "pydantic_ai.mcp" in sys.modules:
             toolset.apply(self._carry)
-        return super().get_wrapper_toolset(toolset)
+        return (super().get_wrapper_toolset(toolset) or toolset).visit_and_replace(self._guard)
+
+    def _guard(self, leaf: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        is_elsewhere = isinstance(leaf, ExternalToolset)
+        return leaf if is_elsewhere else GuardedToolset(leaf, declarations=self.declarations)
 
     def _carry(self, toolset: AbstractToolset[Any]) -> None:
         carry(toolset)
@@ -150,18 +165,6 @@ class _Backend(JournalCallableOperationBackend[None]):
         call_id = str(getattr(context, "tool_call_id", "") or name)
         conversation = conversations_of(run).current()
         with run.tool_call(conversation.call(call_id)):
-            spec = declared(tool)
-            if spec is not None:
-                return await call_declared(spec, body, tool)
             seen_name = conversation.tool_name(call_id) or name
-            if seen_name in self._declarations.reads or is_read(tool):
-
-                async def read() -> Any:
-                    return encoded(await reading(body))
-
-                return await take_step(name, None, PAYLOAD, read)
-            answer = partial(answer_of, body, tool, is_served=is_served)
-            open_spec = self._declarations.effects.get(seen_name)
-            if open_spec is None:
-                return await call_undeclared(name, arguments, answer)
-            return await call_open(open_spec, arguments, answer)
+            call = Call(name, seen_name, arguments)
+            return await perform_call(run, call, tool, body, self._declarations, is_served=is_served)

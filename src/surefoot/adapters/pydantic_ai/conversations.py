@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage
 from pydantic_core import from_json
 
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
+from surefoot.adapters.pydantic_ai.refusals import model_error, raise_model_error
 from surefoot.adapters.pydantic_ai.requests import RequestDigests
 from surefoot.journal.records import Head
 from surefoot.journal.values import canonical_bytes
@@ -133,10 +135,18 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     def head(payload: Any) -> Head:
         return Head(request=request, cost=_cost(payload))
 
+    async def ask() -> object:
+        try:
+            return await body()
+        except AgentRunError as error:
+            return model_error(error)
+
     conversation.decisions += 1
     payload, taken = await take_step(
-        "decision", str(conversation.decisions), PAYLOAD, body, request=request, head=head, is_told_step=True
+        "decision", str(conversation.decisions), PAYLOAD, ask, request=request, head=head, is_told_step=True
     )
+    if payload.get("kind") == "model_error":
+        raise_model_error(payload)
     conversation.note(taken.key, payload, lambda: conversations.digests.calls_seen(messages))
     return payload
 
