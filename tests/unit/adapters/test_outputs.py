@@ -54,8 +54,8 @@ FORMS: dict[str, Any] = {
     "words": (TextOutput(refund_words), "A-1"),
     "prompted": (PromptedOutput(refund), '{"order": "A-1"}'),
     "prompted, one of several": (
-        PromptedOutput([refund_asked, Ask]),
-        '{"result": {"kind": "refund_asked", "data": {"order": "A-1"}}}',
+        PromptedOutput[Any]([refund_asked, Ask]),
+        '{"result": {"kind": "Ask", "data": {"order": "A-1"}}}',
     ),
 }
 
@@ -156,7 +156,7 @@ async def test_an_output_function_that_is_an_effect_acts_once(url: str) -> None:
         return Refund(order, date(2026, 11, 1))
 
     script = Script([call("final_result", order="A-1", note="ok")])
-    agent = Agent(script.model, name="clerk", output_type=close, capabilities=[Durable()])
+    agent: Agent[None, Any] = Agent(script.model, name="clerk", output_type=close, capabilities=[Durable()])
 
     async def work() -> Any:
         async with sf.branch("one"):

@@ -26,7 +26,7 @@ from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import DynamicToolset, ToolsetTool, WrapperToolset
 from pydantic_ai.usage import RunUsage
 from pydantic_core import SchemaValidator, core_schema
-from tests.support.agents import Script, call, text, twice
+from tests.support.agents import Part, Script, call, text, twice
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import Durable
@@ -296,7 +296,7 @@ async def test_what_a_tool_does_beside_its_result_is_done_again(url: str, declar
     async def work() -> Any:
         result = await agent.run("go")
         usage = result.usage
-        queued = [str(part.content) for message in result.all_messages() for part in message.parts
+        queued = [str(getattr(part, "content", "")) for message in result.all_messages() for part in message.parts
                   if "quick" in str(getattr(part, "content", ""))]  # fmt: skip
         return usage.requests, usage.tool_calls, usage.input_tokens, usage.details.get("thoughts"), queued
 
@@ -317,7 +317,7 @@ async def test_dependencies_changed_in_place_are_warned_about_once(url: str) -> 
     def stay(ctx: RunContext[Trip]) -> str:
         return "stayed"
 
-    calls = [[call("look", f"l{n}"), call("stay", f"s{n}")] for n in range(2)]
+    calls: list[list[Part]] = [[call("look", f"l{n}"), call("stay", f"s{n}")] for n in range(2)]
     script = Script(*calls, text("done"))
     agent = Agent(script.model, name="clerk", deps_type=Trip, tools=[look, stay], capabilities=[Durable()])
 
@@ -375,12 +375,13 @@ async def test_a_deferred_call_of_an_undeclared_tool_is_kept(url: str) -> None:
         raise CallDeferred
 
     script = Script([call("look", what="a")], text("done"))
-    agent = Agent(
+    agent: Agent[None, Any] = Agent(
         script.model, name="clerk", tools=[look], output_type=[str, DeferredToolRequests], capabilities=[Durable()]
     )
 
     async def work() -> Any:
         output = (await agent.run("go")).output
-        return [one.tool_call_id for one in output.calls]  # type: ignore[union-attr]  # requests, as nobody answered
+        assert isinstance(output, DeferredToolRequests)
+        return [one.tool_call_id for one in output.calls]
 
     assert await twice(url, work) == (["call-1"], ["call-1"])

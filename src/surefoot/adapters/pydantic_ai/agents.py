@@ -1,90 +1,200 @@
-"""An agent as a kind of run: what `app.agent(agent)` returns, and the function behind it."""
+"""An agent as a kind of run: what `app.agent(agent)` returns, the function behind it, and the handle of one of its runs."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelMessage
-from pydantic_ai.usage import UsageLimits
+from pydantic_ai.messages import ModelMessage, UserContent
+from pydantic_ai.usage import RunUsage, UsageLimits
 
+from surefoot.adapters.pydantic_ai import transcripts
 from surefoot.adapters.pydantic_ai.capability import Durable
-from surefoot.adapters.pydantic_ai.declarations import Effects
-from surefoot.journal import current_frame
+from surefoot.adapters.pydantic_ai.transcripts import Transcript
+from surefoot.journal import current_frame, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
+from surefoot.runs.tables import find_run
 
 if TYPE_CHECKING:
     from surefoot.app import Surefoot
 
+Prompt = str | Sequence[UserContent] | None
+"""What is asked: words, or words, images, documents and more in order; None to go on from the message history."""
+
+_LATER = frozenset({"conversation_id", "model"})
+"""Parts of an agent's input that came after the first runs."""
+
+
+class AgentRun(Run):
+    """A handle of one run of an agent."""
+
+    async def transcript(self) -> Transcript:
+        """Wait for the run's end and return its own messages and its usage.
+
+        Raises:
+            RunFailed, RunCancelled: It ended so.
+        """
+        await self.result()
+        records = await self._store.read(lambda connection: load_records(connection, self.row))
+        return transcripts.read(self.id, list(records))
+
+    async def messages(self) -> list[ModelMessage]:
+        """Wait for the run's end and return the whole conversation: the history it was given, and its own messages.
+
+        Give it to the next run: `start("And now?", id=..., message_history=await run.messages())`.
+        """
+        own = (await self.transcript()).messages
+        records = await self._store.read(lambda connection: load_records(connection, self.row))
+        return [*transcripts.history(list(records)), *own]
+
+    async def usage(self) -> RunUsage:
+        """Wait for the run's end and return what it used."""
+        return (await self.transcript()).usage
+
 
 class DurableAgent:
-    """An agent whose runs are durable. Made by `app.agent(agent)`."""
+    """An agent whose runs are durable. Made by `app.agent(agent)`.
+
+    Args:
+        app: The app.
+        agent: The agent.
+        name: Its durable name.
+        capability: What makes it durable, by each name under which open runs know it; the first is today's.
+        deps: Makes the dependencies of one execution, in the process that executes it; None: they are the run's input.
+    """
 
     def __init__(
-        self, app: Surefoot, agent: Agent[Any, Any], name: str, reads: Iterable[str], effects: Effects | None
+        self,
+        app: Surefoot,
+        agent: Agent[Any, Any],
+        name: str,
+        *,
+        was: Iterable[str] = (),
+        deps: Callable[..., Any] | None = None,
+        **options: Any,
     ) -> None:
         self._app = app
         self._agent = agent
         self.name = name
-        self._capability = Durable(reads=reads, effects=effects, name=name)
-        self._kind = KindSpec(f"agent {name}", self._function())
-        register(self._kind)
+        self._make_deps = deps
+        self._kinds = [self._kind(known, options) for known in (name, *_names(was))]
+        for kind in self._kinds:
+            register(kind)
 
-    def _function(self) -> Callable[..., Awaitable[Any]]:
-        agent, capability = self._agent, self._capability
-        deps_type = getattr(agent, "deps_type", type(None))
+    def _kind(self, name: str, options: Mapping[str, Any]) -> KindSpec:
+        return KindSpec(f"agent {name}", self._function(Durable(name=name, **options)), later=_LATER)
+
+    def _function(self, capability: Durable) -> Callable[..., Awaitable[Any]]:
+        agent, make_deps = self._agent, self._make_deps
         output_type = getattr(agent, "output_type", object)
 
-        async def run_agent(prompt, deps=None, usage_limits=None, message_history=None):  # type: ignore[no-untyped-def]
+        async def run_agent(  # type: ignore[no-untyped-def]  # its types are those of the agent
+            prompt, deps=None, usage_limits=None, message_history=None, *, conversation_id=None, model=None
+        ):
+            given = {} if conversation_id is None else {"conversation_id": conversation_id}
             result = await agent.run(
                 prompt,
-                deps=deps,
+                deps=deps if make_deps is None else await _made(make_deps, deps),
                 usage_limits=usage_limits,
                 message_history=message_history,
+                model=model,
                 capabilities=[capability],
                 run_id=_run_id(),
+                **given,
             )
+            await transcripts.keep(result)
             return result.output
 
-        run_agent.__qualname__ = f"agent.<locals>.{self.name}"
+        run_agent.__qualname__ = f"agent.<locals>.{capability.name}"
         run_agent.__annotations__ = {
-            "prompt": str,
-            "deps": object if deps_type is type(None) else deps_type | None,
+            "prompt": str | list[UserContent] | None,
+            "deps": self._type_of_deps(),
             "usage_limits": UsageLimits | None,
             "message_history": list[ModelMessage] | None,
+            "conversation_id": str | None,
+            "model": str | None,
             "return": output_type if isinstance(output_type, type) else object,
         }
         return run_agent
 
+    def _type_of_deps(self) -> Any:
+        if self._make_deps is not None:
+            hints = [one.annotation for one in inspect.signature(self._make_deps, eval_str=True).parameters.values()]
+            return hints[0] | None if hints and hints[0] is not inspect.Parameter.empty else object
+        declared = getattr(self._agent, "deps_type", type(None))
+        return object if declared is type(None) else declared | None
+
     async def start(
         self,
-        prompt: str,
+        prompt: Prompt = None,
         *,
         id: str,
         deps: Any = None,
         usage_limits: UsageLimits | None = None,
-        message_history: list[ModelMessage] | None = None,
+        message_history: Sequence[ModelMessage] | None = None,
+        conversation_id: str | None = None,
+        model: str | None = None,
         deadline_s: float | None = None,
-    ) -> Run:
+    ) -> AgentRun:
         """Start a run of the agent, or return the run of that id.
 
         Args:
-            prompt: What is asked of it.
+            prompt: What is asked of it: words, or a list of words, images, documents; None: go on from the history.
             id: The business id: the same id with the same input is the same run.
-            deps: Its dependencies, which become part of the run's input: JSON values or what `deps_type` declares.
+            deps: Its dependencies, which become part of the run's input: JSON values or what `deps_type` declares. With
+                `app.agent(..., deps=make)`, what `make` is called with.
             usage_limits: Limits on requests, tool calls and tokens; they hold across replays.
-            message_history: Earlier messages.
+            message_history: Earlier messages: `await run.messages()` of the run before.
+            conversation_id: The conversation it belongs to; None: the framework's choice.
+            model: Another model, by name; None: the agent's.
             deadline_s: As for `Surefoot.start`.
 
         Raises:
             RunConflict: The id belongs to a run with another input.
         """
-        body, digest = self._kind.dump_input((prompt, deps, usage_limits, message_history), {})
         store = self._app.store
+        kind = self._kinds[0] if len(self._kinds) == 1 else await self._kind_of(id)
+        body, digest = kind.dump_input(
+            (_plain(prompt), deps, usage_limits, None if message_history is None else list(message_history)),
+            {"conversation_id": conversation_id, "model": model},
+        )
         deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
-        return await start_run(store, self._app.worker, self._kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+        run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+        return AgentRun(store, self._app.worker, run.row, run.id, run.kind)
+
+    async def run(self, id: str) -> AgentRun:
+        """Return the handle of an existing run of this agent.
+
+        Raises:
+            RunNotFound: There is none.
+        """
+        run = await self._app.run(id)
+        if run.kind not in [kind.name for kind in self._kinds]:
+            raise SurefootError(f"run {id!r} is one of {run.kind}, not of agent {self.name}", hint="app.run(id)")
+        return AgentRun(self._app.store, self._app.worker, run.row, run.id, run.kind)
+
+    async def _kind_of(self, run_id: str) -> KindSpec:
+        """Return the kind of a run that exists, which may be an earlier name of ours, or else today's."""
+        row = await self._app.store.read(lambda connection: find_run(connection, run_id))
+        known = None if row is None else row.kind
+        return next((kind for kind in self._kinds if kind.name == known), self._kinds[0])
+
+
+def _plain(prompt: Prompt) -> str | list[UserContent] | None:
+    return prompt if prompt is None or isinstance(prompt, str) else list(prompt)
+
+
+def _names(was: Iterable[str]) -> tuple[str, ...]:
+    return (was,) if isinstance(was, str) else tuple(was)
+
+
+async def _made(make: Callable[..., Any], given: Any) -> Any:
+    """Return what a factory of dependencies makes; it takes what the run was started with, or nothing."""
+    made = make(given) if inspect.signature(make).parameters else make()
+    return await made if inspect.isawaitable(made) else made
 
 
 def _run_id() -> str:
@@ -94,14 +204,7 @@ def _run_id() -> str:
     return run.run_id
 
 
-def durable_agent(
-    app: Surefoot,
-    agent: Any,
-    *,
-    name: str | None = None,
-    reads: Iterable[str] = (),
-    effects: Effects | None = None,
-) -> DurableAgent:
+def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **options: Any) -> DurableAgent:
     """Return a durable form of an agent; the agent itself is not changed."""
     if not isinstance(agent, Agent):
         raise SurefootError(f"{agent!r} is no Pydantic AI Agent", hint="app.agent(Agent(..., name='support'))")
@@ -111,4 +214,4 @@ def durable_agent(
             "the agent has no name, and a name is what its runs are found by after a restart",
             hint='Agent(..., name="support"), or app.agent(agent, name="support")',
         )
-    return DurableAgent(app, agent, durable_name, reads, effects)
+    return DurableAgent(app, agent, durable_name, **options)

@@ -32,6 +32,7 @@ from pydantic_ai.toolsets import AbstractToolset
 from surefoot.adapters.pydantic_ai.conversations import conversations_of, decide
 from surefoot.adapters.pydantic_ai.declarations import Declarations, Effects
 from surefoot.adapters.pydantic_ai.mcp import carry, discover
+from surefoot.adapters.pydantic_ai.names import Names
 from surefoot.adapters.pydantic_ai.outputs import process_output
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, Codec
 from surefoot.adapters.pydantic_ai.tools import Call, perform_call
@@ -39,6 +40,7 @@ from surefoot.adapters.pydantic_ai.toolsets import GuardedToolset
 from surefoot.journal import current_frame
 from surefoot.runs import take_step
 from surefoot.runs.live import LiveRun
+from surefoot.runs.strand import _parent
 
 
 class Durable(BaseDurabilityCapability[Any]):
@@ -48,6 +50,8 @@ class Durable(BaseDurabilityCapability[Any]):
         reads: Names of tools that change nothing outside, for those not declared with `@sf.read`.
         effects: Tools by name, each with `sf.effect(...)`, for those whose author declared nothing: MCP tools above all.
         name: The agent's durable name; None: `agent.name`. A name is data on disk.
+        was: The agent's earlier names, under which open runs know it.
+        tools_were: Earlier names of its tools, each with today's: `{"refund": "refund_order"}`.
     """
 
     engine_spec = DurabilityEngineSpec(
@@ -59,9 +63,18 @@ class Durable(BaseDurabilityCapability[Any]):
         toolset_lifecycles={"mcp": "enter-in-durable-unit"},
     )
 
-    def __init__(self, *, reads: Iterable[str] = (), effects: Effects | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        reads: Iterable[str] = (),
+        effects: Effects | None = None,
+        name: str | None = None,
+        was: Iterable[str] = (),
+        tools_were: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.declarations = Declarations(reads, effects)
+        self._were = (was, tools_were)
         self._served: dict[str, AbstractToolset[Any]] = {}
         self._backend: _Backend | None = None
 
@@ -75,7 +88,7 @@ class Durable(BaseDurabilityCapability[Any]):
         run = current_frame.get()
         if not isinstance(run, LiveRun):
             return await super().wrap_run(ctx, handler=handler)
-        with conversations_of(run).enter(run, self.name):
+        with conversations_of(run).enter(run, Names(self.name, *self._were)):
             return await super().wrap_run(ctx, handler=handler)
 
     def get_durable_operation_backend(self) -> JournalCallableOperationBackend[None]:
@@ -100,7 +113,13 @@ class Durable(BaseDurabilityCapability[Any]):
         return await process_output(run, self.agent, ctx, output_context, output, handler)
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
-        """Guard every toolset, whenever it was added: MCP toolsets as Pydantic AI does, the others by one of ours."""
+        """Guard every toolset, whenever it was added: MCP toolsets as Pydantic AI does, the others by one of ours.
+
+        This is also the one call that comes in the task that runs the agent, where it is known what comes next.
+        """
+        run = current_frame.get()
+        if isinstance(run, LiveRun):
+            Names(self.name, *self._were).check(run, _parent.get())
         if "pydantic_ai.mcp" in sys.modules:
             toolset.apply(self._carry)
         return (super().get_wrapper_toolset(toolset) or toolset).visit_and_replace(self._guard)
@@ -166,5 +185,5 @@ class _Backend(JournalCallableOperationBackend[None]):
         conversation = conversations_of(run).current()
         with run.tool_call(conversation.call(call_id)):
             seen_name = conversation.tool_name(call_id) or name
-            call = Call(name, seen_name, arguments)
+            call = Call(conversation.recorded_name(call_id, name), seen_name, arguments)
             return await perform_call(run, call, tool, body, self._declarations, is_served=is_served)

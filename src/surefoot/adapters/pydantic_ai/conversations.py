@@ -14,6 +14,7 @@ from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage
 from pydantic_core import from_json
 
+from surefoot.adapters.pydantic_ai.names import Names, check_tools
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.adapters.pydantic_ai.refusals import model_error, raise_model_error
 from surefoot.adapters.pydantic_ai.requests import RequestDigests
@@ -28,9 +29,11 @@ from surefoot.runs.strand import ToolCall, _parent
 class Conversation:
     """One run of an agent inside a run: its decisions, and the tool calls they asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names) -> None:
+        self.names = names
         self.decisions = 0
         self._decision = ""
+        self._were: dict[str, str] = {}
         self._calls: dict[str, ToolCall] = {}
         self._names: dict[str, str] = {}
         self._made: dict[tuple[str, bytes], list[ToolCall]] = {}
@@ -42,6 +45,23 @@ class Conversation:
     def tool_name(self, call_id: str) -> str | None:
         """Return the name by which the last decision asked for a call; None if it didn't."""
         return self._names.get(call_id)
+
+    def recorded_name(self, call_id: str, name: str) -> str:
+        """Return the name under which the journal knows a tool call, whatever the tool is called today.
+
+        The journal has the tool's own name, the model's answer the one with its toolset's prefix.
+        """
+        was = self._were.get(call_id)
+        return name if was is None else was.removeprefix(self._names[call_id].removesuffix(name))
+
+    def rename(self, payload: Any) -> Any:
+        """Return a recorded response with its calls under today's names of their tools."""
+        for part in payload.get("parts", ()) if self.names.tools_were else ():
+            was = part.get("tool_name")
+            if part.get("part_kind") == "tool-call" and was in self.names.tools_were:
+                self._were[str(part.get("tool_call_id"))] = was
+                part["tool_name"] = self.names.tools_were[was]
+        return payload
 
     def note(self, decision: str, payload: Any, seen: Callable[[], frozenset[str]]) -> None:
         """Note a decision and, for each call it asks for, which identical calls came before.
@@ -91,9 +111,10 @@ class Conversations:
         self._started: dict[str, int] = {}
 
     @contextmanager
-    def enter(self, run: LiveRun, name: str) -> Iterator[None]:
+    def enter(self, run: LiveRun, names: Names) -> Iterator[None]:
         """Take the steps inside as those of one more run of this agent."""
         parent = _parent.get()
+        name = names.in_journal(run, parent)
         base = step_key(parent, name, None)
         if base in self._started and any(step_key(parent, name, None, n) in self.by_path
                                          for n in range(1, self._started[base] + 1)):  # fmt: skip
@@ -103,7 +124,7 @@ class Conversations:
             )
         self._started[base] = self._started.get(base, 0) + 1
         path = step_key(parent, name, None, self._started[base])
-        self.by_path[path] = Conversation()
+        self.by_path[path] = Conversation(names)
         token = _parent.set(path)
         try:
             yield
@@ -113,7 +134,7 @@ class Conversations:
 
     def current(self) -> Conversation:
         """Return the agent run whose step is being taken."""
-        return self.by_path.setdefault(_parent.get(), Conversation())
+        return self.by_path.setdefault(_parent.get(), Conversation(Names("")))
 
 
 def conversations_of(run: LiveRun) -> Conversations:
@@ -147,6 +168,7 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     )
     if payload.get("kind") == "model_error":
         raise_model_error(payload)
+    check_tools(run, taken.key, conversation.rename(payload), cache_key[3], is_drift=taken.key in run.history.drifts)
     conversation.note(taken.key, payload, lambda: conversations.digests.calls_seen(messages))
     return payload
 

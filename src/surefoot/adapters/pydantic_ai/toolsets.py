@@ -61,7 +61,8 @@ class GuardedToolset(WrapperToolset[Any]):
                 return refusal
 
         conversation, call_id = conversations_of(run).current(), ctx.tool_call_id or name
-        seen = Call(name, conversation.tool_name(call_id) or name, tool_args)
+        known_as = conversation.recorded_name(call_id, name)
+        seen = Call(known_as, conversation.tool_name(call_id) or name, tool_args)
         with run.tool_call(conversation.call(call_id)):
             payload = await perform_call(
                 run, seen, tool, body, self.declarations, is_served=is_served(self.wrapped), unit=unit
