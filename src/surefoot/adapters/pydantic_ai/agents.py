@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, UserContent
 from pydantic_ai.usage import RunUsage, UsageLimits
 
-from surefoot.adapters.pydantic_ai import transcripts
+from surefoot.adapters.pydantic_ai import live, transcripts
 from surefoot.adapters.pydantic_ai.capability import Durable
+from surefoot.adapters.pydantic_ai.live import LiveEvent
+from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.adapters.pydantic_ai.transcripts import Transcript
-from surefoot.journal import current_frame, load_records
+from surefoot.adapters.pydantic_ai.waits import ASKED, RETRY, AskedCall, signal_of, waiting_for_events
+from surefoot.journal import Kind, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
+from surefoot.runs.steps import live_run
 from surefoot.runs.tables import find_run
 
 if TYPE_CHECKING:
@@ -49,6 +54,41 @@ class AgentRun(Run):
         own = (await self.transcript()).messages
         records = await self._store.read(lambda connection: load_records(connection, self.row))
         return [*transcripts.history(list(records)), *own]
+
+    async def asked_calls(self) -> list[AskedCall]:
+        """Return the calls of tools that run elsewhere, whose results the run waits for now."""
+        records = await self._store.read(lambda connection: load_records(connection, self.row))
+        asked = [PAYLOAD.load(one.body) for one in records if one.body and one.step.rpartition("/")[2] == ASKED]
+        came = {one.head.name for one in records if one.kind is Kind.SIGNAL}
+        calls = [msgspec.convert(call, AskedCall) for batch in asked for call in batch]
+        return [call for call in calls if signal_of(call.id) not in came]
+
+    async def answer_call(self, call_id: str, result: Any = None, *, retry: str | None = None, by: str = "api") -> bool:
+        """Give the result of a call that runs elsewhere; the first answer is the one that counts.
+
+        Args:
+            call_id: Which call: `AskedCall.id`.
+            result: Its result, a JSON value.
+            retry: Instead of a result: what to tell the model, so that it tries another way.
+            by: Who says so.
+
+        Returns:
+            Whether it was the first answer.
+        """
+        payload = result if retry is None else {RETRY: retry}
+        return await self.signal(signal_of(call_id), payload, by=by, dedupe="answer")
+
+    async def stream(self) -> AsyncIterator[LiveEvent]:
+        """Yield what the agent does, live, until its run has ended; in the process that executes it.
+
+        From the next model request on, the model is asked for a stream. What is shown is provisional; see `LiveEvent`.
+
+        Raises:
+            Elsewhere: Another process executes the run.
+        """
+        with live.watching(self._worker, self.id) as queue:
+            async for event in live.events(self._worker, self, queue):
+                yield event
 
     async def usage(self) -> RunUsage:
         """Wait for the run's end and return what it used."""
@@ -85,7 +125,9 @@ class DurableAgent:
             register(kind)
 
     def _kind(self, name: str, options: Mapping[str, Any]) -> KindSpec:
-        return KindSpec(f"agent {name}", self._function(Durable(name=name, **options)), later=_LATER)
+        return KindSpec(
+            f"agent {name}", self._function(Durable(name=name, waits_for_tools=True, **options)), later=_LATER
+        )
 
     def _function(self, capability: Durable) -> Callable[..., Awaitable[Any]]:
         agent, make_deps = self._agent, self._make_deps
@@ -95,16 +137,18 @@ class DurableAgent:
             prompt, deps=None, usage_limits=None, message_history=None, *, conversation_id=None, model=None
         ):
             given = {} if conversation_id is None else {"conversation_id": conversation_id}
-            result = await agent.run(
-                prompt,
-                deps=deps if make_deps is None else await _made(make_deps, deps),
-                usage_limits=usage_limits,
-                message_history=message_history,
-                model=model,
-                capabilities=[capability],
-                run_id=_run_id(),
-                **given,
-            )
+            run = live_run("an agent")
+            with waiting_for_events(run):
+                result = await agent.run(
+                    prompt,
+                    deps=deps if make_deps is None else await _made(make_deps, deps),
+                    usage_limits=usage_limits,
+                    message_history=message_history,
+                    model=model,
+                    capabilities=[capability],
+                    run_id=run.run_id,  # the same on replay, and in the messages
+                    **given,
+                )
             await transcripts.keep(result)
             return result.output
 
@@ -165,6 +209,19 @@ class DurableAgent:
         run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
         return AgentRun(store, self._app.worker, run.row, run.id, run.kind)
 
+    async def stream(self, prompt: Prompt = None, *, id: str, **options: Any) -> AsyncIterator[LiveEvent]:
+        """Start a run, or join the run of that id, and yield what it does, live, from its first request on.
+
+        Args:
+            prompt: As for `start`.
+            id: As for `start`.
+            options: As for `start`.
+        """
+        with live.watching(self._app.worker, id) as queue:
+            run = await self.start(prompt, id=id, **options)
+            async for event in live.events(self._app.worker, run, queue):
+                yield event
+
     async def run(self, id: str) -> AgentRun:
         """Return the handle of an existing run of this agent.
 
@@ -195,13 +252,6 @@ async def _made(make: Callable[..., Any], given: Any) -> Any:
     """Return what a factory of dependencies makes; it takes what the run was started with, or nothing."""
     made = make(given) if inspect.signature(make).parameters else make()
     return await made if inspect.isawaitable(made) else made
-
-
-def _run_id() -> str:
-    """Return the agent run's id: the run's own, so that replays and their messages carry the same."""
-    run = current_frame.get()
-    assert run is not None, "called inside a run"
-    return run.run_id
 
 
 def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **options: Any) -> DurableAgent:

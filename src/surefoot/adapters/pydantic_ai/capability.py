@@ -7,11 +7,12 @@ a read. Its idea and its contract are Pydantic AI's `durable_exec`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from pydantic_ai import AgentRunResult, ExternalToolset, RunContext
+from pydantic_ai import AgentRunResult, DeferredToolRequests, DeferredToolResults, ExternalToolset, RunContext
+from pydantic_ai.agent import EventStreamHandler
 from pydantic_ai.capabilities import WrapOutputProcessHandler, WrapRunHandler
 from pydantic_ai.durable_exec import (
     BaseDurabilityCapability,
@@ -26,17 +27,21 @@ from pydantic_ai.durable_exec import (
     ToolsetGetToolsId,
     ToolsetValidateToolArgumentsId,
 )
+from pydantic_ai.messages import AgentStreamEvent
+from pydantic_ai.models import Model
 from pydantic_ai.output import OutputContext
 from pydantic_ai.toolsets import AbstractToolset
 
 from surefoot.adapters.pydantic_ai.conversations import conversations_of, decide
 from surefoot.adapters.pydantic_ai.declarations import Declarations, Effects
+from surefoot.adapters.pydantic_ai.live import Channel, can_stream, channel_of
 from surefoot.adapters.pydantic_ai.mcp import carry, discover
 from surefoot.adapters.pydantic_ai.names import Names
-from surefoot.adapters.pydantic_ai.outputs import process_output
+from surefoot.adapters.pydantic_ai.outputs import gives, process_output
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, Codec
 from surefoot.adapters.pydantic_ai.tools import Call, perform_call
 from surefoot.adapters.pydantic_ai.toolsets import GuardedToolset
+from surefoot.adapters.pydantic_ai.waits import wait_for_results, waiting_for_events
 from surefoot.journal import current_frame
 from surefoot.runs import take_step
 from surefoot.runs.live import LiveRun
@@ -52,6 +57,11 @@ class Durable(BaseDurabilityCapability[Any]):
         name: The agent's durable name; None: `agent.name`. A name is data on disk.
         was: The agent's earlier names, under which open runs know it.
         tools_were: Earlier names of its tools, each with today's: `{"refund": "refund_order"}`.
+        event_stream_handler: Sees the agent's events live, once: Pydantic AI's own kind of handler. What it is shown of a
+            model's answer is provisional, and shown again when the attempt is repeated.
+        models: Other models the agent may use, by name, as for Pydantic AI's durable capabilities.
+        waits_for_tools: Whether the run waits for signals with the results of tools that run elsewhere; None: unless the
+            agent gives `DeferredToolRequests` as its output, for code of yours to see to.
     """
 
     engine_spec = DurabilityEngineSpec(
@@ -71,8 +81,13 @@ class Durable(BaseDurabilityCapability[Any]):
         name: str | None = None,
         was: Iterable[str] = (),
         tools_were: Mapping[str, str] | None = None,
+        event_stream_handler: EventStreamHandler[Any] | None = None,
+        models: Mapping[str, Model] | None = None,
+        waits_for_tools: bool | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, models=models, event_stream_handler=self._show)
+        self._handler = event_stream_handler
+        self._waits_for_tools = waits_for_tools
         self.declarations = Declarations(reads, effects)
         self._were = (was, tools_were)
         self._served: dict[str, AbstractToolset[Any]] = {}
@@ -83,12 +98,41 @@ class Durable(BaseDurabilityCapability[Any]):
         """Whether the agent runs inside a run of Surefoot."""
         return isinstance(current_frame.get(), LiveRun)
 
+    @property
+    def has_wrap_run_event_stream(self) -> bool:
+        """Whether the agent's events are shown to anybody; only then are its models asked for streams."""
+        if self._handler is not None:
+            return True
+        return self._is_watched() and can_stream(getattr(self.agent, "model", None))
+
+    def _is_watched(self) -> bool:
+        run = current_frame.get()
+        return isinstance(run, LiveRun) and channel_of(run) is not None
+
+    def wrap_run_event_stream(
+        self, ctx: RunContext[Any], *, stream: AsyncIterable[AgentStreamEvent]
+    ) -> AsyncIterable[AgentStreamEvent]:
+        """Show the agent's events, if anybody sees them."""
+        is_seen = self._handler is not None or self._is_watched()
+        return super().wrap_run_event_stream(ctx, stream=stream) if is_seen else stream
+
+    async def _show(self, ctx: RunContext[Any], stream: AsyncIterable[AgentStreamEvent]) -> None:
+        """Show events to the handler and to whoever watches the run."""
+        run = current_frame.get()
+        channel = channel_of(run) if isinstance(run, LiveRun) else None
+        if channel is not None and isinstance(run, LiveRun):
+            stream = _shown(stream, channel, conversations_of(run).deciding(), run.row.epoch)
+        if self._handler is not None:
+            await self._handler(ctx, stream)
+        async for _ in stream:  # what the handler left, or all of it
+            pass
+
     async def wrap_run(self, ctx: RunContext[Any], *, handler: WrapRunHandler) -> AgentRunResult[Any]:
         """Count the steps of one run of the agent apart from those of the next."""
         run = current_frame.get()
         if not isinstance(run, LiveRun):
             return await super().wrap_run(ctx, handler=handler)
-        with conversations_of(run).enter(run, Names(self.name, *self._were)):
+        with conversations_of(run).enter(run, Names(self.name, *self._were)), waiting_for_events(run):
             return await super().wrap_run(ctx, handler=handler)
 
     def get_durable_operation_backend(self) -> JournalCallableOperationBackend[None]:
@@ -97,6 +141,15 @@ class Durable(BaseDurabilityCapability[Any]):
         if self._backend is None or self._backend.made_for != made_for:  # asked for at every request; copied with us
             self._backend = _Backend(made_for, self.declarations, self._served)
         return self._backend
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Wait for the results of tools that run elsewhere, unless the agent's own code does that."""
+        is_ours = isinstance(current_frame.get(), LiveRun) and self._waits_for_tools is not False
+        if not is_ours or (self._waits_for_tools is None and gives(self.agent, DeferredToolRequests)):
+            return None
+        return await wait_for_results(requests)
 
     async def wrap_output_process(
         self,
@@ -134,6 +187,14 @@ class Durable(BaseDurabilityCapability[Any]):
             self._served[toolset.id] = toolset
 
 
+async def _shown(
+    stream: AsyncIterable[AgentStreamEvent], channel: Channel, step: str, attempt: int
+) -> AsyncIterator[AgentStreamEvent]:
+    async for event in stream:
+        channel.publish(step, attempt, event)
+        yield event
+
+
 class _Backend(JournalCallableOperationBackend[None]):
     """Executes each operation as a step of the current run."""
 
@@ -167,8 +228,11 @@ class _Backend(JournalCallableOperationBackend[None]):
                 return await decide(run, body, cache_key)
             case ToolsetCallToolId():
                 return await self._call_tool(run, body, cache_key, is_served=operation_id.toolset_kind == "mcp")
-            case ToolsetValidateToolArgumentsId() | EventStreamHandlerId():
-                return await body()  # pure, or told live: nothing to remember
+            case ToolsetValidateToolArgumentsId():
+                return await body()  # pure: nothing to remember
+            case EventStreamHandlerId():
+                is_news = conversations_of(run).current().is_news(cache_key[0])
+                return await body() if is_news else None  # a replay has nothing new to show
             case ToolsetGetToolsId() | ToolsetGetInstructionsId():
                 # By decision, not by count: the framework asks its toolsets in tasks of their own each time.
                 turn = str(conversations_of(run).current().decisions)
@@ -186,4 +250,5 @@ class _Backend(JournalCallableOperationBackend[None]):
         with run.tool_call(conversation.call(call_id)):
             seen_name = conversation.tool_name(call_id) or name
             call = Call(conversation.recorded_name(call_id, name), seen_name, arguments)
-            return await perform_call(run, call, tool, body, self._declarations, is_served=is_served)
+            live = conversation.noting_news(call_id, body)
+            return await perform_call(run, call, tool, live, self._declarations, is_served=is_served)

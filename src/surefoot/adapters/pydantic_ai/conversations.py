@@ -14,6 +14,7 @@ from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage
 from pydantic_core import from_json
 
+from surefoot.adapters.pydantic_ai.live import channel_of
 from surefoot.adapters.pydantic_ai.names import Names, check_tools
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.adapters.pydantic_ai.refusals import model_error, raise_model_error
@@ -32,15 +33,37 @@ class Conversation:
     def __init__(self, names: Names) -> None:
         self.names = names
         self.decisions = 0
+        self.deciding = ""
         self._decision = ""
+        self._is_new = False
+        self._new_calls: set[str] = set()
         self._were: dict[str, str] = {}
         self._calls: dict[str, ToolCall] = {}
         self._names: dict[str, str] = {}
         self._made: dict[tuple[str, bytes], list[ToolCall]] = {}
 
+    def end(self, decision: str, *, is_new: bool) -> None:
+        """Note whether the decision just taken was asked of the model now, or replayed."""
+        self.deciding, self._is_new = decision, is_new
+
     def call(self, call_id: str) -> ToolCall:
         """Return a tool call of the last decision."""
         return self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
+
+    def is_news(self, event: Any) -> bool:
+        """Whether an event is of something that happens now, and not of a replay."""
+        part = getattr(event, "part", None) or getattr(event, "result", None)
+        call_id = getattr(event, "tool_call_id", None) or getattr(part, "tool_call_id", None)
+        return self._is_new or call_id in self._new_calls
+
+    def noting_news(self, call_id: str, body: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+        """Return a tool call's body that notes that it is executed."""
+
+        async def live() -> object:
+            self._new_calls.add(call_id)
+            return await body()
+
+        return live
 
     def tool_name(self, call_id: str) -> str | None:
         """Return the name by which the last decision asked for a call; None if it didn't."""
@@ -132,6 +155,12 @@ class Conversations:
             _parent.reset(token)
             del self.by_path[path]
 
+    def deciding(self) -> str:
+        """Return the decision that is being taken or was taken last, in the code of an agent or of its model."""
+        parent = _parent.get()
+        found = self.by_path.get(parent)
+        return parent if found is None else found.deciding
+
     def current(self) -> Conversation:
         """Return the agent run whose step is being taken."""
         return self.by_path.setdefault(_parent.get(), Conversation(Names("")))
@@ -156,7 +185,14 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     def head(payload: Any) -> Head:
         return Head(request=request, cost=_cost(payload))
 
+    is_new = False
+
     async def ask() -> object:
+        nonlocal is_new
+        is_new = True
+        channel = channel_of(run)
+        if channel is not None:
+            channel.begin(_parent.get(), run.row.epoch)
         try:
             return await body()
         except AgentRunError as error:
@@ -166,6 +202,7 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     payload, taken = await take_step(
         "decision", str(conversation.decisions), PAYLOAD, ask, request=request, head=head, is_told_step=True
     )
+    conversation.end(taken.key, is_new=is_new)
     if payload.get("kind") == "model_error":
         raise_model_error(payload)
     check_tools(run, taken.key, conversation.rename(payload), cache_key[3], is_drift=taken.key in run.history.drifts)

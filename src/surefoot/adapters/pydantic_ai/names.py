@@ -42,7 +42,7 @@ class Names:
         if not run.history.steps or self._is_recorded(run, parent):
             return
         other = run.next_inside(parent)
-        if other is not None:
+        if other is not None and other.rpartition("/")[2].startswith("decision["):
             known = parent_of(other).rpartition("/")[2]
             raise run.stop(
                 Divergence(

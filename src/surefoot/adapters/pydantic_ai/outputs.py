@@ -79,6 +79,11 @@ def has_validators(agent: Any) -> bool:
     return bool(getattr(agent, "_output_validators", True))
 
 
+def gives(agent: Any, kind: type) -> bool:
+    """Whether an agent may give this type as its output."""
+    return kind in _leaves(getattr(agent, "output_type", ()))
+
+
 def _told(error: NotDone | EffectError) -> str:
     outcome = error.outcome if isinstance(error, EffectError) else Outcome("not_done", reason=error.reason)
     return json.dumps(tell(outcome))

@@ -64,7 +64,8 @@ class GuardedToolset(WrapperToolset[Any]):
         known_as = conversation.recorded_name(call_id, name)
         seen = Call(known_as, conversation.tool_name(call_id) or name, tool_args)
         with run.tool_call(conversation.call(call_id)):
+            live = conversation.noting_news(call_id, body)
             payload = await perform_call(
-                run, seen, tool, body, self.declarations, is_served=is_served(self.wrapped), unit=unit
+                run, seen, tool, live, self.declarations, is_served=is_served(self.wrapped), unit=unit
             )
         return result_of(name, payload)
