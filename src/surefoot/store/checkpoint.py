@@ -8,6 +8,7 @@ SQLite versions refused in `sqlite` could lose commits by; the bundled library i
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import apsw
@@ -55,7 +56,8 @@ class Checkpointer:
             return
         if self.is_due:
             self._has_run = False
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            with contextlib.suppress(apsw.BusyError):  # another process is at it: then ours comes later
+                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         else:
             self._has_run = self._is_running = True
             self._wake.set()
@@ -78,5 +80,11 @@ class Checkpointer:
         self._is_closing = True
         self._wake.set()
         self._thread.join()
-        self._own.close()
+        close_connection(self._own)
         self._log.close()
+
+
+def close_connection(connection: apsw.Connection) -> None:
+    """Close a connection. Closing moves the log into the database if it can; if not, all is in the log, and stays there."""
+    with contextlib.suppress(apsw.Error):
+        connection.close()

@@ -34,15 +34,8 @@ import apsw
 import msgspec
 
 from surefoot.store.clock import Clock
-from surefoot.store.errors import (
-    DiskFull,
-    InsideTransaction,
-    StoreBusy,
-    StoreClosed,
-    StoreError,
-    StoreFailed,
-    UnitFailed,
-)
+from surefoot.store.errors import InsideTransaction, StoreBusy, StoreClosed, StoreError, UnitFailed
+from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.tx import Tx
 
 if TYPE_CHECKING:
@@ -63,19 +56,6 @@ BATCH_UNITS_MAX = 2_000
 
 BACKLOG_BYTES_MAX = 32 * 1024 * 1024
 """Unsynced bytes above which `has_room` says no. About 0.2 s of a slow cloud disk."""
-
-
-SICK_FILE = (
-    apsw.BusyError,
-    apsw.CantOpenError,
-    apsw.CorruptError,
-    apsw.FullError,
-    apsw.IOError,
-    apsw.NoMemError,
-    apsw.NotADBError,
-    apsw.ReadOnlyError,
-)
-"""What says, out of a unit's SQL, that the file, not the unit, is at fault."""
 
 
 class _SickFile(Exception):
@@ -409,7 +389,7 @@ class Writer:
     def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
         """Stop for good, and tell all who wait."""
         self._tell()
-        failure = _failure_of(error, str(self._connection.filename))
+        failure = named(error, self._connection.filename, "writing")
         with self._lock:
             self._failure = failure
             batch = [*batch, *self._queue]
@@ -423,28 +403,6 @@ class Writer:
     def failure(self) -> StoreError | None:
         """Why the writer stopped, or None while it works."""
         return self._failure
-
-
-def _failure_of(error: BaseException, path: str) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, apsw.FullError):
-        failure: StoreError = DiskFull(
-            f"{path}: no room on the device",
-            hint="free some room and start the process again; all that was acknowledged is recorded",
-        )
-    elif isinstance(error, apsw.BusyError):
-        failure = StoreBusy(
-            f"{path}: another program holds the write lock",
-            hint="close it (an open transaction in a SQLite shell?) and start the process again",
-        )
-    else:
-        failure = StoreFailed(
-            f"{path}: writing failed ({type(error).__name__}: {error}); this process records nothing more",
-            hint="check the disk, then start the process again; all that was acknowledged is recorded",
-        )
-    failure.__cause__ = error
-    return failure
 
 
 def _nothing(_tx: Tx) -> None:
