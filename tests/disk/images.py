@@ -39,6 +39,7 @@ class Cut:
         folder: See there.
         order: See there.
         grows: See there.
+        mark: See there.
     """
 
     at: int
@@ -46,6 +47,7 @@ class Cut:
     folder: tuple[bool, ...]
     order: int = 0
     grows: bool = False
+    mark: int = -1
 
     def words(self, machine: Machine) -> str:
         """Say what was lost."""
@@ -57,7 +59,7 @@ class Cut:
         ]
         lost += [f"not in the directory: {change}" for is_there, change in zip(self.folder, machine.changes, strict=True)
                  if not is_there]  # fmt: skip
-        return f"after event {self.at}, order {self.order}: {'; '.join(lost) or 'nothing lost'}"
+        return f"after event {self.at}, order {self.order}, mark {self.mark}: {'; '.join(lost) or 'nothing lost'}"
 
 
 @dataclass
@@ -115,26 +117,27 @@ def _read(log: Path) -> list[Event]:
 def cuts(machine: Machine, at: int, draw: random.Random, ways: int) -> Iterator[tuple[str, Cut]]:
     """Return ways in which the power can fail now: all kept, all lost, and some drawn ones."""
     pieces, changes = len(machine.unsure()), len(machine.changes)
-    yield "all is there", Cut(at, (KEPT,) * pieces, (True,) * changes)
+    newest = len(machine.marks) - 1
+    yield "all is there", Cut(at, (KEPT,) * pieces, (True,) * changes, mark=newest)
     if not pieces and not changes:
         return
-    yield "all is lost", Cut(at, (LOST,) * pieces, (False,) * changes)
+    yield "all is lost", Cut(at, (LOST,) * pieces, (False,) * changes, mark=newest)
     for way in range(ways):
         folder = tuple(draw.random() < 0.5 for _ in range(changes))
-        grows = draw.random() < 0.5
+        grows, mark = draw.random() < 0.5, draw.choice((newest, draw.randrange(-1, newest + 1)))
         if way % 3 == 0:
             kept = draw.randrange(pieces + 1)
             rest = draw.choice((LOST, TORN, GARBAGE))
             fates = (KEPT,) * kept + (rest,) * min(1, pieces - kept) + (LOST,) * (pieces - kept - 1)
-            yield "a prefix, then a torn sector", Cut(at, fates, folder, grows=grows)
+            yield "a prefix, then a torn sector", Cut(at, fates, folder, grows=grows, mark=mark)
         elif way % 3 == 1:
             share = draw.choice((0.1, 0.5, 0.9))
             fates = tuple(KEPT if draw.random() < share else LOST for _ in range(pieces))
-            yield "any sectors, in any order", Cut(at, fates, folder, draw.randrange(1, 1 << 30), grows)
+            yield "any sectors, in any order", Cut(at, fates, folder, draw.randrange(1, 1 << 30), grows, mark)
         else:
             weights = (draw.random(), draw.random() + 0.5, draw.random() / 3, draw.random() / 3)
             fates = tuple(draw.choices((LOST, KEPT, TORN, GARBAGE), weights, k=pieces))
-            yield "any sectors, torn or garbage", Cut(at, fates, folder, draw.randrange(1 << 30), grows)
+            yield "any sectors, torn or garbage", Cut(at, fates, folder, draw.randrange(1 << 30), grows, mark)
 
 
 def lay(files: dict[str, bytes], place: Path) -> None:
@@ -210,7 +213,7 @@ class Sweep:
         return found
 
     def _whole(self, machine: Machine) -> dict[str, bytes]:
-        return machine.image([KEPT] * len(machine.unsure()), [True] * len(machine.changes))
+        return machine.image([KEPT] * len(machine.unsure()), [True] * len(machine.changes), mark=len(machine.marks) - 1)
 
     def _allowed(self, at: int) -> set[str]:
         """Return what may be found after a crash: what was sure, or what was under way."""
@@ -234,7 +237,7 @@ class Sweep:
         return self.tally
 
     def _look(self, machine: Machine, world: work.World, way: str, cut: Cut) -> bool:
-        files = machine.image(list(cut.fates), list(cut.folder), cut.order, cut.grows)
+        files = machine.image(cut.fates, cut.folder, cut.order, cut.grows, cut.mark)
         digest = _digest(files, world)
         if digest in self._seen:
             return True
@@ -266,7 +269,7 @@ class Sweep:
                 if is_change
                 else replace(cut, fates=_with(cut.fates, n - changes, KEPT))
             )
-            files = machine.image(list(smaller.fates), list(smaller.folder), smaller.order, smaller.grows)
+            files = machine.image(smaller.fates, smaller.folder, smaller.order, smaller.grows, smaller.mark)
             if self._judge(files, world, smaller)[1]:
                 cut = smaller
         return cut

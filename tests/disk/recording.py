@@ -6,14 +6,16 @@ The model (what a disk and a file system with a journal promise, and no more):
 * all else is there or not, each sector of 512 bytes for itself and in any order, or torn (its first part is there), or
   garbage; what was lost at the end of a file leaves zeros or a shorter file;
 * a file that was made, or removed, is so for sure once its directory was synced, which SQLite does with the first sync of a
-  new log or journal; until then it may be there or not.
+  new log or journal; until then it may be there or not;
+* the note that a writer leaves beside the database is memory that the system writes out when it likes: any of those
+  that were left so far may be found, or none.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,13 @@ class Recorder:
         self._lock = threading.Lock()
         self._syncs = 0
         self._is_new: dict[str, bool] = {}
+        self._desk: Path | None = None
+        self._mark = b""
+
+    def _look_at_mark(self) -> None:
+        if self._desk is not None and self._desk.exists() and (mark := self._desk.read_bytes()) != self._mark:
+            self._mark = mark
+            self.events.append(Event("mark", str(self._desk), data=mark))
 
     def tell(self, *fact: Json) -> None:
         """Say something; see `processes.Line`."""
@@ -60,11 +69,13 @@ class Recorder:
     def ask(self, *question: Json) -> Json:
         """Ask something; see `processes.Line`."""
         with self._lock:
+            self._look_at_mark()
             self.events.append(Event("said", words=question))
             return self._answer(list(question))
 
     def _note(self, event: Event) -> None:
         with self._lock:
+            self._look_at_mark()
             self.events.append(event)
 
     def meet(self, operation: str, _file: Any, path: str, do: Callable[[], Any], detail: tuple[Any, ...]) -> Any:
@@ -76,6 +87,8 @@ class Recorder:
                 if is_new:
                     self._is_new[path] = True
                     self._note(Event("make", path))
+                if kind_of(path) == "database":
+                    self._desk = Path(f"{path}-desk")
                 return result
             case "write":
                 self._note(Event("write", path, detail[1], detail[0]))
@@ -129,6 +142,7 @@ class Machine:
         self.now: dict[str, int] = {}
         self.sure: dict[str, int] = {}
         self.changes: list[tuple[str, int | None]] = []
+        self.marks: list[Event] = []
         self._syncing: dict[int, tuple[int, Event | None, int]] = {}
 
     def happen(self, event: Event) -> None:
@@ -141,6 +155,8 @@ class Machine:
             case "remove":
                 if self.now.pop(event.path, None) is not None:
                     self.changes.append((event.path, None))
+            case "mark":
+                self.marks.append(event)
             case "write" | "truncate":
                 self.files[self.now[event.path]].pending.append(event)
             case "sync":
@@ -174,7 +190,9 @@ class Machine:
                 found += [(number, event, sector) for sector in range(first, last + 1)]
         return found
 
-    def image(self, fates: list[int], folder: list[bool], order: int = 0, grows: bool = False) -> dict[str, bytes]:
+    def image(
+        self, fates: Sequence[int], folder: Sequence[bool], order: int = 0, grows: bool = False, mark: int = -1
+    ) -> dict[str, bytes]:
         """Return the files that are found when the power is back.
 
         Args:
@@ -182,6 +200,7 @@ class Machine:
             folder: For each unsure change of the directory, whether it is there.
             order: Seed for the order in which pieces of one sector reach the disk; 0 for that of the writes.
             grows: Whether a file has the size that was written, though what was written at its end is lost.
+            mark: Which of the marks is found, from 0; -1 for none.
         """
         place = dict(self.sure)
         for is_there, (path, file) in zip(folder, self.changes, strict=True):
@@ -196,7 +215,10 @@ class Machine:
         for fate, number, event, sector in pieces:
             if number in contents:
                 _reach(contents[number], fate, event, sector, grows)
-        return {path: bytes(contents[number]) for path, number in place.items()}
+        found = {path: bytes(contents[number]) for path, number in place.items()}
+        if mark >= 0:
+            found[self.marks[mark].path] = self.marks[mark].data
+        return found
 
 
 def _reach(content: bytearray, fate: int, event: Event, sector: int, grows: bool) -> None:

@@ -308,7 +308,8 @@ def check_end(place: Path, world: World, told: dict[str, Json]) -> None:
 
 def _is_done(answers: Json) -> bool:
     if isinstance(answers, list) and len(answers) == 4 and isinstance(answers[0], str):
-        return answers[0] in ("done", "repeated")
+        is_for_person = EFFECTS[answers[1]][1] == "nothing"  # who may have found that it was never sent
+        return answers[0] in ("done", "repeated") or (answers[0] == "not_done" and is_for_person)
     return (
         all(_is_done(answer) for answer in answers) if isinstance(answers, list) and answers[:1] != ["signal"] else True
     )
