@@ -74,9 +74,14 @@ def judge(line: Line, place: Path, world: work.World) -> None:
     line.tell("finished", told)
 
 
-def examine(what: str, run: Callable[[Line, Path], Json], on_born: Callable[[int], None] | None = None,
-            folder: Path | None = None) -> Verdict:  # fmt: skip
-    """Let a worker run into trouble, its successor finish, and say what came of it."""
+def examine(
+    what: str,
+    run: Callable[[Line, Path], Json],
+    *,
+    home: Path,
+    on_born: Callable[[int], None] | None = None,
+) -> Verdict:
+    """Let a worker run into trouble in an empty directory, its successor finish, and say what came of it."""
     world = work.World()
     told: list[Json] = []
 
@@ -86,20 +91,15 @@ def examine(what: str, run: Callable[[Line, Path], Json], on_born: Callable[[int
             return None
         return world.answer(words)
 
-    home = Path(tempfile.mkdtemp(prefix="surefoot-disk-", dir=folder))
     place = home / "agents.db"
-    try:
-        ended = in_child(lambda line: run(line, place), answer, on_born=on_born)
-        wrong = _wrong_end(ended, place)
-        said = ended.said or {}
-        last = in_child(lambda line: judge(line, place, world), answer)
-        wrong = wrong or last.error or (f"the next worker: {last.signal}" if last.signal else "")
-        if not wrong:
-            checked = in_child(lambda _line: work.check_end(place, world, told[-1]), answer)
-            wrong = checked.error
-        return Verdict(what, said.get("ended", "badly"), bool(world.struck), wrong, said.get("message", ""))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    ended = in_child(lambda line: run(line, place), answer, on_born=on_born)
+    said = ended.said or {}
+    wrong = _wrong_end(ended, place)
+    last = in_child(lambda line: judge(line, place, world), answer)
+    wrong = wrong or last.error or (f"the next worker: {last.signal}" if last.signal else "")
+    if not wrong:
+        wrong = in_child(lambda _line: work.check_end(place, world, told[-1]), answer).error
+    return Verdict(what, said.get("ended", "badly"), bool(world.struck), wrong, said.get("message", ""))
 
 
 def _wrong_end(ended: Ended, place: Path) -> str:
@@ -161,4 +161,5 @@ def run_fault(fault: Fault) -> Verdict:
     def run(line: Line, place: Path) -> Any:
         return faulty_worker(line, place, fault)
 
-    return examine(what, run)
+    with tempfile.TemporaryDirectory(prefix="surefoot-disk-") as home:
+        return examine(what, run, home=Path(home))

@@ -9,7 +9,6 @@ byte of their files has some bits turned over, one byte at a time. Then the stor
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import random
 import shutil
@@ -192,25 +191,11 @@ def _read_all(store: Store) -> tuple[str, str]:
     return store.read_now(content_of), ""
 
 
-def where(files: Files, flip: Flip) -> str:
-    """Say what a byte of the database belongs to, by the table whose page it is on."""
-    if flip.file.endswith("-desk"):
-        return "mark"
-    if flip.file.endswith("-wal"):
-        if flip.at < 32:
-            return "log: header"
-        frame, within = divmod(flip.at - 32, 4_120)
-        frames = (len(files[flip.file]) - 32) // 4_120
-        part = "frame header" if within < 24 else "frame"
-        return f"log: {part} {frame + 1} of {frames}"
-    return f"page {flip.at // 4_096 + 1}, byte {flip.at % 4_096}"
-
-
-def tally(seen: list[Seen]) -> dict[str, int]:
-    """Count the fates, by file."""
-    return dict(Counter(f"{one.flip.file} {one.fate}" for one in seen))
-
-
-def digest(files: Files) -> str:
-    """Return a short name of a store."""
-    return hashlib.sha256(b"".join(files.values())).hexdigest()[:12]
+def rows(name: str, seen: list[Seen]) -> Iterator[dict[str, Json]]:
+    """Return how many flips of each file had each fate, and each one that nobody reported as it should be."""
+    for (file, fate), count in sorted(Counter((one.flip.file, one.fate) for one in seen).items()):
+        yield {"store": name, "file": file, "fate": fate, "count": count}
+    for one in seen:
+        if one.fate in ("unnoticed", "badly reported"):
+            where = f"{one.flip.file} byte {one.flip.at}, bits {one.flip.bits:08b}"
+            yield {"store": name, "file": one.flip.file, "fate": one.fate, "count": 0, "what": where, "by": one.by}

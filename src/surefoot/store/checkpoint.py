@@ -50,6 +50,10 @@ class Checkpointer:
         """Whether the writer itself must finish a checkpoint now."""
         return self._pages >= INLINE_PAGES and self._has_run and not self._is_running
 
+    def before_commit(self, newest: int) -> None:
+        """Called by the writer: the commit that comes has written records up to this one, or none."""
+        self._log.newest = max(self._log.newest, newest)
+
     def after_commit(self) -> None:
         """Called by the writer between two batches."""
         if self._pages < START_PAGES or self._is_running:
@@ -58,6 +62,7 @@ class Checkpointer:
             self._has_run = False
             with contextlib.suppress(apsw.BusyError):  # another process is at it: then ours comes later
                 self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._log.may_begin_anew()
         else:
             self._has_run = self._is_running = True
             self._wake.set()
@@ -73,6 +78,7 @@ class Checkpointer:
             except apsw.Error:  # locked by another process's checkpoint, or the disk fails: the writer finds out
                 pass
             finally:
+                self._log.may_begin_anew()
                 self._is_running = False
 
     def close(self) -> None:

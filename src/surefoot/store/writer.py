@@ -35,6 +35,7 @@ import msgspec
 
 from surefoot.store.clock import Clock
 from surefoot.store.errors import InsideTransaction, StoreBusy, StoreClosed, StoreError, UnitFailed
+from surefoot.store.log import JOURNAL
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.tx import Tx
 
@@ -362,6 +363,7 @@ class Writer:
             batch[0].refuse(error)
             return True
         self._tell()  # now: what follows is the disk's work
+        self._checkpointer.before_commit(self._tx.next_ids.get(JOURNAL, 1) - 1)
         connection.execute("COMMIT")
         self.syncs += 1
         return True
