@@ -7,7 +7,8 @@ EIO        the call does nothing and fails
 ENOSPC     the same, because nothing fits any more (writes)
 short      half of a write is carried out, then nothing fits any more
 lost       a sync fails, and what was written since the last one is gone from the file, as when the kernel has dropped the
-           pages it could not write (Rebello et al., ATC 2020): a later sync succeeds, and the data is not there
+           pages it could not write (Rebello et al., ATC 2020): each file that was open then is told once, at its next
+           sync, and a later sync succeeds though the data is not there
 =========  ==============================================================================================================
 
 A fault strikes at the n-th call of its kind, once or from then on always. What it can't reach, since apsw has no way to
@@ -68,6 +69,12 @@ class Failing:
         self._on_strike = on_strike
         self._lock = threading.Lock()
         self._before: dict[str, list[tuple[int, bytes, int]]] = {}
+        self._open: dict[str, set[File]] = {}
+        self._untold: set[File] = set()
+
+    def opened(self, file: File, path: str) -> None:
+        """Note a file that is open: it is told of what is lost."""
+        self._open.setdefault(path, set()).add(file)
 
     def meet(self, operation: str, file: File | None, path: str, do: Callable[[], Any], detail: tuple[Any, ...]) -> Any:
         """Carry a call out, or fail it."""
@@ -76,6 +83,9 @@ class Failing:
             self.counts[call] += 1
             fault, count = self._fault, self.counts[call]
         keeps = fault is not None and fault.how == "lost" and file is not None
+        if operation == "sync" and file in self._untold:
+            self._untold.discard(file)
+            raise self._failure(operation)
         if fault is None or fault.call != call or count < fault.nth or (count > fault.nth and not fault.is_lasting):
             if keeps and operation == "write":
                 self._keep(file, path, *detail)
@@ -90,10 +100,12 @@ class Failing:
             file.write_raw(data[: len(data) // 2], offset)
         if fault.how == "lost":
             self._lose(file, path)
-        code = apsw.SQLITE_FULL if fault.how in ("short", "ENOSPC") else CODES[operation]
-        failure = apsw.exception_for(code)
-        failure.args = ("database or disk is full" if code == apsw.SQLITE_FULL else f"{operation} failed",)
-        raise failure
+        raise self._failure(operation, is_full=fault.how in ("short", "ENOSPC"))
+
+    def _failure(self, operation: str, *, is_full: bool = False) -> Exception:
+        failure = apsw.exception_for(apsw.SQLITE_FULL if is_full else CODES[operation])
+        failure.args = ("database or disk is full" if is_full else f"{operation} failed",)
+        return failure
 
     def _keep(self, file: Any, path: str, data: bytes, offset: int) -> None:
         size = file.size_raw()
@@ -101,7 +113,8 @@ class Failing:
         self._before.setdefault(path, []).append((offset, old, size))
 
     def _lose(self, file: Any, path: str) -> None:
-        """Put back what the file held at its last sync."""
+        """Put back what the file held at its last sync, and let others that have it open fail once."""
+        self._untold |= self._open.get(path, set()) - {file}
         for offset, old, size in reversed(self._before.pop(path, [])):
             if old:
                 file.write_raw(old, offset)
@@ -144,6 +157,8 @@ class File(apsw.VFSFile):
         super().__init__("unix", name, flags)
         self._rule = rule
         self._path = path
+        if hasattr(rule, "opened"):
+            rule.opened(self, path)
         self.read_raw = super().xRead
         self.write_raw = super().xWrite
         self.truncate_raw = super().xTruncate

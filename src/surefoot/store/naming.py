@@ -20,6 +20,8 @@ SICK_FILE = (
     apsw.IOError,
     apsw.NoMemError,
     apsw.NotADBError,
+    apsw.PermissionsError,
+    apsw.ProtocolError,
     apsw.ReadOnlyError,
 )
 """What says, out of a statement, that the file, not the statement, is at fault."""

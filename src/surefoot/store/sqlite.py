@@ -25,6 +25,7 @@ from surefoot.store.log import Log
 from surefoot.store.migrations import Migration
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.turnstile import Turnstile
+from surefoot.store.whereabouts import Whereabouts
 from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, Writer
 
 T = TypeVar("T")
@@ -121,10 +122,10 @@ def open_store(
     """
     path = _real_path(parse_url(url))
     refuse_unsafe_sqlite(apsw.sqlite_lib_version())
-    _check_place(path)
-    clock = clock or SystemClock()
     with contextlib.ExitStack() as undo:
         try:
+            _check_place(path)
+            clock = clock or SystemClock()
             turnstile = Turnstile(path)
             undo.callback(turnstile.close)
             log = Log(path, turnstile)
@@ -140,7 +141,7 @@ def open_store(
             raise named(error, path, "opening") from error
         undo.pop_all()
     checkpointer = Checkpointer(connection, checkpoints, log)
-    writer = Writer(connection, clock, turnstile, checkpointer, flush_s=flush_s)
+    writer = Writer(connection, clock, turnstile, checkpointer, Whereabouts(path), flush_s=flush_s)
     return Store(path, clock, writer, checkpointer, reader, turnstile, log, connection)
 
 
@@ -169,6 +170,11 @@ def _check_place(path: Path) -> None:
         raise UnusablePath(f"{path}: there is no directory {folder}", hint=f"mkdir -p {folder}")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise UnusablePath(f"{path}: is not a file", hint="name a file, for example sqlite:///agents.db")
+    if path.exists() and (names := path.stat().st_nlink) > 1:
+        raise UnusablePath(
+            f"{path}: is a file with {names} names (hard links), and would have a log beside each of them",
+            hint=f"find the others with `find . -inum {path.stat().st_ino}` and remove them; copy a store instead",
+        )
     for place in (folder, path) if path.exists() else (folder,):
         if not os.access(place, os.R_OK | os.W_OK):
             raise UnusablePath(

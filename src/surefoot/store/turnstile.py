@@ -11,6 +11,7 @@ turn it is stands in the desk file. Kernel locks can't be waited for with a limi
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -43,9 +44,7 @@ class Turnstile:
         with contextlib.ExitStack() as undo:
             self._door = _open(f"{database}-door", undo)
             self._desk = _open(f"{database}-desk", undo)
-            if (size := os.fstat(self._desk).st_size) < _NOTE_BYTES:
-                # Written, not stretched: a hole is filled when the mapping is written to, and kills us if there is no room.
-                os.pwrite(self._desk, bytes(_NOTE_BYTES - size), size)
+            _fill(self._desk, _NOTE_BYTES)
             self._note = mmap.mmap(self._desk, _NOTE_BYTES)  # written at every turn, without a system call
             undo.pop_all()
         self._name = str(os.getpid()).encode().ljust(_NAME_BYTES)
@@ -108,6 +107,14 @@ class Turnstile:
             self._note.close()
             os.close(self._door)
             os.close(self._desk)
+
+
+def _fill(file: int, size: int) -> None:
+    """Make a file at least so large, in writing: the hole that `ftruncate` makes is filled when the mapping is written to,
+    which kills the process if there is no room."""
+    there = os.fstat(file).st_size
+    if there < size and os.pwrite(file, bytes(size - there), there) < size - there:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _open(path: str, undo: contextlib.ExitStack) -> int:

@@ -34,7 +34,7 @@ import apsw
 import msgspec
 
 from surefoot.store.clock import Clock
-from surefoot.store.errors import InsideTransaction, StoreBusy, StoreClosed, StoreError, UnitFailed
+from surefoot.store.errors import InsideTransaction, StoreClosed, StoreError, UnitFailed
 from surefoot.store.log import JOURNAL
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.tx import Tx
@@ -42,6 +42,7 @@ from surefoot.store.tx import Tx
 if TYPE_CHECKING:
     from surefoot.store.checkpoint import Checkpointer
     from surefoot.store.turnstile import Turnstile
+    from surefoot.store.whereabouts import Whereabouts
 
 T = TypeVar("T")
 
@@ -129,6 +130,7 @@ class Writer:
         clock: Clock,
         turnstile: Turnstile,
         checkpointer: Checkpointer,
+        whereabouts: Whereabouts,
         *,
         flush_s: float = FLUSH_S,
     ) -> None:
@@ -136,6 +138,7 @@ class Writer:
         self._clock = clock
         self._turnstile = turnstile
         self._checkpointer = checkpointer
+        self._whereabouts = whereabouts
         self._flush_s = flush_s
         self._tx = Tx(connection)
         self._queue: deque[Ticket[Any]] = deque()
@@ -340,7 +343,7 @@ class Writer:
             with self._turnstile:
                 if self._transact_at_desk(batch, is_hurried) or (is_hurried and self._transact_at_desk(batch, False)):
                     return
-        except (apsw.Error, OSError, StoreBusy) as error:
+        except (apsw.Error, OSError, StoreError) as error:
             raise _SickFile(error) from error
         for ticket in batch:
             self._transact([ticket])
@@ -348,8 +351,10 @@ class Writer:
     def _transact_at_desk(self, batch: list[Ticket[Any]], is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
         connection = self._connection
+        now_ms = self._clock.wall_ms()
+        self._whereabouts.check(now_ms)
         self._lock_file()
-        self._tx.begin(self._clock.wall_ms(), is_hurried=is_hurried)
+        self._tx.begin(now_ms, is_hurried=is_hurried)
         try:
             self._write(batch)
         except BaseException as error:
