@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import surefoot
-from surefoot.cli import approvals, deploy, effects, extras, runs, work
+from surefoot.cli import approvals, deploy, doctor, effects, extras, runs, work
 from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, exit_code_of
 from surefoot.cli.screen import say, words
 from surefoot.cli.shapes import DOCUMENTS, fields_of, title_of
@@ -46,6 +46,7 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
         "undo": work.undo,
     },
     "Deploy": {"check-deploy": deploy.check_deploy},
+    "Keep": {"doctor": doctor.doctor},
     "Try it": {"demo": extras.demo},
 }
 """The commands by what a person wants, in the order of the help."""

@@ -36,7 +36,8 @@ class ExitCode(IntEnum):
 
 MEANING: dict[ExitCode, str] = {
     ExitCode.OK: "done as asked",
-    ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off",
+    ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off, "
+    "the doctor found an error",
     ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read",
     ExitCode.NOT_FOUND: "there is no such run, effect or approval",
     ExitCode.REFUSED: "refused, nothing changed: another input, no doubt left, decided before, not allowed, not yet",

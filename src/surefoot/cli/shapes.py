@@ -212,6 +212,15 @@ class EntryShape(Struct, frozen=True):
     digest: Annotated[str, Meta(description="its seal: of all this, and of the seal before it")]
 
 
+class FindingShape(Struct, frozen=True):
+    """One thing that `surefoot doctor` found."""
+
+    severity: Annotated[str, Meta(description="error, warning or note")]
+    check: Annotated[str, Meta(description="what was looked at")]
+    words: Annotated[str, Meta(description="what was found, with the values")]
+    next: Annotated[str | None, Meta(description="what to do about it: a command, or words")]
+
+
 # -- one per command --------------------------------------------------------------------------------------------------
 
 
@@ -336,9 +345,18 @@ class ModelDocument(Struct, frozen=True):
     path: Annotated[str, Meta(description="the file with the weights")]
 
 
+class DoctorDocument(Struct, frozen=True):
+    """`surefoot doctor`."""
+
+    target: Annotated[str, Meta(description="what was looked at, as it was named")]
+    store: Annotated[str | None, Meta(description="the store's URL; null for code without one")]
+    checks: Annotated[list[str], Meta(description="the checks that were made")]
+    findings: Annotated[list[FindingShape], Meta(description="errors first, then warnings, then notes")]
+
+
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape,
-    ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice,
+    ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -359,6 +377,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "resolve": (ResolveDocument,),
     "check-deploy": (DeployDocument,),
     "model pull": (ModelDocument,),
+    "doctor": (DoctorDocument,),
 }
 """What each command prints with `--json`."""
 

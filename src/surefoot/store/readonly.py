@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import apsw
 
 from surefoot.store.errors import NewerFormat, OlderFormat, StoreFailed
-from surefoot.store.migrations import Migration, formats
+from surefoot.store.migrations import Migration, versions_of
 from surefoot.store.sqlite import APPLICATION_ID, named, parse_url, real_path, refuse_unsafe_sqlite
 from surefoot.store.writer import BUSY_TIMEOUT_MS
 
@@ -22,7 +22,7 @@ def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Conne
 
     Args:
         url: `sqlite:///path.db`.
-        migrations: All rooms' formats: the store must be exactly of these.
+        migrations: All rooms' versions_of: the store must be exactly of these.
 
     Raises:
         OlderFormat, NewerFormat: It is of another format.
@@ -47,7 +47,7 @@ def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Conne
 
 
 def _require_format(connection: apsw.Connection, migrations: Sequence[Migration]) -> None:
-    there = formats(connection)
+    there = versions_of(connection)
     known = {step.room: max(one.version for one in migrations if one.room == step.room) for step in migrations}
     if any(version > known.get(room, 0) for room, version in there.items()):
         raise NewerFormat(f"{connection.filename}: has a newer format than this Surefoot", hint="upgrade Surefoot")

@@ -164,6 +164,21 @@ def _check_place(path: Path) -> None:
             )
 
 
+def connect_to_read(path: Path) -> apsw.Connection:
+    """Return a connection that reads only.
+
+    Raises:
+        CorruptStore, StoreBusy, StoreFailed: It can't be read.
+    """
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except apsw.Error as error:
+        raise named(error, path) from error
+    return connection
+
+
 def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
