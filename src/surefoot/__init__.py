@@ -32,7 +32,7 @@ from surefoot.effects import (
     nothing_to_undo,
     read,
 )
-from surefoot.journal import Undecodable, Unserializable, ValueTooLarge
+from surefoot.journal import Forgotten, Undecodable, Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.people import NotAllowed, People
 from surefoot.problem import SurefootError
@@ -48,6 +48,8 @@ from surefoot.runs import (
     RunFailed,
     RunNotFound,
     RunStatus,
+    Signal,
+    SignalRefused,
     StepFailed,
     Suspend,
     UnknownKind,
@@ -81,6 +83,7 @@ __all__ = [
     "Divergence",
     "EffectError",
     "Escalation",
+    "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",
@@ -105,6 +108,8 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunStatus",
+    "Signal",
+    "SignalRefused",
     "StepFailed",
     "StoreError",
     "Surefoot",

@@ -258,6 +258,20 @@ async def test_a_lapsed_approval_is_asked_for_anew(url: str) -> None:
         assert await run.result(timeout_s=10) == "paid A"
 
 
+async def test_a_denial_stands_for_its_time(url: str) -> None:
+    """Catches a denial that bars a call outside runs for ever, or one that is asked again at once."""
+    clock, bank = MovedClock(), Bank(sf.Approve(valid_for="1h"))
+    async with sf.Surefoot(url, clock=clock) as app:
+        with pytest.raises(sf.ApprovalNeeded):
+            await bank.pay("A", 5)
+        await app.deny(1, by="bob", reason="no")
+        for moved_ms, problem in ((0, sf.Denied), (HOUR_MS // 2, sf.Denied), (2 * HOUR_MS, sf.ApprovalNeeded)):
+            clock.moved_ms = moved_ms
+            with pytest.raises(problem):
+                await bank.pay("A", 5)
+        assert states(app) == ["denied", "pending"]
+
+
 async def test_an_approval_can_be_taken_back_until_it_is_used(url: str) -> None:
     """Catches a yes that can't be corrected before it has done harm."""
     bank = Bank()

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,11 @@ def build(books: Path, *, has_keys: bool) -> MCPServer:
         """Return how often an order was paid."""
         return sum(entry["order"] == order for entry in entries() if entry["what"] == "pay")
 
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    def meta(ctx: Context) -> dict[str, Any]:
+        """Return what came along with this very call."""
+        return dict(ctx.request_context.meta or {})
+
     @server.tool()
     def refuse(order: str) -> str:
         """Refuse an order."""
@@ -75,11 +79,11 @@ def build(books: Path, *, has_keys: bool) -> MCPServer:
         return "never said"
 
     @server.tool()
-    def hang(order: str) -> str:
-        """Pay an order, and say so much later."""
+    async def hang(order: str) -> str:
+        """Pay an order, and never say so."""
         note({"what": "hang", "order": order})
-        time.sleep(6)
-        return "too late"
+        await asyncio.Event().wait()
+        return "never said"
 
     return server
 
@@ -158,13 +162,15 @@ def main() -> None:
     parser.add_argument("world", type=Path)
     parser.add_argument("--keys", action="store_true")
     parser.add_argument("--http", action="store_true")
+    parser.add_argument("--port", type=int, default=0)
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
     server = build(chosen.world / "till.jsonl", has_keys=chosen.keys)
+    (chosen.world / "pid").write_text(str(os.getpid()))
     if not chosen.http:
         server.run("stdio")
         return
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", chosen.port))
     app = Faults(server.streamable_http_app(), Books(chosen.world.parent))
     (chosen.world.parent / "port.new").write_text(str(listener.getsockname()[1]))
     (chosen.world.parent / "port.new").rename(chosen.world.parent / "port")

@@ -34,7 +34,7 @@ from surefoot.effects import desk
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
 from surefoot.runs.life import ENDED
-from surefoot.store import Tx, open_store
+from surefoot.store import Tx, checksums, open_store
 
 STEPS_MAX = 60_000
 """Steps after which a schedule counts as one that never ends."""
@@ -482,7 +482,7 @@ def prepare(folder: Path) -> Path:
     with simulated_threads(), Loop(Host()).running():
         store = open_store(f"sqlite:///{path}", MIGRATIONS, clock=HostClock(Host()))
         store.close()
-    connection = apsw.Connection(str(path))
+    connection = checksums.connect(path)
     connection.execute("CREATE TABLE bookings (item TEXT NOT NULL)")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -63,8 +63,8 @@ async def fill(url: str, runs: int) -> None:
         for first in range(0, runs, STARTED_AT_ONCE):
             last = min(runs, first + STARTED_AT_ONCE)
             await asyncio.gather(*(app.start(waits_for_a_day, n, id=f"waits {n}") for n in range(first, last)))
-            while await app.store.read(waiting) < last:
-                await asyncio.sleep(0.01)
+        while await app.store.read(waiting) < runs:
+            await asyncio.sleep(0.5)
 
 
 def cpu_s(pid: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import apsw
@@ -66,9 +67,22 @@ def list_approvals(
     state: State | None = State.PENDING,
     limit: int = 100,
 ) -> list[ApprovalView]:
-    """Return approvals, the newest first; of those that are pending only what somebody waits for."""
-    found = [view(connection, sessions, is_open, row) for row in tables.of_state(connection, state, limit)]
-    return [one for one in found if one.is_waited_for or one.state != "pending"]
+    """Return approvals: of pending ones those that somebody waits for, the most urgent first; else the newest first."""
+    if state is not State.PENDING:
+        return [view(connection, sessions, is_open, row) for row in tables.of_state(connection, state, limit)]
+    rows = sorted(tables.of_state(connection, state, -1), key=lambda row: (deadline_ms(row), row.id))
+    wanted = (row for row in rows if is_waited_for(connection, sessions, is_open, row.id))
+    return [view(connection, sessions, is_open, row) for row in islice(wanted, limit)]
+
+
+def count_waiting(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen) -> int:
+    """Return how many approvals somebody waits for."""
+    return sum(is_waited_for(connection, sessions, is_open, number) for number in tables.pending(connection))
+
+
+def deadline_ms(row: Row) -> int:
+    """Return from when an approval that nobody has decided is overdue, wall clock."""
+    return row.asked_at_ms + row.rule.deadline_ms
 
 
 def view(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, row: Row) -> ApprovalView:
@@ -85,7 +99,7 @@ def view(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, row: 
         call=row.call.hex(),
         rule=row.rule,
         asked_at_ms=row.asked_at_ms,
-        deadline_ms=row.asked_at_ms + row.rule.deadline_ms,
+        deadline_ms=deadline_ms(row),
         runs=list(dict.fromkeys(one.run for one in waiting if one.run is not None)),
         is_waited_for=bool(waiting),
         approved_by=approvers(notes),

@@ -79,7 +79,7 @@ def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -
     wake = command("signal", run.id, "wake")
     match run.waiting_for:
         case "signal":
-            name = run.reason.removeprefix("signal ")
+            name = run.reason.removeprefix("signal ").partition("; ")[0]
             return [Advice("send what it waits for", command("signal", run.id, name, "[JSON]"))]
         case "approval":
             number = run.reason.partition(" of ")[0].removeprefix("approval ")

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import surefoot
-from surefoot.cli import approvals, deploy, doctor, effects, extras, runs, work
+from surefoot.cli import approvals, deploy, doctor, effects, extras, fork, keep, runs, work
 from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, exit_code_of
 from surefoot.cli.screen import say, words
 from surefoot.cli.shapes import DOCUMENTS, fields_of, title_of
@@ -45,8 +45,14 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
         "cancel": runs.cancel,
         "undo": work.undo,
     },
-    "Deploy": {"check-deploy": deploy.check_deploy},
-    "Keep": {"doctor": doctor.doctor},
+    "Other code": {"check-deploy": deploy.check_deploy, "fork": fork.fork},
+    "Keep": {
+        "doctor": doctor.doctor,
+        "backup": keep.backup,
+        "restore": keep.restore,
+        "trust": keep.trust,
+        "gc": keep.gc,
+    },
     "Try it": {"demo": extras.demo},
 }
 """The commands by what a person wants, in the order of the help."""

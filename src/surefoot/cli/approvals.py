@@ -52,7 +52,7 @@ def approvals(
 ) -> None:
     """List what waits for an approval: what exactly, since when, who may decide, and until when.
 
-    Overdue ones come first, then the oldest. What nobody waits for any more is left out: its run has ended or was
+    The most urgent come first. What nobody waits for any more is left out: its run has ended or was
     cancelled, or its code went on.
     """
     target = "approvals" if approval is None else f"approval {approval}"

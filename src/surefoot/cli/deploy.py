@@ -14,6 +14,7 @@ from surefoot.cli.code import find_app, load_module
 from surefoot.cli.exits import ExitCode
 from surefoot.cli.place import JsonOption, StoreOption
 from surefoot.cli.screen import Column, emit, listing, say
+from surefoot.cli.secrets import seen
 from surefoot.cli.shapes import DeployDocument, ShadowShape
 from surefoot.cli.words import CELL_CHARS_MAX, count_words, one_line, shorten
 from surefoot.runs.shadow import LIMIT_S, Shadow, Verdict, shadow
@@ -83,7 +84,7 @@ def _check(url: str, kind: str | None, limit_s: float, *, is_kept: bool) -> tupl
 
 def _shape(one: Shadow) -> ShadowShape:
     row = one.run
-    return ShadowShape(
+    shape = ShadowShape(
         run=row.run_id,
         kind=row.kind,
         state=row.state.name.lower(),
@@ -94,6 +95,7 @@ def _shape(one: Shadow) -> ShadowShape:
         recorded=one.recorded,
         words=one.words,
     )
+    return seen(shape)
 
 
 def _tell(found: list[ShadowShape], counts: Counter[Verdict]) -> None:

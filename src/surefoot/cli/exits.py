@@ -15,7 +15,7 @@ from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.people import NotAllowed
 from surefoot.problem import SurefootError
-from surefoot.runs import CannotUndo, RunConflict, RunNotFound, UnknownKind
+from surefoot.runs import CannotFork, CannotUndo, RunConflict, RunNotFound, SignalRefused, UnknownKind
 from surefoot.store import StoreError
 
 
@@ -90,6 +90,8 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (RunConflict, ExitCode.REFUSED),
     (CannotResolve, ExitCode.REFUSED),
     (CannotUndo, ExitCode.REFUSED),
+    (CannotFork, ExitCode.REFUSED),
+    (SignalRefused, ExitCode.REFUSED),
     (KeyConflict, ExitCode.REFUSED),
     (Denied, ExitCode.REFUSED),
     (Refused, ExitCode.REFUSED),

@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from surefoot.approvals import list_approvals
+from surefoot.approvals.desk import count_waiting
 from surefoot.cli import advice
 from surefoot.cli.exits import EffectNotFound
 from surefoot.cli.shapes import (
@@ -18,6 +18,7 @@ from surefoot.cli.shapes import (
     HolderShape,
     RunShape,
     ShowDocument,
+    SignalShape,
     StuckShape,
     UnknownsDocument,
     UnknownShape,
@@ -33,10 +34,15 @@ from surefoot.journal import Record
 from surefoot.leases import Sessions
 from surefoot.runs import RunNotFound, RunState
 from surefoot.runs import desk as runs_desk
+from surefoot.runs.durable import SIMULATED
+from surefoot.runs.fork import source_of
 from surefoot.runs.tables import RunRow, find_run, get_run, list_runs
 
 ALL = -1
 """SQLite's "no limit"."""
+
+UNREAD_MAX = 100
+"""How many unread signals of a run are shown."""
 
 STUCK = ("doubt", "blocked")
 """What a run waits for that only a person can end."""
@@ -55,6 +61,8 @@ def run_shape(connection: apsw.Connection, row: RunRow) -> RunShape:
         ended_at=moment(row.ended_at_ms),
         wake_at=moment(row.wake_at_ms),
         deadline_at=moment(row.deadline_ms),
+        is_simulated=row.kind.startswith(SIMULATED),
+        forked_from=source_of(connection, row.id),
     )
 
 
@@ -173,6 +181,10 @@ def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, comma
         error=error,
         steps=steps_of(records, facts, hidden_of(connection, records)),
         effects=[effect_shape(connection, sessions, v) for v in views],
+        unread=[
+            SignalShape(one.id, one.name, one.payload, one.sent_by, moment(one.at_ms) or "", one.dedupe)
+            for one in runs_desk.unread(connection, row.id, UNREAD_MAX)
+        ],
         next=advice.for_run(run, holder, effects_of(connection, sessions, row.id), command),
     )
 
@@ -215,8 +227,8 @@ def unknowns(
         contradictions.append(ContradictionShape(shape, evidence_shape(view), _age_s(now_ms, view.at_ms), closes))
     waiting = [row for row in list_runs(connection, state=RunState.WAITING, limit=ALL) if row.waiting_for in STUCK]
     stuck = [_stuck(connection, sessions, row, now_ms, command) for row in reversed(waiting)]
-    asked = list_approvals(connection, sessions, runs_desk.is_open, limit=ALL)
-    return UnknownsDocument(effects, contradictions, stuck, len(asked))
+    asked = count_waiting(connection, sessions, runs_desk.is_open)
+    return UnknownsDocument(effects, contradictions, stuck, asked)
 
 
 def _unknown(

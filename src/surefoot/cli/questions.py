@@ -26,12 +26,9 @@ SHOWN_DIGITS = 16
 def list_approvals(
     connection: apsw.Connection, sessions: Sessions, now_ms: int, command: Command, *, state: State | None, limit: int
 ) -> list[ApprovalShape]:
-    """Return approvals: pending ones overdue first, then the oldest; else the newest first."""
+    """Return approvals: pending ones the most urgent first, else the newest first."""
     views = desk.list_approvals(connection, sessions, is_open, state=state, limit=limit)
-    shapes = [_shape(connection, view, now_ms, command) for view in views]
-    if state is State.PENDING:
-        shapes.sort(key=lambda one: (not one.is_overdue, one.id))
-    return shapes
+    return [_shape(connection, view, now_ms, command) for view in views]
 
 
 def get_approval(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Annotated
 
 import typer
 
 from surefoot.cli import look, show
+from surefoot.cli.code import load_module
 from surefoot.cli.exits import Refused, WrongUsage
 from surefoot.cli.inputs import one_of, read_json
 from surefoot.cli.place import (
@@ -107,10 +110,21 @@ def signal(
     dedupe: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A signal of this name and text reaches the run once.")
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option("--module", metavar="MODULE", help="The module of its function: what it can't take is refused."),
+    ] = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Send a run a signal, or wake it."""
+    """Send a run a signal, or wake it.
+
+    A payload that the run can't take is refused where its code is known: with --module. Otherwise it stays unread, and
+    `surefoot show` lists it.
+    """
+    if module is not None:
+        with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+            load_module(module)
     if name == WAKE and (payload is not None or dedupe is not None):
         raise WrongUsage(
             f'"{WAKE}" wakes the run; it takes no payload and no --dedupe', hint="surefoot signal RUN wake"

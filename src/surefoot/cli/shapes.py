@@ -37,6 +37,8 @@ class RunShape(Struct, frozen=True):
     ended_at: Annotated[str | None, Meta(description="when it ended")]
     wake_at: Annotated[str | None, Meta(description="when it goes on by itself")]
     deadline_at: Annotated[str | None, Meta(description="its deadline")]
+    is_simulated: Annotated[bool, Meta(description="whether its effects are simulated: it can do nothing outside")]
+    forked_from: Annotated[str | None, Meta(description="the run it was forked from")]
 
 
 class HolderShape(Struct, frozen=True):
@@ -72,6 +74,17 @@ class StepShape(Struct, frozen=True):
     effect: Annotated[int | None, Meta(description="the effect's number, for `surefoot effects --id`")]
     redact: Annotated[list[str], Meta(description='parameters that are not shown, "return" for the value')]
     cost: Annotated[dict[str, float] | None, Meta(description="what a decision used, as the provider reported it")]
+
+
+class SignalShape(Struct, frozen=True):
+    """A signal that came and was not taken by the run's code."""
+
+    id: Annotated[int, Meta(description="its number")]
+    name: Annotated[str, Meta(description="its name")]
+    payload: Annotated[Any, Meta(description="what came with it")]
+    by: Annotated[str, Meta(description="who sent it")]
+    at: Annotated[str, Meta(description="when it was sent")]
+    dedupe: Annotated[str | None, Meta(description="the text by which it reaches the run once")]
 
 
 class EffectShape(Struct, frozen=True):
@@ -138,6 +151,17 @@ class StuckShape(Struct, frozen=True):
     run: Annotated[RunShape, Meta(description="the run")]
     age_s: Annotated[float, Meta(description="seconds since its last record")]
     next: Annotated[list[Advice], Meta(description="what lets it go on")]
+
+
+class AgainShape(Struct, frozen=True):
+    """Something that a run has done after the step at which it is forked."""
+
+    step: Annotated[str, Meta(description="its step")]
+    name: Annotated[str, Meta(description="the effect's function, or the child's kind")]
+    key: Annotated[str, Meta(description="the effect's key, or the child's id")]
+    arguments: Annotated[Any, Meta(description="the effect's arguments; null for a child")]
+    acts_again: Annotated[bool, Meta(description="whether an acting fork that asks for the same would do it once more")]
+    words: Annotated[str, Meta(description="why, or why not")]
 
 
 class ShadowShape(Struct, frozen=True):
@@ -255,6 +279,7 @@ class ShowDocument(Struct, frozen=True):
     error: Annotated[str | None, Meta(description="how it failed or who cancelled it")]
     steps: Annotated[list[StepShape], Meta(description="its timeline")]
     effects: Annotated[list[EffectShape], Meta(description="the effects it claimed, oldest first")]
+    unread: Annotated[list[SignalShape], Meta(description="signals that its code has not taken, oldest first")]
     next: Annotated[list[Advice], Meta(description="what lets it go on; empty when it has ended well")]
 
 
@@ -288,7 +313,7 @@ class ApprovalsDocument(Struct, frozen=True):
     """`surefoot approvals`."""
 
     approvals: Annotated[
-        list[ApprovalShape], Meta(description="pending ones: overdue, then the oldest, first; others: newest first")
+        list[ApprovalShape], Meta(description="pending ones: the most urgent first; others: the newest first")
     ]
 
 
@@ -346,6 +371,13 @@ class WorkerDocument(Struct, frozen=True):
     handed_back: Annotated[list[str], Meta(description="runs it was executing, free for the next worker")]
 
 
+class ForkDocument(Struct, frozen=True):
+    """`surefoot fork`."""
+
+    run: Annotated[RunShape, Meta(description="the new run")]
+    again: Annotated[list[AgainShape], Meta(description="what its source did after the step, in its order")]
+
+
 class DeployDocument(Struct, frozen=True):
     """`surefoot check-deploy`."""
 
@@ -370,9 +402,47 @@ class DoctorDocument(Struct, frozen=True):
     tools: Annotated[list[ToolShape], Meta(description="of code: all tools, the worst first; empty for a store")]
 
 
+class GcDocument(Struct, frozen=True):
+    """`surefoot gc`."""
+
+    is_dry_run: Annotated[bool, Meta(description="whether it was only counted")]
+    before: Annotated[str, Meta(description="what ended before this was swept")]
+    runs: Annotated[int, Meta(description="runs whose records were deleted")]
+    effects: Annotated[int, Meta(description="effects whose arguments and values were deleted; their keys stay")]
+    records: Annotated[int, Meta(description="records that were deleted")]
+    bytes_before: Annotated[int, Meta(description="the database's size before")]
+    bytes_after: Annotated[int, Meta(description="its size after; the file has it after the next checkpoint")]
+
+
+class BackupDocument(Struct, frozen=True):
+    """`surefoot backup`."""
+
+    path: Annotated[str, Meta(description="the backup")]
+    bytes: Annotated[int, Meta(description="its size")]
+    taken_at: Annotated[str, Meta(description="all that was acknowledged before is in it")]
+
+
+class RestoreDocument(Struct, frozen=True):
+    """`surefoot restore`."""
+
+    store: Annotated[str, Meta(description="the URL of the restored store")]
+    incarnation: Annotated[
+        int, Meta(description="its number; tokens begin with it, and so are above those of the old store")
+    ]
+    lost_since: Annotated[str, Meta(description="what was done from here on, the store doesn't know")]
+    open_runs: Annotated[int, Meta(description="runs that go on as soon as a worker has them")]
+    unknown_effects: Annotated[int, Meta(description="effects that are in doubt now")]
+
+
+class TrustDocument(Struct, frozen=True):
+    """`surefoot trust`."""
+
+    restores: Annotated[int, Meta(description="how many restores it was said of; 0 if there was nothing to say")]
+
+
 SHARED: tuple[type[Struct], ...] = (
-    RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape,
-    ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape, ToolShape,
+    RunShape, HolderShape, StepShape, SignalShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape,
+    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape, ToolShape,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -392,8 +462,13 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "deny": (DecisionDocument,),
     "resolve": (ResolveDocument,),
     "check-deploy": (DeployDocument,),
+    "fork": (ForkDocument,),
     "model pull": (ModelDocument,),
     "doctor": (DoctorDocument,),
+    "gc": (GcDocument,),
+    "backup": (BackupDocument,),
+    "restore": (RestoreDocument,),
+    "trust": (TrustDocument,),
 }
 """What each command prints with `--json`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -172,6 +173,7 @@ async def _serve(app: Surefoot) -> WorkerDocument:
             kinds = own_kinds()
             session = app.worker.session.name
             say(f"worker {session} on {app.url}, for {count_words(len(kinds), 'kind')}: {', '.join(kinds)}")
+            gc.freeze()  # the modules stay for ever: the collector need not walk them again and again
             say("Ctrl-C to stop; what waits for a person: " + command(app.url, "unknowns"))
             while not await stopping.wait(LOOK_S):
                 if app.worker.failure is not None:

@@ -31,6 +31,7 @@ from surefoot.effects.outcome import (
     told_to_model,
 )
 from surefoot.effects.receipts import Receipts
+from surefoot.effects.simulate import NothingRecorded, SimulatedGuard
 from surefoot.effects.spec import EffectSpec, nothing_to_undo
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "NoStore",
     "NotDone",
     "NotLanded",
+    "NothingRecorded",
     "OpenSpec",
     "Outcome",
     "OutcomeUnknown",
@@ -65,6 +67,7 @@ __all__ = [
     "Refuse",
     "Request",
     "Resend",
+    "SimulatedGuard",
     "Telling",
     "Transactional",
     "Wait",

@@ -81,10 +81,10 @@ class KeyTemplate:
     def __init__(
         self, template: str, signature: inspect.Signature | None, owner: str, occurrence: str | None = None
     ) -> None:
-        self._template = f"{template}@{{{occurrence}}}" if occurrence is not None else template
+        self.text = f"{template}@{{{occurrence}}}" if occurrence is not None else template
         self._owner = owner
         parts = []
-        for literal, field, form, conversion in string.Formatter().parse(self._template):
+        for literal, field, form, conversion in string.Formatter().parse(self.text):
             if form or conversion:
                 raise BadEffect(
                     f"effect {owner}: its key {template!r} formats {{{field}}}",
@@ -101,11 +101,6 @@ class KeyTemplate:
             self._parts.append((literal, field, _escapes(separator[:1])))
             if field is not None:
                 self._check_field(field, template, signature)
-
-    @property
-    def text(self) -> str:
-        """The template as it is read, with the parameter of deliberate repetition."""
-        return self._template
 
     def _check_field(self, field: str, template: str, signature: inspect.Signature | None) -> None:
         root = field.replace("[", ".").split(".")[0]
@@ -141,7 +136,7 @@ class KeyTemplate:
                 value = canonical(value)
             if not value and value in (None, "", [], {}):
                 raise BadEffect(
-                    f"effect {self._owner}: {field}={arguments[field]!r} is empty, so the key {self._template!r} means "
+                    f"effect {self._owner}: {field}={arguments[field]!r} is empty, so the key {self.text!r} means "
                     "nothing",
                     hint=f"pass a {field}; an effect without it has no identity",
                 )

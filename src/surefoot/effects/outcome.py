@@ -15,6 +15,7 @@ import msgspec
 
 from surefoot.effects.classify import NotDone
 from surefoot.effects.gates import OwnGate
+from surefoot.journal.values import Forgotten
 from surefoot.problem import SurefootError
 
 Told = Literal["done", "not_done", "unknown", "repeated", "conflict", "denied"]
@@ -38,6 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         reason: Why, for the others.
         effect: The effect's row in the ledger; 0 when nothing was claimed.
         detail: For a conflict, both calls; for repeated, what differs in free text.
+        is_forgotten: It is done, and retention has deleted what it came to; `reason` says when.
     """
 
     told: Told
@@ -45,9 +47,15 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     effect: int = 0
     detail: Any = None
+    is_forgotten: bool = False
 
     def unwrap(self) -> Any:
         """Return the value of an effect that is done, or raise what it is instead."""
+        if self.is_forgotten:
+            raise Forgotten(
+                f"this had already been done and was NOT done again; {self.reason}",
+                hint="catch sf.Forgotten, or call .outcome(...), where only that it is done matters",
+            )
         if self.told in ("done", "repeated"):
             return self.value
         if self.told == "not_done":

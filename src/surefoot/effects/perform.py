@@ -21,6 +21,7 @@ from surefoot.effects.keys import Identity
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.resolve import leave, resolve
+from surefoot.effects.simulate import NothingRecorded
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
 from surefoot.journal import Frame, Kind, Record, Step, Undecodable, current_frame, load_record
@@ -82,11 +83,7 @@ async def perform(
         if spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
             return await _refuse_loop(guard, case, step)
         return await _claim_and_act(guard, case)
-    except (
-        LeaseLost,
-        StoreError,
-        Undecodable,
-    ) as error:  # the last: code and journal disagree, whatever the code catches
+    except (LeaseLost, StoreError, Undecodable, NothingRecorded) as error:  # whatever the code catches, it stops here
         raise step.stop(error) from error
     except BaseException as error:
         step.interrupt(describe(error))

@@ -36,7 +36,7 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Acting, Case, Guard, _ignore, call_of, told
+from surefoot.effects.guard import Acting, Case, Guard, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.receipts import find_or_seal
@@ -104,7 +104,7 @@ def _let_go(guard: Guard, row: Row) -> None:
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, "whoever looked into it has left")
 
     with contextlib.suppress(StoreError):  # without a store the next process notes it
-        guard.store.append(unit, label="doubt", on_error=_ignore)
+        guard.store.append(unit, label="doubt", on_error=None)
 
 
 async def _find_out(guard: Guard, case: Case) -> Outcome:
@@ -219,6 +219,8 @@ async def _facts(guard: Guard, case: Case) -> Facts:
 def _first_sent(connection: apsw.Connection, row: Row, boot_id: str) -> tuple[int, int | None]:
     """Return when the effect was first claimed, by the wall clock and, within this boot, by the boot clock."""
     call = call_of(connection, row)
+    if call.since_ms:  # by whom, and in which boot, was lost with the rest
+        return call.since_ms, None
     is_this_boot = _boot_of(connection, call.session) == boot_id
     return load_record(connection, row.claim).at_ms, call.boot_ms if is_this_boot else None
 

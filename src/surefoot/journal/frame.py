@@ -109,6 +109,7 @@ class Frame(Protocol):
         unknown_steps: The identities whose callers were told that the outcome is unknown.
         same_as: For a step that shares the identity of an earlier one, that identity.
         sagas: How many sagas are open in it.
+        source: The run it was forked from; empty for none.
     """
 
     run: int
@@ -116,6 +117,7 @@ class Frame(Protocol):
     unknown_steps: set[str]
     same_as: dict[str, str]
     sagas: int
+    source: str
 
     def refuse_in_saga(self, name: str) -> None:
         """Raise if an effect that nothing undoes is asked for inside a saga."""

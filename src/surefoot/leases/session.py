@@ -223,6 +223,13 @@ def holder_of(connection: apsw.Connection, folder: Path, clock: Clock, session: 
     return Holder(session, row[0], row[1], life)
 
 
+def live_processes(database: Path) -> list[int]:
+    """Return the process ids of the sessions that are open at a path, by their locks alone."""
+    folder = Path(f"{database}-workers")
+    found = [lock for lock in folder.iterdir() if _is_locked(lock)] if folder.is_dir() else []
+    return sorted({int(lock.name.partition("-")[0]) for lock in found if lock.name.partition("-")[0].isdigit()})
+
+
 def _is_locked(path: Path) -> bool:
     if str(path) in _OWN_LOCKS:
         return True

@@ -37,7 +37,7 @@ SCOPE = "undo"
 """The scope of the keys of compensations."""
 
 Piece = dict[str, Any]
-"""What is to be undone, as it is recorded: an effect with its arguments and outcome, or {"child": its run's id}."""
+"""What is to be undone, as it is recorded: an effect by its row and identity, or {"child": its run's id}."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -109,16 +109,28 @@ def _is_undone(connection: apsw.Connection, run_id: str) -> bool:
 
 
 def _effect(connection: apsw.Connection, row: ledger.Row) -> Piece:
-    call, outcome = call_of(connection, row), load_record(connection, row.record)
+    call = call_of(connection, row)
     return {
         "id": row.id,
         "name": call.effect,
         "key": call.key,
         "digest": row.digest.hex(),
         "generation": row.generation,
-        "arguments": msgspec.json.decode(call.arguments),
-        "outcome": None if outcome.body is None else msgspec.json.decode(outcome.body),
     }
+
+
+def _given(forward: EffectSpec, effect: int, connection: apsw.Connection) -> dict[str, Any]:
+    """Return what a compensation can have parameters for: the effect's arguments, and its outcome."""
+    row = ledger.get(connection, effect)
+    assert row is not None, "rows of the ledger are never deleted"
+    call, outcome = call_of(connection, row), load_record(connection, row.record).body
+    if call.forgotten_at_ms:
+        raise CannotUndo(
+            f"effect {call.effect} ({call.key}) can't be undone any more: retention has deleted what it was called with",
+            hint="undo it at the service by hand; keep runs for longer than they may have to be undone",
+        )
+    value = None if outcome is None else msgspec.json.decode(outcome)
+    return {**forward.rebuild(bytes(call.arguments)), "outcome": value}
 
 
 async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
@@ -143,7 +155,7 @@ async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     if forward.compensate is nothing_to_undo:
         return False
     spec = parking(undo_spec_of(forward))
-    given = {**forward.rebuild(msgspec.json.encode(piece["arguments"])), "outcome": piece["outcome"]}
+    given = await run.store.read(partial(_given, forward, piece["id"]))
     bound = spec.bind((), {name: given[name] for name in spec.signature.parameters if name in given})
     guard = bound_guard.get()
     assert guard is not None, "a run has a guard"

@@ -12,7 +12,7 @@ import msgspec
 from surefoot.approvals import State as ApprovalState
 from surefoot.approvals import tables as approvals
 from surefoot.approvals.desk import call_of as question_of
-from surefoot.approvals.desk import is_waited_for
+from surefoot.approvals.desk import deadline_ms, is_waited_for
 from surefoot.approvals.states import Event
 from surefoot.effects import desk, ledger
 from surefoot.effects.guard import call_of
@@ -152,7 +152,7 @@ class Questions:
     def due_ms(self, connection: apsw.Connection, number: int) -> int | None:
         """See `Subject`."""
         row = approvals.get(connection, number)
-        return None if row is None else row.asked_at_ms + row.rule.deadline_ms
+        return None if row is None else deadline_ms(row)
 
     def look(self, tx: Tx, number: int) -> Escalation | None:
         """See `Subject`. One that nobody waits for any more is withdrawn."""
@@ -171,7 +171,7 @@ class Questions:
             arguments=redacted(msgspec.json.decode(call.arguments), call.redact),
             run_id=get_run(tx.connection, runs[0]).run_id if runs else None,
             unknown_since_ms=row.asked_at_ms,
-            deadline_ms=row.asked_at_ms + row.rule.deadline_ms,
+            deadline_ms=deadline_ms(row),
             approval=number,
         )
 

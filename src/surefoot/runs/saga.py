@@ -26,11 +26,11 @@ from surefoot.effects.classify import describe
 from surefoot.effects.guard import Case, call_of
 from surefoot.effects.resolve import resolve
 from surefoot.effects.sweep import case_of
-from surefoot.journal import codec_of
+from surefoot.journal import Kind, codec_of
 from surefoot.problem import SurefootError
 from surefoot.runs import tables
 from surefoot.runs.compensate import Piece, compensate, find, is_recorded, parking
-from surefoot.runs.errors import DeadlinePassed, Divergence, without_surrogates
+from surefoot.runs.errors import Blocked, DeadlinePassed, Divergence, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import UNDOING
 from surefoot.runs.looking import Looking
@@ -155,6 +155,7 @@ class Saga:
     async def _find(self) -> list[Piece]:
         """Return what was done inside, once nothing of it is open."""
         run = self._run
+        self._refuse_foreign()
         while True:
             await run.store.barrier()
             found = await run.store.read(lambda connection: find(connection, run.run, self._path))
@@ -164,6 +165,20 @@ class Saga:
                 await self._end_child(child, run_id)
             for effect in found.open_effects:
                 await self._find_out(effect)
+
+    def _refuse_foreign(self) -> None:
+        """A fork undoes nothing of its source, so it can't undo a saga that its source had begun."""
+        run, started = self._run, self._run.history.started
+        if run.is_simulated or started is None or not isinstance(started.head.detail, dict):
+            return
+        for key, step in run.history.steps.items():
+            is_copied = step.began <= started.head.detail.get("records", 0)
+            is_done = step.ended is not None and step.ended.kind is Kind.DONE
+            if key.startswith(f"{self._path}/") and is_copied and is_done:
+                raise Blocked(
+                    f"run {run.run_id}: saga {self._path} was begun by run {run.source}, which has done {key}",
+                    hint=f"undo that run, and cancel this one: surefoot undo {run.source}; or fork before the saga",
+                )
 
     async def _end_child(self, child: int, run_id: str) -> None:
         """Cancel a child that goes on, and wait for its end."""

@@ -28,7 +28,7 @@ from surefoot.effects import Guard, bound_guard, told_to_model
 from surefoot.journal import Kind, Record, Undecodable, current_frame
 from surefoot.journal.tables import load_records
 from surefoot.problem import SurefootError
-from surefoot.runs.durable import kind_of
+from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Divergence, Suspend, UnknownKind, name_of
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import arrange
@@ -97,7 +97,7 @@ def shadow(connection: apsw.Connection, row: RunRow, *, limit_s: float = LIMIT_S
         limit_s: Seconds it may take.
     """
     try:
-        kind_of(row.kind)
+        kind_of_run(row.kind)
     except UnknownKind as error:
         return Shadow(row, Verdict.UNKNOWN_KIND, words=error.message)
     try:
@@ -147,7 +147,7 @@ async def _call(run: _ShadowRun) -> str:
     _saga.set("")
     _place.set(None)
     told_to_model.set(None)
-    kind, started = kind_of(run.row.kind), run.history.started
+    kind, started = kind_of_run(run.row.kind), run.history.started
     try:
         args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
     except Undecodable as error:

@@ -16,12 +16,14 @@ from surefoot.store.errors import (
     UnusablePath,
 )
 from surefoot.store.migrations import Migration
+from surefoot.store.preparing import MIGRATIONS
 from surefoot.store.readonly import looking_at
 from surefoot.store.sqlite import Store, open_store, parse_url
 from surefoot.store.tx import Put, Tx
 from surefoot.store.writer import Unit
 
 __all__ = [
+    "MIGRATIONS",
     "Clock",
     "CorruptStore",
     "DiskFull",

@@ -15,11 +15,14 @@ from pathlib import Path
 
 import apsw
 
+from surefoot.store import preparing
 from surefoot.store.checkpoint import INLINE_PAGES
 from surefoot.store.clock import Clock, SystemClock
 from surefoot.store.finding import Finding, Severity
+from surefoot.store.log import Log, NotedIn
 from surefoot.store.migrations import Migration, versions_of
-from surefoot.store.sqlite import APPLICATION_ID, connect_to_read, parse_url, refuse_unsafe_sqlite
+from surefoot.store.preparing import APPLICATION_ID, KINDS
+from surefoot.store.sqlite import connect_to_read, parse_url, refuse_unsafe_sqlite
 
 PAGE_BYTES = 4_096
 
@@ -67,7 +70,9 @@ def examined(url: str, migrations: Sequence[Migration], *, is_full: bool, clock:
     """
     path = parse_url(url).resolve()
     clock = clock or SystemClock()
-    return Examined(url, path, connect_to_read(path), migrations, is_full, clock.wall_ms(), clock)
+    return Examined(
+        url, path, connect_to_read(path), (*preparing.MIGRATIONS, *migrations), is_full, clock.wall_ms(), clock
+    )
 
 
 def pages(store: Examined) -> Iterator[Finding]:
@@ -90,7 +95,9 @@ def library(_store: Examined) -> Iterator[Finding]:
 def file_format(store: Examined) -> Iterator[Finding]:
     """Compare the file's format with the one this code knows."""
     owner = store.connection.pragma("application_id")
-    if owner != APPLICATION_ID:
+    if owner in KINDS:
+        yield Finding(Severity.NOTE, f"it {KINDS[owner]}")
+    else:
         yield Finding(Severity.ERROR, f"it is no Surefoot store (application_id {owner})")
     have = versions_of(store.connection)
     newest = {step.room: step.version for step in store.migrations}
@@ -119,7 +126,7 @@ def is_current(store: Examined) -> bool:
 def journal_mode(store: Examined) -> Iterator[Finding]:
     """See that the file has a write-ahead log."""
     mode = store.connection.pragma("journal_mode")
-    if mode != "wal":
+    if mode != "wal" and store.connection.pragma("application_id") == APPLICATION_ID:
         yield Finding(Severity.ERROR, f"journal_mode is {mode}, not wal: another program has changed it")
 
 
@@ -134,7 +141,14 @@ def size(store: Examined) -> Iterator[Finding]:
 
 
 def log_size(store: Examined) -> Iterator[Finding]:
-    """See that the log doesn't grow without end."""
+    """See that all that was acknowledged can be read from the log, and that it doesn't grow without end."""
+    noted = Log(store.path, NotedIn(store.path))
+    damage = noted.damage(store.connection)
+    if damage is not None:
+        yield Finding(Severity.ERROR, damage, RESTORE)
+    elif noted.was_taken_away():
+        words = "its log is gone: another program has written it back, or it was deleted with the last commits in it"
+        yield Finding(Severity.WARNING, words, ("open the store once: pages get their checksums again",))
     log = Path(f"{store.path}-wal")
     log_bytes = log.stat().st_size if log.exists() else 0
     if log_bytes > LOG_BYTES_MAX:

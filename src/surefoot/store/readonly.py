@@ -10,9 +10,11 @@ from contextlib import contextmanager
 
 import apsw
 
+from surefoot.store import checksums, preparing
 from surefoot.store.errors import NewerFormat, OlderFormat, StoreFailed
 from surefoot.store.migrations import Migration, versions_of
-from surefoot.store.sqlite import APPLICATION_ID, named, parse_url, real_path, refuse_unsafe_sqlite
+from surefoot.store.preparing import APPLICATION_ID
+from surefoot.store.sqlite import named, parse_url, real_path, refuse_unsafe_sqlite
 from surefoot.store.writer import BUSY_TIMEOUT_MS
 
 
@@ -31,13 +33,13 @@ def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Conne
     path = real_path(parse_url(url))
     refuse_unsafe_sqlite(apsw.sqlite_lib_version())
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection = checksums.connect(path, apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         if connection.pragma("application_id") != APPLICATION_ID:
             raise StoreFailed(
                 f"{path}: is not a Surefoot store", hint="name the store that your worker was started with"
             )
-        _require_format(connection, migrations)
+        _require_format(connection, (*preparing.MIGRATIONS, *migrations))
     except apsw.Error as error:
         raise named(error, path) from error
     try:

@@ -13,6 +13,8 @@ from typing import Any
 
 import apsw
 
+from surefoot.store import checksums
+
 CLAIMED, UNKNOWN, DONE, NOT_DONE, COMPENSATED = 2, 3, 4, 5, 6
 OPEN = (CLAIMED, UNKNOWN)
 RUNNING, COMPLETED = 2, 4
@@ -61,7 +63,7 @@ class StoreLaws:
     """Looks at a store again and again, and compares."""
 
     def __init__(self, path: Path) -> None:
-        self.connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        self.connection = checksums.connect(path, apsw.SQLITE_OPEN_READWRITE)
         self.effects: dict[int, Effect] = {}
         self.runs: dict[int, RunSeen] = {}
         self.records = 0

@@ -8,6 +8,7 @@ import signal
 import apsw
 import pytest
 from tests.e2e.cli.conftest import Shell, until
+from tests.e2e.cli.floor import HOSTILE
 
 import surefoot as sf
 
@@ -183,6 +184,31 @@ def test_secrets_are_shown_only_for_a_reason(shell: Shell) -> None:
     said = [one for one in shell.here("audit", "--json").document["entries"] if one["act"] == "show secrets"]
     assert [(one["who"], one["target"], one["reason"]) for one in said] == [
         ("anna", "run f-1", "a complaint"), ("bob", "effect 2", "me too")]  # fmt: skip
+
+
+def test_what_a_model_wrote_is_shown_as_data(shell: Shell) -> None:
+    """Catches a call that paints over what it asks for, before a person approves it."""
+    shell.here("run", "floor:wire_parcel", HOSTILE, "--id", HOSTILE, "--store", shell.url)
+    for shown in (shell.here("approvals"), shell.here("approvals", "--id", "1"), shell.here("approvals", "--json")):
+        assert shown.code == 0
+        assert not set(shown.out) & set("\x1b\x07\x7f\x9b\u202e\u2066")
+    assert shell.here("deny", "1", "--by", HOSTILE, "--reason", HOSTILE).code == 0
+    for shown in (shell.here("audit"), shell.here("audit", "--json"), shell.here("approvals", "--state", "denied")):
+        assert "owned" in shown.out
+        assert not set(shown.out) & set("\x1b\x07\x7f\x9b\u202e\u2066")
+    assert shell.here("audit", "--verify").code == 0
+
+
+def test_the_most_urgent_come_first_and_nothing_hides_them(shell: Shell) -> None:
+    """Catches an approval that is pushed off the list by others that nobody waits for any more."""
+    for number in range(4):
+        shell.here("run", "floor:wire_parcel", f"W-{number}", "--id", f"w-{number}", "--store", shell.url)
+    for number in (1, 2, 3):
+        shell.here("cancel", f"w-{number}", "--reason", "not any more")
+        assert shell.here("run", "floor:wire_parcel", f"W-{number}", "--id", f"w-{number}").code == 1
+    listed = shell.here("approvals", "--limit", "1", "--json").document["approvals"]
+    assert [one["key"] for one in listed] == ["wire:W-0"]
+    assert shell.here("unknowns", "--json").document["approvals"] == 1
 
 
 @pytest.mark.parametrize("words", [("approve", "1", *SAID), ("deny", "1", *SAID), ("approvals",), ("audit",)])

@@ -6,12 +6,12 @@ import asyncio
 import shutil
 from pathlib import Path
 
-import apsw
 import pytest
 from tests.e2e.cli.conftest import Shell
 
 import surefoot as sf
 from surefoot.cli import doctor
+from surefoot.store import checksums
 from surefoot.store.examine import file_system_of
 
 CHECKS = [*doctor.STORE_CHECKS, *doctor.RECORD_CHECKS]
@@ -19,7 +19,7 @@ CHECKS = [*doctor.STORE_CHECKS, *doctor.RECORD_CHECKS]
 
 def damage(path: Path, sql: str) -> None:
     """Change a closed store behind Surefoot's back."""
-    connection = apsw.Connection(str(path))
+    connection = checksums.connect(path)
     connection.execute(sql)
     connection.close()
 

@@ -4,6 +4,9 @@
     agents          `DurableAgent`, what `app.agent(agent)` returns: starts runs of the agent under business ids
     conversations   the runs of agents inside one run of ours: their decisions, and the calls these asked for
     tools           one tool call as an effect or a read
+    declarations    what an agent's owner says of tools that somebody else wrote
+    mcp             what MCP calls carry, and what an answer or its absence says
+    listing         the tools of an agent with their classes, declared or proposed
     payloads        what Pydantic AI gives us to record, encoded once
     requests        digests of what a model was asked, for drift
 
@@ -23,6 +26,7 @@ except ImportError as missing:
 
 from surefoot.adapters.pydantic_ai.agents import DurableAgent, durable_agent
 from surefoot.adapters.pydantic_ai.capability import Durable
+from surefoot.adapters.pydantic_ai.listing import ToolClass, tool_classes
 from surefoot.adapters.pydantic_ai.tools import tell
 
-__all__ = ["Durable", "DurableAgent", "durable_agent", "tell"]
+__all__ = ["Durable", "DurableAgent", "ToolClass", "durable_agent", "tell", "tool_classes"]

@@ -11,6 +11,7 @@ from pydantic_ai.usage import UsageLimits
 
 from surefoot.adapters.pydantic_ai.capability import Durable
 from surefoot.adapters.pydantic_ai.declarations import Effects
+from surefoot.adapters.pydantic_ai.listing import ToolClass, tool_classes
 from surefoot.journal import current_frame
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
@@ -85,6 +86,13 @@ class DurableAgent:
         store = self._app.store
         deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
         return await start_run(store, self._app.worker, self._kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+
+    async def tools(self) -> list[ToolClass]:
+        """Return the agent's tools, each with its declared class, or the one that its server's hints propose.
+
+        MCP servers are started, or connected to, and asked. A proposal changes nothing until it is declared.
+        """
+        return await tool_classes(self._agent, self._capability.declarations)
 
 
 def _run_id() -> str:

@@ -277,20 +277,40 @@ def _client_of(call_tool: Call) -> Any:
 
 @contextlib.asynccontextmanager
 async def _connected(client: Any) -> AsyncIterator[Any]:
-    """Hold a session for one call: the one that is open, or a new one."""
+    """Hold a session for one call: the one that is open, if its server still answers, or a new one.
+
+    The question costs a round trip. Without it a server that went away between two calls would be noticed by the call, and
+    nobody could tell whether it had arrived.
+    """
     if client is None:
         yield None
         return
     try:
         await client.__aenter__()
+        is_there = await _is_there(client)
     except Exception:  # a session that has failed stands in the way of a new one
+        is_there = False
+    if not is_there:
         await _close(client)
-        await client.__aenter__()
+        try:
+            await client.__aenter__()
+        except BaseException:
+            await _close(client)  # or the framework, at the end of the run, finds the failure and takes it for its own
+            raise
     try:
         yield client
     finally:
         with contextlib.suppress(Exception):  # of a session that has failed meanwhile
             await client.__aexit__(None, None, None)
+
+
+async def _is_there(client: Any) -> bool:
+    """Whether the server answers. What it answers says nothing: newer ones know no ping."""
+    try:
+        await client.ping()
+    except Exception as error:
+        return not _is_closed(error)
+    return True
 
 
 async def _forget_closed(client: Any, error: BaseException) -> None:
@@ -299,5 +319,6 @@ async def _forget_closed(client: Any, error: BaseException) -> None:
 
 
 async def _close(client: Any) -> None:
+    """End a session for whoever holds it; the next call opens another."""
     with contextlib.suppress(Exception):  # it has failed already; this says so once more
         await client.close()
