@@ -6,6 +6,8 @@ can't be made is a finding too, and keeps none of the others from being made.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Annotated, TypeVar
@@ -17,9 +19,10 @@ from surefoot.cli import checks
 from surefoot.cli.code import find_app, load_module
 from surefoot.cli.exits import ExitCode, WrongUsage
 from surefoot.cli.place import JsonOption, StoreOption, command, find_url
-from surefoot.cli.screen import emit, heading, line, say, to_type
-from surefoot.cli.shapes import DoctorDocument, FindingShape
+from surefoot.cli.screen import Column, emit, heading, line, listing, say, to_type
+from surefoot.cli.shapes import DoctorDocument, FindingShape, ToolShape
 from surefoot.cli.words import count_words
+from surefoot.doctor import CHECKS, Code, ToolLine, lines, look
 from surefoot.problem import SurefootError
 from surefoot.store import examine
 from surefoot.store.examine import Examined, examined
@@ -47,8 +50,12 @@ RECORD_CHECKS: dict[str, Callable[[Examined], Iterable[Finding]]] = {
 }
 """What is looked at in its tables, if they have the format this code knows."""
 
-CODE_CHECKS: dict[str, Callable[[ModuleType], Iterable[Finding]]] = {}
+CODE_CHECKS: dict[str, Callable[[Code], Iterable[Finding]]] = CHECKS
 """What is looked at in a module, in this order."""
+
+TOOL_COLUMNS = (Column("tool"), Column("in doubt"), Column("key", is_flexible=True), Column("match", is_flexible=True),
+                Column("once for"), Column("risk", is_flexible=True))  # fmt: skip
+"""How the tools of code are listed."""
 
 ORDER = {severity: place for place, severity in enumerate(Severity)}
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: ""}
@@ -77,11 +84,15 @@ def doctor(
         raise WrongUsage(f"two stores were named: {target} and {store}", hint="name one")
     is_code = target is not None and "://" not in target
     findings: list[FindingShape] = []
+    tools: list[ToolShape] = []
     url: str | None
     if is_code:
         module_name, _, name = str(target).partition(":")
-        module = load_module(module_name)
-        findings += _made(CODE_CHECKS, module, None)
+        with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+            module = load_module(module_name)
+        code = look(module)
+        tools = [_tool(one) for one in lines(code.tools)]
+        findings += _made(CODE_CHECKS, code, None)
         url = _url_of(module, name or None, store)
     else:
         url = find_url(target or store)
@@ -89,7 +100,7 @@ def doctor(
         findings += _look_at(url, is_full=is_full)
     findings.sort(key=lambda one: ORDER[Severity(one.severity)])
     made = [*(CODE_CHECKS if is_code else ()), *((*STORE_CHECKS, *RECORD_CHECKS) if url else ())]
-    document = DoctorDocument(str(target or url), url, made, findings)
+    document = DoctorDocument(str(target or url), url, made, findings, tools)
     if is_json:
         emit(document)
     else:
@@ -141,7 +152,18 @@ def _shape(check: str, finding: Finding, url: str | None) -> FindingShape:
     return FindingShape(finding.severity.value, check, finding.words, typed)
 
 
+def _tool(one: ToolLine) -> ToolShape:
+    return ToolShape(one.name, list(one.agents), one.doubt, one.key, list(one.match), one.scope, one.risk, one.words)
+
+
 def _show(document: DoctorDocument) -> None:
+    if document.tools:
+        heading(f"{count_words(len(document.tools), 'tool')}, the worst first")
+        rows = [
+            [one.name, one.doubt, one.key or "-", ", ".join(one.match) or "-", one.scope, f"{one.risk}: {one.words}"]
+            for one in document.tools
+        ]
+        listing(TOOL_COLUMNS, rows)
     for severity in Severity:
         found = [one for one in document.findings if one.severity == severity.value]
         if not found:
