@@ -179,7 +179,9 @@ def conversations_of(run: LiveRun) -> Conversations:
     return found
 
 
-async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key: tuple[object, ...]) -> object:
+async def decide(
+    run: LiveRun, model: str, body: Callable[[], Awaitable[object]], cache_key: tuple[object, ...]
+) -> object:
     """Take one model request as a decision."""
     conversations = conversations_of(run)
     conversation = conversations.current()
@@ -187,7 +189,7 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     request = conversations.digests.digest(cache_key[0], messages, cache_key[3])
 
     def head(payload: Any) -> Head:
-        return Head(request=request, cost=_cost(payload))
+        return Head(name=model, request=request, cost=_cost(payload))
 
     is_new = False
 
@@ -203,6 +205,8 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
             return model_error(error)
 
     conversation.decisions += 1
+    if run.history.steps and _is_other_model(run, conversation.decisions, model):
+        request = conversations.digests.digest(f"{cache_key[0]} {model}", messages, cache_key[3])
     payload, taken = await take_step(
         "decision", str(conversation.decisions), PAYLOAD, ask, request=request, head=head, is_told_step=True
     )
@@ -212,6 +216,13 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     check_tools(run, taken.key, conversation.rename(payload), cache_key[3], is_drift=taken.key in run.history.drifts)
     conversation.note(taken.key, payload, lambda: conversations.digests.calls_seen(messages))
     return payload
+
+
+def _is_other_model(run: LiveRun, number: int, model: str) -> bool:
+    """Whether the recorded decision was taken by a model of another name."""
+    recorded = run.history.steps.get(step_key(_parent.get(), "decision", str(number)))
+    known = "" if recorded is None or recorded.ended is None else recorded.ended.head.name
+    return known not in ("", model)
 
 
 def _cost(payload: Any) -> dict[str, float] | None:
