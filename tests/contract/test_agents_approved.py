@@ -12,12 +12,13 @@ from pydantic_ai import Agent, RunContext, Tool
 from pydantic_ai.capabilities import HandleDeferredToolCalls
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.toolsets import ApprovalRequiredToolset, FunctionToolset
 from tests.contract.conftest import kinds, until
 from tests.contract.test_approvals import one, states, waiting
 
 import surefoot as sf
+from surefoot.effects import desk
 
 Paid = list[tuple[str, int]]
 CALLS = [("A", 500, "c-1"), ("B", 20, "c-2"), ("C", 900, "c-3")]
@@ -150,6 +151,31 @@ async def test_whoever_handles_them_is_left_alone(app: sf.Surefoot) -> None:
 
     theirs = Agent(model, name="theirs", capabilities=[HandleDeferredToolCalls(handler=approve_all)], **made)
     assert await (await app.agent(theirs).start("pay", id="t")).result(timeout_s=10) == "paid A"
+    assert states(app) == []
+
+
+async def test_what_a_caller_changes_or_denies_is_what_acts(app: sf.Surefoot) -> None:
+    """Catches an act with other arguments than its approver gave, or a message of theirs that the model doesn't read."""
+    paid: Paid = []
+    made = tools(paid)["undeclared"]()
+
+    def decide(ctx: RunContext[None], requests: DeferredToolRequests) -> DeferredToolResults:
+        answers = {
+            "c-1": ToolApproved(override_args={"order": "A", "amount": 50}),
+            "c-2": ToolDenied("not this one"),
+            "c-3": True,
+        }
+        return requests.build_results(approvals=answers)
+
+    theirs = Agent(scripted(CALLS), name="editing", capabilities=[HandleDeferredToolCalls(handler=decide)], **made)
+    said = await (await app.agent(theirs).start("pay", id="r")).result(timeout_s=10)
+    assert said == "paid A | not this one | paid C"
+    assert sorted(paid) == [("A", 50), ("C", 900)]
+    claimed = app.store.read_now(desk.list_effects)
+    assert sorted(str(one.arguments) for one in claimed) == [
+        "{'arguments': {'order': 'A', 'amount': 50}}",
+        "{'arguments': {'order': 'C', 'amount': 900}}",
+    ]
     assert states(app) == []
 
 
