@@ -160,7 +160,7 @@ async def test_what_a_caller_changes_or_denies_is_what_acts(app: sf.Surefoot) ->
     made = tools(paid)["undeclared"]()
 
     def decide(ctx: RunContext[None], requests: DeferredToolRequests) -> DeferredToolResults:
-        answers = {
+        answers: dict[str, bool | ToolApproved | ToolDenied] = {
             "c-1": ToolApproved(override_args={"order": "A", "amount": 50}),
             "c-2": ToolDenied("not this one"),
             "c-3": True,
