@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, RunContext, Tool
+from pydantic_ai import Agent, ApprovalRequired, RunContext, Tool
 from pydantic_ai.capabilities import HandleDeferredToolCalls
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -57,10 +57,16 @@ def tools(paid: Paid) -> dict[str, Callable[[], dict[str, Any]]]:
     async def conditional(order: str, amount: int) -> str:
         return await pay(order, amount)
 
+    async def asks_itself(ctx: RunContext[None], order: str, amount: int) -> str:
+        if not ctx.tool_call_approved:
+            raise ApprovalRequired
+        return await pay(order, amount)
+
     return {
         "undeclared": lambda: {"tools": [Tool(pay, requires_approval=True)]},
         "effect": lambda: {"tools": [Tool(declared, name="pay", requires_approval=True)]},
         "effect of its own": lambda: {"tools": [Tool(conditional, name="pay", requires_approval=True)]},
+        "asks itself": lambda: {"tools": [Tool(asks_itself, name="pay")]},
         "toolset": lambda: {"toolsets": [ApprovalRequiredToolset(FunctionToolset([pay], id="bank"))]},
     }
 
