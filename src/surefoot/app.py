@@ -24,7 +24,7 @@ from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
 from surefoot.leases import Session, Sessions
 from surefoot.people import People
-from surefoot.people.trail import set_rules
+from surefoot.people.trail import identify, set_rules
 from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, Run, Worker
 from surefoot.runs.desk import is_open, wake
@@ -248,12 +248,28 @@ class Surefoot:
         sessions = self.worker.sessions
         return await self.store.read(lambda connection: list_approvals(connection, sessions, is_open, limit=limit))
 
+    @property
+    def people(self) -> People | None:
+        """The rules it was given."""
+        return self._people
+
+    async def identify(self, name: str) -> str:
+        """Return a name as this app's `People(authenticate=...)` has proven it; as it was given, where there is none.
+
+        For `by=` of what a run's handle does: `await run.cancel("...", by=await app.identify("anna"))`. `approve`, `deny`
+        and `resolve` ask for themselves.
+
+        Raises:
+            NotAllowed: It was not proven.
+        """
+        return await identify(self._people, name)
+
     async def approve(self, approval: int, *, by: str, reason: str) -> ApprovalView:
         """Say yes to an approval; whoever waits for it goes on.
 
         Args:
             approval: Its number.
-            by: Who decides: a claim that is recorded; authenticate people before you call this.
+            by: Who decides: a claim that is recorded, unless `People(authenticate=...)` proves it.
             reason: Why; kept for ever.
 
         Raises:
@@ -269,13 +285,13 @@ class Surefoot:
         return await self._decide(approval, is_yes=False, by=by, reason=reason)
 
     async def _decide(self, approval: int, *, is_yes: bool, by: str, reason: str) -> ApprovalView:
-        worker = self.worker
+        worker, who = self.worker, await self.identify(by)
         found = await decide(
             self.store,
             worker.sessions,
             approval,
             is_yes=is_yes,
-            who=by,
+            who=who,
             reason=reason,
             is_open=is_open,
             wake=worker.tell,
@@ -292,7 +308,7 @@ class Surefoot:
             Sessions(self.store),
             effect,
             is_done=is_done,
-            who=by,
+            who=await self.identify(by),
             reason=reason,
             value=value,
             is_fence_passed=is_fence_passed,

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from surefoot.cli import look, show
-from surefoot.cli.code import load_module
 from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import one_of, read_json
 from surefoot.cli.place import (
@@ -114,9 +113,9 @@ def resolve(
     module: Annotated[
         str | None,
         typer.Option(
-            metavar="MODULE",
-            help="The module that declares the effect, which knows whether --value fits. Needed for --done if it returns "
-            "more than plain JSON.",
+            metavar="MODULE[:APP]",
+            help="The module that declares the effect, which knows whether --value fits, and the app in it, which may "
+            "authenticate people. Needed for --done if it returns more than plain JSON.",
         ),
     ] = None,
     is_fence_passed: Annotated[
@@ -139,8 +138,6 @@ def resolve(
         raise WrongUsage(f"{YOU} and {HOW} stand for your own words", hint="who decided, and how do they know?")
     refuse_program(by)
     returned = None if value is None else read_json(value, "--value")
-    if module is not None:
-        load_module(module)
 
     async def work(desk: Desk) -> None:
         sessions = desk.app.worker.sessions
@@ -156,7 +153,7 @@ def resolve(
             sessions,
             effect,
             is_done=is_done,
-            who=by,
+            who=await desk.app.identify(by),
             reason=reason,
             value=returned,
             is_fence_passed=is_fence_passed,
@@ -168,4 +165,4 @@ def resolve(
         goes_on = "" if after.run is None else f". Run {after.run} goes on with the next free worker"
         return say(f"effect {effect} ({after.key}) is {state_words(after.state)}{goes_on}")
 
-    at_desk(store, work)
+    at_desk(store, work, module=module)

@@ -37,6 +37,7 @@ class Conversation:
         self.names = names
         self.decisions = 0
         self.gated: set[str] = set()
+        self._called: set[str] = set()
         self.deciding = ""
         self._decision = ""
         self._is_new = False
@@ -51,8 +52,16 @@ class Conversation:
         self.deciding, self._is_new = decision, is_new
 
     def call(self, call_id: str) -> ToolCall:
-        """Return a tool call of the last decision."""
-        return self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
+        """Return a tool call of the last decision.
+
+        One that has asked for approval by itself, and was let through, is called again: in a place of its own, for what it
+        did the first time, which was to ask, is its outcome there.
+        """
+        call = self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
+        if call_id in self.gated and call_id in self._called:
+            return ToolCall(call.decision, f"{call_id} approved")
+        self._called.add(call_id)
+        return call
 
     def is_news(self, event: Any) -> bool:
         """Whether an event is of something that happens now, and not of a replay."""
@@ -99,6 +108,7 @@ class Conversation:
             seen: Gives the ids of the calls whose answers the model had in front of it.
         """
         self._decision, self._calls, self._names, self.gated = decision, {}, {}, set()
+        self._called = set()
         for part in payload.get("parts", ()) if isinstance(payload, dict) else ():
             if part.get("part_kind") == "tool-call":
                 self._note_call(decision, part, seen)
