@@ -35,7 +35,8 @@ def forget(tx: Tx, row: Row) -> None:
     head = Head(
         state=outcome.head.state,
         forgotten_at_ms=tx.now_ms,
-        detail={"digest": digest_of(outcome.body)} if outcome.body is not None else None,
+        # Under a codec no digest either: it would tell whoever guesses the value.
+        detail={"digest": digest_of(outcome.body)} if outcome.body is not None and tx.codec is None else None,
     )
     rewrite_record(tx, row.record, encode_head(head), None)
     marks = ", ".join("?" * len(KEPT_EVIDENCE))

@@ -15,7 +15,6 @@ in the transaction: an open run whose journal has come to point to an outcome.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +28,7 @@ from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.tables import get_run
 from surefoot.store import Store, Tx
+from surefoot.store.pace import politely
 
 EFFECTS_AT_ONCE = 200
 """Effects looked at by one transaction: a few milliseconds."""
@@ -41,9 +41,6 @@ RUNS_AT_ONCE = 500
 
 PAGES_AT_ONCE = 500
 """Pages given back by one transaction: 2 MiB of log."""
-
-PAUSE_MIN_S = 0.002
-"""Shortest pause between two transactions, for whoever waits for the writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +213,12 @@ class Retention:
 
     async def _do(self, unit: Callable[[Tx], Swept]) -> Swept:
         """Write one small transaction, then leave the writer to others for as long as it took."""
-        clock = self._store.clock
-        began_s = clock.monotonic_s()
-        done = await self._store.commit(unit, label="gc")
+        done = await politely(self._store, unit, label="gc")
         self._swept = replace(
             self._swept, effects=self._swept.effects + done.effects, records=self._swept.records + done.records
         )
         if self._tell is not None:
             self._tell(self._swept)
-        await asyncio.sleep(max(PAUSE_MIN_S, clock.monotonic_s() - began_s))
         return done
 
     async def _give_back(self) -> None:
@@ -292,7 +286,7 @@ def _end_without_value(run: int, tx: Tx) -> Swept:
     """Keep how the run ended, and a digest of its result."""
     ended = get_run(tx.connection, run).ended or 0
     record = load_record(tx.connection, ended)
-    detail = None if record.body is None else {"digest": digest_of(record.body)}
+    detail = None if record.body is None or tx.codec is not None else {"digest": digest_of(record.body)}
     rewrite_record(
         tx, ended, encode_head(Head(state=record.head.state, forgotten_at_ms=tx.now_ms, detail=detail)), None
     )
