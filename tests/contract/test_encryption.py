@@ -40,23 +40,23 @@ async def think(card: str) -> str:
 
 
 @sf.durable
-async def shop(order: str, card: str) -> dict[str, str]:
+async def secret_shop(order: str, card: str) -> dict[str, str]:
     await think(card)
     return await pay(order, card)
 
 
 @sf.durable
-async def fails(card: str) -> None:
+async def secret_fails(card: str) -> None:
     raise ValueError(f"bad card {card}")
 
 
 @sf.durable
-async def asks(order: str) -> Any:
+async def secret_asks(order: str) -> Any:
     return await sf.wait_signal("card")
 
 
 @sf.durable
-async def doubts(order: str, card: str) -> str:
+async def secret_doubts(order: str, card: str) -> str:
     return await doubt(order, card)
 
 
@@ -67,11 +67,11 @@ def on_disk(url: str) -> bytes:
 
 async def work(app: sf.Surefoot) -> None:
     """Leave the secret in every place where values lie."""
-    await (await app.start(shop, "A-1", SECRET, id="done")).result()
+    await (await app.start(secret_shop, "A-1", SECRET, id="done")).result()
     with pytest.raises(sf.RunFailed, match=SECRET):
-        await (await app.start(fails, SECRET, id="failed")).result()
-    unknown = await app.start(doubts, "A-2", SECRET, id="unknown")
-    asking = await app.start(asks, "A-3", id="asks")
+        await (await app.start(secret_fails, SECRET, id="failed")).result()
+    unknown = await app.start(secret_doubts, "A-2", SECRET, id="unknown")
+    asking = await app.start(secret_asks, "A-3", id="asks")
     for run, wanted in ((unknown, "doubt"), (asking, "signal")):
         async with asyncio.timeout(20):
             while (await run.status()).waiting_for != wanted:
@@ -136,11 +136,11 @@ async def test_a_missing_key_blocks_and_is_named(url: str) -> None:
 async def test_keys_change_and_the_old_one_is_thrown_away(url: str) -> None:
     """Catches a value that a rotation has passed over, and one that it has spoilt."""
     async with sf.Surefoot(url) as app:  # written before there was a codec
-        await (await app.start(shop, "A-0", SECRET, id="plain")).result()
+        await (await app.start(secret_shop, "A-0", SECRET, id="plain")).result()
     async with sf.Surefoot(url, codec=Encrypted({"old": OLD})) as app:
-        await (await app.start(shop, "A-1", SECRET, id="old")).result()
+        await (await app.start(secret_shop, "A-1", SECRET, id="old")).result()
         with pytest.raises(sf.RunFailed):
-            await (await app.start(fails, SECRET, id="failed")).result()
+            await (await app.start(secret_fails, SECRET, id="failed")).result()
         assert (await doubt.outcome("A-2", SECRET)).told == "unknown"
     both = Encrypted({"new": NEW, "old": OLD})
     async with sf.Surefoot(url, codec=both) as app:
@@ -197,7 +197,7 @@ async def test_a_rotation_killed_anywhere(url: str) -> None:
     """Catches a store between two keys that can't be read with both, or that the next rotation can't finish."""
     async with sf.Surefoot(url, codec=Encrypted({"old": OLD})) as app:
         for n in range(3):
-            await (await app.start(shop, f"A-{n}", SECRET, id=f"{n}")).result()
+            await (await app.start(secret_shop, f"A-{n}", SECRET, id=f"{n}")).result()
     both, kills = Encrypted({"new": NEW, "old": OLD}), 0
     for at in range(1, 100, 3):
         ended = await asyncio.to_thread(
@@ -218,12 +218,12 @@ async def test_a_value_in_another_place_is_found(url: str) -> None:
     """Catches somebody who can write to the file and puts one customer's value where another's was."""
     codec = Encrypted({"k": OLD})
     async with sf.Surefoot(url, codec=codec) as app:
-        await (await app.start(shop, "A-1", "small", id="1")).result()
-        await (await app.start(shop, "A-2", "large", id="2")).result()
+        await (await app.start(secret_shop, "A-1", "small", id="1")).result()
+        await (await app.start(secret_shop, "A-2", "large", id="2")).result()
         await app.store.commit(
             lambda tx: (
                 tx.execute(
-                    "UPDATE journal SET body = (SELECT j.body FROM journal j JOIN ledger l ON l.record = j.id WHERE l.id = 2)"
+                    "UPDATE journal SET body = (SELECT body FROM journal j, ledger l WHERE l.record = j.id AND l.id = 2)"
                     " WHERE id = (SELECT record FROM ledger WHERE id = 1)"
                 )
                 and None
@@ -239,7 +239,7 @@ async def test_the_keys_of_the_environment(url: str, monkeypatch: pytest.MonkeyP
     import base64
 
     async with sf.Surefoot(url, codec=Encrypted({"k": OLD})) as app:
-        await (await app.start(shop, "A-1", SECRET, id="1")).result()
+        await (await app.start(secret_shop, "A-1", SECRET, id="1")).result()
     command = [sys.executable, "-m", "surefoot"]
     show = [*command, "effects", "--store", url, "--json"]
     blind = await asyncio.to_thread(subprocess.run, show, check=False, capture_output=True, text=True)
@@ -285,7 +285,7 @@ def test_any_changed_bit_is_found(value: bytes, place: bytes, at: int, bit: int)
 async def test_without_a_codec_values_lie_as_they_are(url: str) -> None:
     """Catches a cost or a change for those who have no codec."""
     async with sf.Surefoot(url) as app:
-        await (await app.start(shop, "A-1", SECRET, id="1")).result()
+        await (await app.start(secret_shop, "A-1", SECRET, id="1")).result()
         outcome = app.store.read_now(
             lambda c: load_record(c, int(str(c.execute("SELECT record FROM ledger").fetchall()[0][0])))
         )

@@ -431,16 +431,16 @@ def is_posted(tx: Tx, run: int, name: str, dedupe: str | None) -> bool:
 def letters_since(connection: apsw.Connection, last: int) -> list[Letter]:
     """Return all letters newer than `last`."""
     rows = connection.execute("SELECT id, run, name, sent_by, payload FROM inbox WHERE id > ? ORDER BY id", (last,))
-    codec = codec_of(connection)
-    return [Letter(*values, codec=codec) for values in rows]
+    codec: Any = codec_of(connection)
+    return [Letter(*[*values, codec]) for values in rows]
 
 
 def letters_of(connection: apsw.Connection, runs: Iterable[int]) -> list[Letter]:
     """Return all letters of these runs, in order."""
     marks = ",".join(str(int(run)) for run in runs)
     rows = connection.execute(f"SELECT id, run, name, sent_by, payload FROM inbox WHERE run IN ({marks}) ORDER BY id")
-    codec = codec_of(connection)
-    return [Letter(*values, codec=codec) for values in rows]
+    codec: Any = codec_of(connection)
+    return [Letter(*[*values, codec]) for values in rows]
 
 
 def has_open_effect(tx: Tx, run: int) -> bool:
