@@ -26,12 +26,18 @@ def detach(tx: Tx, record: int) -> None:
     tx.execute("UPDATE journal SET run = NULL, seq = 0 WHERE id = ?", (record,))
 
 
+def forget_call(tx: Tx, record: int) -> None:
+    """Delete the arguments in a record whose body is a call: a claim, or what a person was asked."""
+    body = load_record(tx.connection, record).body
+    if body is not None:
+        call = replace(ledger.decode_call(body), arguments=msgspec.Raw(b"null"), forgotten_at_ms=tx.now_ms)
+        rewrite_record(tx, record, None, ledger.encode_call(call))
+
+
 def forget(tx: Tx, row: Row) -> None:
     """Delete an effect's arguments, value and evidence."""
-    claim, outcome = load_record(tx.connection, row.claim), load_record(tx.connection, row.record)
-    if claim.body is not None:
-        call = replace(ledger.decode_call(claim.body), arguments=msgspec.Raw(b"null"), forgotten_at_ms=tx.now_ms)
-        rewrite_record(tx, row.claim, None, ledger.encode_call(call))
+    outcome = load_record(tx.connection, row.record)
+    forget_call(tx, row.claim)
     head = Head(
         state=outcome.head.state,
         forgotten_at_ms=tx.now_ms,

@@ -1,6 +1,7 @@
 """Retention: what ended long ago leaves its values, and keeps its keys.
 
     effects of runs that may go -> arguments, value and evidence deleted; the ledger's row, the key and a digest stay
+    what was asked of people    -> its arguments deleted; that it was asked, by whom and how it was decided stay
     runs that may go            -> records, blobs and letters deleted; the run's row and its end, without its value, stay
     pages that are unused       -> given back to the file system
 
@@ -21,8 +22,9 @@ from functools import partial
 
 import apsw
 
+from surefoot.approvals.states import State
 from surefoot.effects import ledger
-from surefoot.effects.forgetting import detach, digest_of, forget
+from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
 from surefoot.journal.records import Head, decode_head, encode_head
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
@@ -92,6 +94,7 @@ class Retention:
         self._swept = replace(self._swept, bytes_before=size, bytes_after=size)
         await store.read(self._look)
         await self._sweep_effects()
+        await self._sweep_questions()
         await self._sweep_runs()
         if not self._is_dry:
             await self._give_back()
@@ -109,7 +112,7 @@ class Retention:
         self._pointed.update(_pointed(heads))
         undoing = connection.execute("SELECT id FROM runs WHERE kind = ? AND state <= 3", (UNDO,)).fetchall()
         for (run,) in undoing:
-            self._kept_runs |= _undone_by(connection, int(str(run)))
+            self._kept_runs |= _with_children(connection, _undone_by(connection, int(str(run))))
         contradicted = connection.execute(
             "SELECT DISTINCT l.run FROM evidence e JOIN ledger l ON l.id = e.effect WHERE e.is_open = 1"
         )
@@ -178,6 +181,32 @@ class Retention:
                 detach(tx, record)
         return Swept(effects=count)
 
+    # -- approvals ---------------------------------------------------------------------------------------------------
+
+    async def _sweep_questions(self) -> None:
+        after = 0
+        while True:
+            last, found = await self._store.read(partial(self._find_questions, after))
+            if found and not self._is_dry:
+                await self._do(partial(_forget_questions, found))
+            if last == after:
+                return
+            after = last
+
+    def _find_questions(self, after: int, connection: apsw.Connection) -> tuple[int, list[tuple[int, bool]]]:
+        """Return the last approval looked at, and the records of what was asked in runs that may go, or outside runs; each
+        with whether it is to be forgotten: one that can still be used keeps its words."""
+        rows = connection.execute(
+            "SELECT a.id, a.state, a.record, j.run, j.at_ms FROM approvals a JOIN journal j ON j.id = a.record"
+            " WHERE a.id > ? AND j.at_ms < ? ORDER BY a.id LIMIT ?",
+            (after, self._before_ms, EFFECTS_AT_ONCE),
+        ).fetchall()
+        found = []
+        for _, state, record, run, _ in rows:
+            if run is None or self._run_may_go(connection, int(str(run))):
+                found.append((int(str(record)), int(str(state)) > State.APPROVED))
+        return (int(str(rows[-1][0])) if rows else after), found
+
     # -- runs --------------------------------------------------------------------------------------------------------
 
     async def _sweep_runs(self) -> None:
@@ -229,6 +258,14 @@ class Retention:
             await self._do(_give_back_some)
 
 
+def _forget_questions(found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
+    for record, is_forgotten in found:
+        if is_forgotten:
+            forget_call(tx, record)
+        detach(tx, record)
+    return Swept()
+
+
 def _is_over(connection: apsw.Connection, run: int, before_ms: int) -> bool:
     """Whether a run ended before a time, and nothing that goes on is its parent, its child, or an effect of its own."""
     row = get_run(connection, run)
@@ -256,6 +293,16 @@ def _undone_by(connection: apsw.Connection, run: int) -> set[int]:
     body = load_record(connection, int(str(started[0][0]))).body if started else None
     args, _ = kind_of(UNDO).load_input(body or b"{}") if body else ((), {})
     rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall() if args else []
+    return {int(str(row[0])) for row in rows}
+
+
+def _with_children(connection: apsw.Connection, runs: set[int]) -> set[int]:
+    """Return runs and all that descend from them: an undo goes down to them."""
+    marks = ",".join(str(run) for run in runs)
+    rows = connection.execute(
+        f"WITH RECURSIVE line(id) AS (SELECT id FROM runs WHERE id IN ({marks})"
+        " UNION SELECT r.id FROM runs r JOIN line ON r.parent = line.id) SELECT id FROM line"
+    )
     return {int(str(row[0])) for row in rows}
 
 

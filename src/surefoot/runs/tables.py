@@ -177,7 +177,7 @@ def list_open(connection: apsw.Connection, *, after: int, kind: str | None, limi
         f"{_SELECT} WHERE state <= 3 AND id > ?{clause} ORDER BY id LIMIT ?",
         (after, limit) if kind is None else (after, kind, limit),
     )
-    return [_row(values) for values in rows]
+    return [_row(connection, values) for values in rows]
 
 
 def is_held(tx: Tx, run: int, epoch: int) -> bool:
