@@ -22,12 +22,14 @@ from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
 from surefoot.journal.records import Head
+from surefoot.journal.sealing import of_evidence, opened
 from surefoot.journal.values import canonical_bytes
 from surefoot.leases import Holder, Life, Sessions
 from surefoot.people import Deed
 from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx
+from surefoot.store.codec import Codec, codec_of
 
 
 class CannotResolve(SurefootError):
@@ -157,14 +159,20 @@ def doubt_of(connection: apsw.Connection, row: Row, call: Call) -> DoubtView:
 def evidence(connection: apsw.Connection, effect: int | None = None) -> list[EvidenceView]:
     """Return what was learned of one effect; of None, all open contradictions."""
     where = "is_open = 1" if effect is None else "effect = ?"
+    codec = codec_of(connection)
     rows = connection.execute(
         f"SELECT id, effect, at_ms, kind, who, is_open, body FROM evidence WHERE {where} ORDER BY id",
         () if effect is None else (effect,),
     )
     return [
-        EvidenceView(id, effect, at_ms, kind, who, bool(is_open), None if body is None else msgspec.json.decode(body))
+        EvidenceView(id, effect, at_ms, kind, who, bool(is_open), _evidence_body(codec, effect, kind, body))
         for id, effect, at_ms, kind, who, is_open, body in map(_fields, rows)
     ]
+
+
+def _evidence_body(codec: Codec | None, effect: int, kind: str, stored: bytes | None) -> Any:
+    body = opened(codec, stored, of_evidence(effect, kind))
+    return None if body is None else msgspec.json.decode(body)
 
 
 OPEN_EFFECTS_MAX = 10_000
