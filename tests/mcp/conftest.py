@@ -44,7 +44,7 @@ class Till:
 
     def kill_own(self) -> None:
         """Kill the one over stdio, and return once its client has its end."""
-        pid = int((self.world / "pid").read_text())
+        pid = int((self.world.parent / "pid").read_text())
         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it is gone
             while ") Z " not in Path(f"/proc/{pid}/stat").read_text():

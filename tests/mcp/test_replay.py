@@ -117,7 +117,7 @@ def test_a_servers_process_dies_with_its_worker(tmp_path: Path) -> None:
     till = Till(tmp_path)
     while not till.entries(what="hang"):
         assert worker.poll() is None
-    server = Path("/proc") / (till.world / "pid").read_text()
+    server = Path("/proc") / (till.world.parent / "pid").read_text()
     assert server.exists()
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
