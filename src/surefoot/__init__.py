@@ -4,6 +4,7 @@ The public surface. Everything a user writes is here; the rooms behind it may mo
 """
 
 from surefoot.app import NotOpen, Surefoot, configure
+from surefoot.approvals import ApprovalNeeded, Approve, CannotDecide
 from surefoot.effects import (
     AskPerson,
     BadEffect,
@@ -28,10 +29,12 @@ from surefoot.effects import (
     current_effect,
     effect,
     in_thread,
+    nothing_to_undo,
     read,
 )
-from surefoot.journal import Undecodable, Unserializable, ValueTooLarge
+from surefoot.journal import Forgotten, Undecodable, Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
+from surefoot.people import NotAllowed, People
 from surefoot.problem import SurefootError
 from surefoot.runs import (
     AmbiguousStep,
@@ -45,6 +48,8 @@ from surefoot.runs import (
     RunFailed,
     RunNotFound,
     RunStatus,
+    Signal,
+    SignalRefused,
     StepFailed,
     Suspend,
     UnknownKind,
@@ -53,6 +58,7 @@ from surefoot.runs import (
     durable,
     now,
     random,
+    saga,
     sleep,
     sleep_until,
     step,
@@ -65,8 +71,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AmbiguousStep",
+    "ApprovalNeeded",
+    "Approve",
     "AskPerson",
     "BadEffect",
+    "CannotDecide",
     "CannotTell",
     "CurrentEffect",
     "DeadlinePassed",
@@ -74,10 +83,12 @@ __all__ = [
     "Divergence",
     "EffectError",
     "Escalation",
+    "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",
     "NoStore",
+    "NotAllowed",
     "NotDone",
     "NotInRun",
     "NotLanded",
@@ -85,6 +96,7 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Overwrite",
+    "People",
     "PreconditionFailed",
     "Probe",
     "Read",
@@ -96,6 +108,8 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunStatus",
+    "Signal",
+    "SignalRefused",
     "StepFailed",
     "StoreError",
     "Surefoot",
@@ -113,9 +127,11 @@ __all__ = [
     "durable",
     "effect",
     "in_thread",
+    "nothing_to_undo",
     "now",
     "random",
     "read",
+    "saga",
     "sleep",
     "sleep_until",
     "step",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -15,17 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from surefoot import effects, journal, leases, runs
+from surefoot import approvals, effects, journal, leases, people, runs
+from surefoot.approvals import ApprovalView, Approve, decide, list_approvals
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
 from surefoot.effects.desk import EffectView
+from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
 from surefoot.leases import Session, Sessions
+from surefoot.people import People
+from surefoot.people.trail import set_rules
 from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, Run, Worker
-from surefoot.runs.desk import wake
+from surefoot.runs.desk import is_open, wake
 from surefoot.runs.life import RunState
+from surefoot.runs.restoring import has_lost_time, lost_since_ms
+from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.tables import RunRow, list_runs, run_holders
-from surefoot.store import Clock, Store, open_store
+from surefoot.store import Clock, Store, StoreError, open_store
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
@@ -33,9 +40,21 @@ if TYPE_CHECKING:
     from surefoot.adapters.pydantic_ai import DurableAgent
     from surefoot.adapters.pydantic_ai.declarations import Effects
 
-MIGRATIONS = (*leases.MIGRATIONS, *journal.MIGRATIONS, *effects.MIGRATIONS, *runs.MIGRATIONS)
+MIGRATIONS = (
+    *leases.MIGRATIONS,
+    *journal.MIGRATIONS,
+    *people.MIGRATIONS,
+    *effects.MIGRATIONS,
+    *approvals.MIGRATIONS,
+    *runs.MIGRATIONS,
+)
 """The formats of all rooms, in the order they are brought up to date."""
 
+
+KEEP_LOOK_S = 3_600.0
+"""How often an app with `keep_for` looks for what is too old."""
+
+_logger = logging.getLogger("surefoot")
 
 SERVE_LOOK_S = 0.5
 """How often a serving process looks whether its worker still works."""
@@ -55,9 +74,14 @@ class Surefoot:
         clock: None for the host's clocks.
         is_worker: Whether this process executes runs; False only starts, signals and reads them.
         on_escalation: Called by this process's worker with an `Escalation` for each doubt that only a person can end and
-            that has been open for longer than its `AskPerson(deadline)`; async, or sync (called in a thread); None: it
-            is noted and logged as a warning of the logger "surefoot". At least once for each doubt: it is called again
-            when it raised, or took longer than 30 s, or its process died. What it raises is logged, and stops nothing.
+            that has been open for longer than its `AskPerson(deadline)`, and each approval that has been pending for
+            longer than its `Approve(deadline)`; async, or sync (called in a thread); None: it is noted and logged as a
+            warning of the logger "surefoot". At least once for each: it is called again when it raised, or took longer
+            than 30 s, or its process died. What it raises is logged, and stops nothing.
+        people: Who may decide what; kept in the store, so that the command line keeps to it too, and a change is part of
+            the trail. None: what the store has; where nothing was ever said, anybody who can open it.
+        keep_for: How long values of what has ended are kept, as "90d" or seconds; this process's worker looks every hour,
+            and deletes what is older as `gc` does. None: for ever, or until `surefoot gc` is called.
     """
 
     def __init__(
@@ -69,16 +93,25 @@ class Surefoot:
         clock: Clock | None = None,
         is_worker: bool = True,
         on_escalation: Callable[[Escalation], Awaitable[object] | object] | None = None,
+        people: People | None = None,
+        keep_for: str | float | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
             raise SurefootError("no database URL", hint='sf.Surefoot("sqlite:///agents.db"), or set SUREFOOT_URL')
         self.url = found
+        if any(isinstance(gate, Approve) for gate in gates):
+            raise SurefootError(
+                "sf.Approve is declared by the effect it is for", hint="@sf.effect(approve=sf.Approve(...))"
+            )
         self._gates = tuple(gates)
+        self._people = people
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._clock = clock
         self._is_worker = is_worker
         self._on_escalation = on_escalation
+        self._keep_ms = None if keep_for is None else duration_ms(keep_for)
+        self._keeping: asyncio.Task[None] | None = None
         self._store: Store | None = None
         self._session: Session | None = None
         self._worker: Worker | None = None
@@ -105,20 +138,29 @@ class Surefoot:
 
     async def _begin(self, store: Store) -> None:
         sessions = Sessions(store)
+        if self._people is not None:
+            await store.commit(partial(set_rules, people=self._people, who=self._name), label="people")
         self._session = await sessions.open(self._name, in_use=_sessions_in_use)
         incarnation = store.read_now(
             lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
         )
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
+        guard.lost_since = lost_since_ms if store.read_now(has_lost_time) else None
         self._worker = Worker(store, sessions, self._session, guard, on_escalation=self._on_escalation)
         if self._is_worker:
             await self._worker.start()
+            if self._keep_ms is not None:
+                self._keeping = asyncio.create_task(self._keep(self._keep_ms), name="surefoot-retention")
         add_open(guard)
 
     async def close(self) -> None:
         """Hand runs back, write what is queued, and give the store back. Safe to call twice."""
         worker, session, store = self._worker, self._session, self._store
         self._worker = self._session = self._store = None
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+            self._keeping = None
         if worker is not None:
             remove_open(worker.guard)
             await worker.stop()
@@ -201,6 +243,46 @@ class Surefoot:
         """Return the effects whose outcome nobody knows, newest first."""
         return await self.store.read(partial(desk.list_effects, state=State.UNKNOWN))
 
+    async def approvals(self, *, limit: int = 100) -> list[ApprovalView]:
+        """Return the approvals that somebody waits for, the most urgent first."""
+        sessions = self.worker.sessions
+        return await self.store.read(lambda connection: list_approvals(connection, sessions, is_open, limit=limit))
+
+    async def approve(self, approval: int, *, by: str, reason: str) -> ApprovalView:
+        """Say yes to an approval; whoever waits for it goes on.
+
+        Args:
+            approval: Its number.
+            by: Who decides: a claim that is recorded; authenticate people before you call this.
+            reason: Why; kept for ever.
+
+        Raises:
+            ApprovalNotFound, AlreadyDecided, NobodyWaits, NotAllowed: See each; nothing was changed.
+        """
+        return await self._decide(approval, is_yes=True, by=by, reason=reason)
+
+    async def deny(self, approval: int, *, by: str, reason: str) -> ApprovalView:
+        """Say no: whoever waits is told that it is denied, and why. Also takes an approval back that is not used yet.
+
+        Args and errors: as for `approve`.
+        """
+        return await self._decide(approval, is_yes=False, by=by, reason=reason)
+
+    async def _decide(self, approval: int, *, is_yes: bool, by: str, reason: str) -> ApprovalView:
+        worker = self.worker
+        found = await decide(
+            self.store,
+            worker.sessions,
+            approval,
+            is_yes=is_yes,
+            who=by,
+            reason=reason,
+            is_open=is_open,
+            wake=worker.tell,
+        )
+        worker.nudge()
+        return found
+
     async def resolve(
         self, effect: int, *, is_done: bool, by: str, reason: str, value: Any = None, is_fence_passed: bool = False
     ) -> EffectView:
@@ -216,6 +298,37 @@ class Surefoot:
             is_fence_passed=is_fence_passed,
             wake=wake,
         )
+
+    async def gc(
+        self,
+        older_than: str | float,
+        *,
+        is_dry_run: bool = False,
+        tell: Callable[[Swept], object] | None = None,
+    ) -> Swept:
+        """Delete the values of what ended long ago; keys, outcomes and digests stay. See `surefoot.runs.retention`.
+
+        Args:
+            older_than: As "90d" or seconds, counted from the end of a run, or of an effect outside runs.
+            is_dry_run: Only count.
+            tell: Called with what was swept so far, now and then; None for nobody.
+
+        Returns:
+            What was deleted, or would be.
+        """
+        before_ms = self.store.clock.wall_ms() - duration_ms(older_than)
+        return await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
+
+    async def _keep(self, keep_ms: int) -> None:
+        """Sweep now and then, until cancelled. A failing store has told everybody; anything else is tried again."""
+        while True:
+            try:
+                await self.gc(keep_ms / 1_000)
+            except StoreError:
+                return
+            except Exception:
+                _logger.exception("deleting what is older than keep_for failed; tried again in %.0f s", KEEP_LOOK_S)
+            await asyncio.sleep(KEEP_LOOK_S)
 
     def agent(
         self,

@@ -372,7 +372,7 @@ async def test_child_runs_return_their_results_and_failures(app: sf.Surefoot) ->
             return [*results, error.error_type]
         return results
 
-    assert await (await app.start(parent, id="p")).result(timeout_s=10) == [0, 2, 4, "failed"]
+    assert await (await app.start(parent, id="p")).result(timeout_s=10) == [0, 2, 4, "ValueError"]
     assert (await (await app.run("p/small[1]")).status()).state == "completed"
 
 

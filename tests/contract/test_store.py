@@ -20,6 +20,7 @@ import apsw
 import pytest
 
 from surefoot import app as composition
+from surefoot import store as store_room
 from surefoot.runs.tables import RunRow, list_runs
 from surefoot.store import (
     CorruptStore,
@@ -36,6 +37,7 @@ from surefoot.store import (
     UnitFailed,
     UnsafeSqlite,
     UnusablePath,
+    checksums,
     open_store,
     parse_url,
 )
@@ -66,7 +68,7 @@ def numbers(url: str) -> list[int]:
 
     (Not by Python's sqlite3: two SQLite libraries in one process drop each other's file locks.)
     """
-    connection = apsw.Connection(str(parse_url(url)))
+    connection = checksums.connect(parse_url(url))
     try:
         return [int(str(row[0])) for row in connection.execute("SELECT n FROM numbers ORDER BY id")]
     finally:
@@ -421,7 +423,7 @@ async def test_a_full_disk_stops_the_writer_and_tells_everybody(url: str) -> Non
     store._connection.pragma("max_page_count", pages)
     told = Told()
     store.append(add(2, bytes(100_000)), label="test", on_error=told)
-    waiting = [asyncio.create_task(store.commit(add(n), label="test")) for n in (3, 4)]
+    waiting = [asyncio.ensure_future(store.commit(add(n), label="test")) for n in (3, 4)]
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(one) for one in results} == {DiskFull}
     await asyncio.sleep(0)
@@ -625,7 +627,7 @@ async def test_an_older_format_is_brought_forward_once(url: str) -> None:
         steps = store.read_now(lambda c: list(c.execute("SELECT room, version, name FROM surefoot_format")))
         store.close()
         assert rows == [(1, "old")]
-        assert steps == [("test", 1, "numbers"), ("test", 2, "labels")]
+        assert steps == [("store", 1, "page checksums"), ("test", 1, "numbers"), ("test", 2, "labels")]
 
 
 def test_a_migration_that_fails_leaves_the_old_format(url: str) -> None:
@@ -661,7 +663,7 @@ def test_the_golden_file_of_format_1_is_still_read(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{path}", composition.MIGRATIONS)
     try:
         runs = {run.run_id: run for run in store.read_now(list_runs)}
-        newest = {(m.room, m.version) for m in composition.MIGRATIONS}
+        newest = {(m.room, m.version) for m in (*store_room.MIGRATIONS, *composition.MIGRATIONS)}
         have = set(store.read_now(lambda c: list(c.execute("SELECT room, version FROM surefoot_format"))))
         assert have == newest
         assert _summary(runs) == {"done": ("golden", "COMPLETED", None), "waits": ("golden", "WAITING", "signal")}
@@ -798,7 +800,7 @@ def test_processes_get_their_turns_fairly(url: str) -> None:
         process.start()
     for process in processes:
         process.join(120)
-    connection = apsw.Connection(str(parse_url(url)))
+    connection = checksums.connect(parse_url(url))
     order = [row[0] for row in connection.execute("SELECT body FROM numbers ORDER BY id")]
     connection.close()
     assert len(order) == 900

@@ -21,6 +21,7 @@ from tests.docs.pages import (
 )
 
 from surefoot.app import MIGRATIONS
+from surefoot.approvals import states as approvals
 from surefoot.effects import MEANING, AskPerson, CannotTell, Overwrite, Probe, Read, Resend, Transactional
 from surefoot.effects import states as effects
 from surefoot.effects.doubt import InDoubt
@@ -113,6 +114,17 @@ def test_the_state_tables_are_those_of_the_code(
         for event, after in ways.items()
     ]
     assert rows((DOCS / page).read_text(), "States", first="state") == expected
+
+
+def test_the_life_of_an_approval_is_that_of_the_code() -> None:
+    """Catches a page, or a glossary, that tells of approvals otherwise than the table of states."""
+    expected = [
+        tuple(word.lower() for word in (before.name, event.value, after.name))
+        for before, ways in approvals.TABLE.items()
+        for event, after in ways.items()
+    ]
+    assert rows((DOCS / "life-of-an-effect.md").read_text(), "Approval", first="state") == expected
+    assert {state.name.lower() for state in approvals.State} - {"pending", "approved"} - _terms() == set()
 
 
 def test_what_a_model_is_told_is_told_here() -> None:

@@ -34,7 +34,7 @@ from surefoot.effects import desk
 from surefoot.leases import Sessions
 from surefoot.runs.desk import wake
 from surefoot.runs.life import ENDED
-from surefoot.store import Tx, open_store
+from surefoot.store import Tx, checksums, open_store
 
 STEPS_MAX = 60_000
 """Steps after which a schedule counts as one that never ends."""
@@ -266,11 +266,11 @@ class Schedule:
     def _run_loop(self, process: Process) -> None:
         process.run_one()
         if not process.is_open:  # one that closes waits for its writer, which writes what is left
-            self.watch.look(process.sessions, HostClock(self.host).boot_ms())
+            self.watch.look_at(process.sessions, HostClock(self.host).boot_ms())
 
     def _run_thread(self, process: Process, thread: Thread) -> None:
         thread.run_on()
-        self.watch.look(process.sessions, HostClock(self.host).boot_ms())
+        self.watch.look_at(process.sessions, HostClock(self.host).boot_ms())
 
     def _wait(self) -> None:
         """Nothing can be done now: let time pass until something can."""
@@ -482,7 +482,7 @@ def prepare(folder: Path) -> Path:
     with simulated_threads(), Loop(Host()).running():
         store = open_store(f"sqlite:///{path}", MIGRATIONS, clock=HostClock(Host()))
         store.close()
-    connection = apsw.Connection(str(path))
+    connection = checksums.connect(path)
     connection.execute("CREATE TABLE bookings (item TEXT NOT NULL)")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

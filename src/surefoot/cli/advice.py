@@ -79,8 +79,17 @@ def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -
     wake = command("signal", run.id, "wake")
     match run.waiting_for:
         case "signal":
-            name = run.reason.removeprefix("signal ")
+            name = run.reason.removeprefix("signal ").partition("; ")[0]
             return [Advice("send what it waits for", command("signal", run.id, name, "[JSON]"))]
+        case "approval":
+            number = run.reason.partition(" of ")[0].removeprefix("approval ")
+            if not number.isdigit():
+                return [Advice("see what waits for an approval", command("approvals"))]
+            return [
+                Advice("see what exactly is asked", command("approvals", "--id", number)),
+                Advice("if it is right", command("approve", number, *BY_PERSON)),
+                Advice("if it is not", command("deny", number, *BY_PERSON)),
+            ]
         case "child":
             return [Advice("see what its child does", command("show", run.reason.removeprefix("child ")))]
         case "doubt":

@@ -18,18 +18,41 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import surefoot
-from surefoot.cli import effects, extras, runs, work
+from surefoot.cli import approvals, deploy, doctor, effects, extras, fork, keep, runs, work
 from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, exit_code_of
 from surefoot.cli.screen import say, words
 from surefoot.cli.shapes import DOCUMENTS, fields_of, title_of
 from surefoot.cli.stopping import leave
 from surefoot.cli.words import clean
+from surefoot.journal.redaction import redacted_text
 from surefoot.problem import SurefootError
 
 HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
     "Execute": {"run": work.run, "worker": work.worker},
-    "Look": {"runs": runs.runs, "show": runs.show_one, "effects": effects.effects, "unknowns": effects.unknowns},
-    "Decide": {"resolve": effects.resolve, "signal": runs.signal, "cancel": runs.cancel, "undo": work.undo},
+    "Look": {
+        "runs": runs.runs,
+        "show": runs.show_one,
+        "effects": effects.effects,
+        "unknowns": effects.unknowns,
+        "approvals": approvals.approvals,
+        "audit": approvals.audit,
+    },
+    "Decide": {
+        "approve": approvals.approve,
+        "deny": approvals.deny,
+        "resolve": effects.resolve,
+        "signal": runs.signal,
+        "cancel": runs.cancel,
+        "undo": work.undo,
+    },
+    "Other code": {"check-deploy": deploy.check_deploy, "fork": fork.fork},
+    "Keep": {
+        "doctor": doctor.doctor,
+        "backup": keep.backup,
+        "restore": keep.restore,
+        "trust": keep.trust,
+        "gc": keep.gc,
+    },
     "Try it": {"demo": extras.demo},
 }
 """The commands by what a person wants, in the order of the help."""
@@ -135,7 +158,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _tell(error: SurefootError) -> None:
     console = words()
-    console.print(Text.assemble(("error: ", "bold red"), clean(error.message)), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), clean(redacted_text(error.message))), soft_wrap=True)
     if error.hint:
         console.print(Text.assemble(("hint: ", "bold"), clean(error.hint)), soft_wrap=True)
 

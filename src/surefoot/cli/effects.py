@@ -10,7 +10,19 @@ from surefoot.cli import look, show
 from surefoot.cli.code import load_module
 from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import one_of, read_json
-from surefoot.cli.place import HOW, YOU, Desk, JsonOption, StoreOption, at_desk
+from surefoot.cli.place import (
+    HOW,
+    YOU,
+    ByOption,
+    Desk,
+    JsonOption,
+    SecretsOption,
+    StoreOption,
+    WhyOption,
+    asked_secrets,
+    at_desk,
+    refuse_program,
+)
 from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import EffectsDocument, EffectShape, ResolveDocument
@@ -35,10 +47,15 @@ def effects(
     ] = None,
     limit: LimitOption = 50,
     is_full: FullOption = False,
+    is_secret: SecretsOption = False,
+    by: ByOption = None,
+    reason: WhyOption = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
     """List effects, newest first, or show one with its evidence."""
+    target = "effects" if effect is None else f"effect {effect}"
+    secrets = asked_secrets(target, is_secret=is_secret, by=by, reason=reason)
     if effect is not None and (run is not None or state is not None):
         raise WrongUsage("--id names one effect; --run and --state choose among many", hint="give one or the other")
 
@@ -46,18 +63,20 @@ def effects(
         sessions = desk.app.worker.sessions
         if effect is not None:
             document = await desk.read(lambda connection: look.show_effect(connection, sessions, effect, desk.command))
+            document = desk.seen(document)
             return emit(document) if is_json else show.show_effect(document, desk.now_ms, is_full=is_full)
         wanted = None if state is None else State[state.upper()]
         found = await desk.read(
             lambda connection: look.list_effects(connection, sessions, run=run, state=wanted, limit=limit)
         )
+        found = desk.seen(EffectsDocument(found)).effects
         if is_json:
             return emit(EffectsDocument(found))
         if not found:
             return say("no effect" + (f" is {state_words(state)}" if state else "") + (f" in run {run}" if run else ""))
         return show.show_effects(found, desk.now_ms)
 
-    at_desk(store, work)
+    at_desk(store, work, secrets)
 
 
 def unknowns(*, store: StoreOption = None, is_json: JsonOption = False) -> None:
@@ -71,6 +90,7 @@ def unknowns(*, store: StoreOption = None, is_json: JsonOption = False) -> None:
     async def work(desk: Desk) -> None:
         sessions, now_ms = desk.app.worker.sessions, desk.now_ms
         document = await desk.read(lambda connection: look.unknowns(connection, sessions, now_ms, desk.command))
+        document = desk.seen(document)
         return emit(document) if is_json else show.show_unknowns(document)
 
     at_desk(store, work)
@@ -117,6 +137,7 @@ def resolve(
         raise WrongUsage("--value goes with --done: what did not happen returned nothing", hint="leave it out")
     if by == YOU or reason == HOW:
         raise WrongUsage(f"{YOU} and {HOW} stand for your own words", hint="who decided, and how do they know?")
+    refuse_program(by)
     returned = None if value is None else read_json(value, "--value")
     if module is not None:
         load_module(module)
@@ -143,7 +164,7 @@ def resolve(
         )
         after = await look_again()
         if is_json:
-            return emit(ResolveDocument(after))
+            return emit(desk.seen(ResolveDocument(after)))
         goes_on = "" if after.run is None else f". Run {after.run} goes on with the next free worker"
         return say(f"effect {effect} ({after.key}) is {state_words(after.state)}{goes_on}")
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from surefoot.approvals import ApprovalNeeded, ApprovalNotFound, CannotDecide
 from surefoot.effects import BadEffect, Denied, KeyConflict
 from surefoot.effects.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
+from surefoot.people import NotAllowed
 from surefoot.problem import SurefootError
-from surefoot.runs import CannotUndo, RunConflict, RunNotFound, UnknownKind
+from surefoot.runs import CannotFork, CannotUndo, RunConflict, RunNotFound, SignalRefused, UnknownKind
 from surefoot.store import StoreError
 
 
@@ -34,10 +36,11 @@ class ExitCode(IntEnum):
 
 MEANING: dict[ExitCode, str] = {
     ExitCode.OK: "done as asked",
-    ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off",
+    ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off, "
+    "the doctor found an error",
     ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read",
-    ExitCode.NOT_FOUND: "there is no such run or effect",
-    ExitCode.REFUSED: "refused, nothing changed: an id with another input, no doubt left, a run that has ended, or not yet",
+    ExitCode.NOT_FOUND: "there is no such run, effect or approval",
+    ExitCode.REFUSED: "refused, nothing changed: another input, no doubt left, decided before, not allowed, not yet",
     ExitCode.STORE: "trouble with the store: none there, not writable, damaged, full",
     ExitCode.WAITING: "the run has not ended: it waits for a person, or longer than --timeout",
     ExitCode.BUG: "an error that Surefoot did not expect, with its traceback: please report it",
@@ -80,9 +83,15 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (UnfitValue, ExitCode.USAGE),
     (RunNotFound, ExitCode.NOT_FOUND),
     (EffectNotFound, ExitCode.NOT_FOUND),
+    (ApprovalNotFound, ExitCode.NOT_FOUND),
+    (CannotDecide, ExitCode.REFUSED),
+    (ApprovalNeeded, ExitCode.WAITING),
+    (NotAllowed, ExitCode.REFUSED),
     (RunConflict, ExitCode.REFUSED),
     (CannotResolve, ExitCode.REFUSED),
     (CannotUndo, ExitCode.REFUSED),
+    (CannotFork, ExitCode.REFUSED),
+    (SignalRefused, ExitCode.REFUSED),
     (KeyConflict, ExitCode.REFUSED),
     (Denied, ExitCode.REFUSED),
     (Refused, ExitCode.REFUSED),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
 
+from surefoot.approvals.desk import count_waiting
 from surefoot.cli import advice
 from surefoot.cli.exits import EffectNotFound
 from surefoot.cli.shapes import (
@@ -17,6 +18,7 @@ from surefoot.cli.shapes import (
     HolderShape,
     RunShape,
     ShowDocument,
+    SignalShape,
     StuckShape,
     UnknownsDocument,
     UnknownShape,
@@ -28,13 +30,19 @@ from surefoot.effects import ledger
 from surefoot.effects.desk import EffectView, EvidenceView
 from surefoot.effects.guard import call_of
 from surefoot.effects.states import State
+from surefoot.journal import Record
 from surefoot.leases import Sessions
 from surefoot.runs import RunNotFound, RunState
 from surefoot.runs import desk as runs_desk
+from surefoot.runs.durable import SIMULATED
+from surefoot.runs.fork import source_of
 from surefoot.runs.tables import RunRow, find_run, get_run, list_runs
 
 ALL = -1
 """SQLite's "no limit"."""
+
+UNREAD_MAX = 100
+"""How many unread signals of a run are shown."""
 
 STUCK = ("doubt", "blocked")
 """What a run waits for that only a person can end."""
@@ -53,6 +61,8 @@ def run_shape(connection: apsw.Connection, row: RunRow) -> RunShape:
         ended_at=moment(row.ended_at_ms),
         wake_at=moment(row.wake_at_ms),
         deadline_at=moment(row.deadline_ms),
+        is_simulated=row.kind.startswith(SIMULATED),
+        forked_from=source_of(connection, row.id),
     )
 
 
@@ -92,6 +102,7 @@ def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectVi
         sender=holder_shape(connection, sessions, effects_desk.sender_of(connection, sessions, row).session),
         arguments=view.arguments,
         returns=view.returns,
+        redact=list(view.redact),
         value=view.value,
         reason=view.reason,
         claimed_at=moment(view.claimed_at_ms) or "",
@@ -158,6 +169,7 @@ def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, comma
     view = runs_desk.show(connection, run_id)
     views = effects_desk.list_effects(connection, run=row.id, limit=ALL)[::-1]
     facts = {(v.name, v.key, v.scope, v.generation): EffectFact(v.id, v.state) for v in views}
+    records = runs_desk.records_after(connection, row.id)
     run = run_shape(connection, row)
     result, error = end_of(run, view.result)
     holder = None if row.holder is None else holder_shape(connection, sessions, row.holder)
@@ -167,10 +179,24 @@ def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, comma
         input=view.input,
         result=result,
         error=error,
-        steps=steps_of(runs_desk.records_after(connection, row.id), facts),
+        steps=steps_of(records, facts, hidden_of(connection, records)),
         effects=[effect_shape(connection, sessions, v) for v in views],
+        unread=[
+            SignalShape(one.id, one.name, one.payload, one.sent_by, moment(one.at_ms) or "", one.dedupe)
+            for one in runs_desk.unread(connection, row.id, UNREAD_MAX)
+        ],
         next=advice.for_run(run, holder, effects_of(connection, sessions, row.id), command),
     )
+
+
+def hidden_of(connection: apsw.Connection, records: Sequence[Record]) -> dict[int, tuple[str, ...]]:
+    """Return what may not be shown of the effects that a run's records speak of, its own and those of other runs."""
+    found = {}
+    for effect in {record.head.effect for record in records if record.head.effect}:
+        row = ledger.get(connection, effect)
+        if row is not None and (redact := call_of(connection, row).redact):
+            found[effect] = redact
+    return found
 
 
 def end_of(run: RunShape, body: Any) -> tuple[Any, str | None]:
@@ -201,7 +227,8 @@ def unknowns(
         contradictions.append(ContradictionShape(shape, evidence_shape(view), _age_s(now_ms, view.at_ms), closes))
     waiting = [row for row in list_runs(connection, state=RunState.WAITING, limit=ALL) if row.waiting_for in STUCK]
     stuck = [_stuck(connection, sessions, row, now_ms, command) for row in reversed(waiting)]
-    return UnknownsDocument(effects, contradictions, stuck)
+    asked = count_waiting(connection, sessions, runs_desk.is_open)
+    return UnknownsDocument(effects, contradictions, stuck, asked)
 
 
 def _unknown(

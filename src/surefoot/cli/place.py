@@ -6,6 +6,7 @@ again when it is not the one that would be found anyway.
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 from collections.abc import Awaitable, Callable
@@ -13,13 +14,17 @@ from typing import Annotated, TypeVar
 
 import apsw
 import typer
+from msgspec import Struct
 
 from surefoot.app import Surefoot
-from surefoot.cli.exits import NoStoreThere
+from surefoot.cli.exits import NoStoreThere, WrongUsage
+from surefoot.cli.secrets import Secrets, seen
 from surefoot.cli.stopping import execute, opened
+from surefoot.people import PROGRAM, Deed, record
 from surefoot.store import parse_url
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 
 DEFAULT_URL = "sqlite:///agents.db"
 ENVIRONMENT = "SUREFOOT_URL"
@@ -39,6 +44,42 @@ StoreOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of text; its shape is below.")
 ]
+
+
+SecretsOption = Annotated[
+    bool,
+    typer.Option("--show-secrets", help="Show what is redacted, too; needs --reason, and is part of the trail."),
+]
+ByOption = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="With --show-secrets: who looks; without it, your account.")
+]
+WhyOption = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="With --show-secrets: why.")]
+
+
+def person() -> str:
+    """Return the name of whoever types, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in many containers
+        return "command line"
+
+
+def refuse_program(by: str | None) -> None:
+    """Refuse the name under which programs act, which no rule binds."""
+    if by == PROGRAM:
+        raise WrongUsage(f"--by {PROGRAM} stands for the app's own code", hint="name the person who decides")
+
+
+def asked_secrets(target: str, *, is_secret: bool, by: str | None, reason: str | None) -> Secrets | None:
+    """Return who wants to see secrets of what, and why; None for nobody."""
+    if not is_secret:
+        if by is not None or reason is not None:
+            raise WrongUsage("--by and --reason go with --show-secrets", hint="leave them out")
+        return None
+    if reason is None or not reason.strip():
+        raise WrongUsage("--show-secrets needs --reason: who looks at secrets says why", hint='--reason "..."')
+    refuse_program(by)
+    return Secrets(target, by or person(), reason)
 
 
 def find_url(given: str | None, *, is_made: bool = False) -> str:
@@ -70,8 +111,13 @@ def find_url(given: str | None, *, is_made: bool = False) -> str:
 class Desk:
     """One open store, as the commands see it."""
 
-    def __init__(self, app: Surefoot) -> None:
+    def __init__(self, app: Surefoot, *, is_secret: bool = False) -> None:
         self.app = app
+        self._is_secret = is_secret
+
+    def seen(self, document: S) -> S:
+        """Return a document as it may be shown here."""
+        return document if self._is_secret else seen(document)
 
     @property
     def now_ms(self) -> int:
@@ -108,15 +154,18 @@ _PLACEHOLDERS = frozenset({"[JSON]"})
 """Words of a suggested command that the person replaces; they are not quoted."""
 
 
-def at_desk(given: str | None, work: Callable[[Desk], Awaitable[T]]) -> T:
-    """Open the store that is there, work, and close it."""
+def at_desk(given: str | None, work: Callable[[Desk], Awaitable[T]], secrets: Secrets | None = None) -> T:
+    """Open the store that is there, work, and close it; who wants to see secrets is noted first."""
     url = find_url(given)
 
     async def whole() -> T:
         app = Surefoot(url, is_worker=False)
         await opened(app, LIMIT_S)
         try:
-            return await work(Desk(app))
+            if secrets is not None:
+                deed = Deed(act="show secrets", who=secrets.by, target=secrets.target, reason=secrets.reason)
+                await app.store.commit(lambda tx: record(tx, deed), label="show secrets")
+            return await work(Desk(app, is_secret=secrets is not None))
         finally:
             await app.close()
 

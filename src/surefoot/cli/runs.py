@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import getpass
+import contextlib
+import sys
 from typing import Annotated
 
 import typer
 
 from surefoot.cli import look, show
+from surefoot.cli.code import load_module
 from surefoot.cli.exits import Refused, WrongUsage
 from surefoot.cli.inputs import one_of, read_json
-from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
+from surefoot.cli.place import (
+    ByOption,
+    Desk,
+    JsonOption,
+    SecretsOption,
+    StoreOption,
+    WhyOption,
+    asked_secrets,
+    at_desk,
+    person,
+    refuse_program,
+)
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import CancelDocument, RunsDocument, RunShape, SignalDocument
 from surefoot.runs.life import ENDED, RunState
@@ -30,14 +43,6 @@ StateOption = Annotated[
 ]
 
 
-def person() -> str:
-    """Return the name of whoever types, for the record."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in many containers
-        return "command line"
-
-
 def runs(
     *,
     state: StateOption = None,
@@ -55,6 +60,7 @@ def runs(
                 look.run_shape(connection, row) for row in list_runs(connection, state=wanted, kind=kind, limit=limit)
             ]
         )
+        found = desk.seen(RunsDocument(found)).runs
         if is_json:
             return emit(RunsDocument(found))
         if not found:
@@ -65,7 +71,14 @@ def runs(
 
 
 def show_one(
-    *, run: RunArgument, is_full: FullOption = False, store: StoreOption = None, is_json: JsonOption = False
+    *,
+    run: RunArgument,
+    is_full: FullOption = False,
+    is_secret: SecretsOption = False,
+    by: ByOption = None,
+    reason: WhyOption = None,
+    store: StoreOption = None,
+    is_json: JsonOption = False,
 ) -> None:
     """Show one run, and what to do next.
 
@@ -75,11 +88,12 @@ def show_one(
     async def work(desk: Desk) -> None:
         sessions = desk.app.worker.sessions
         document = await desk.read(lambda connection: look.show_run(connection, sessions, run, desk.command))
+        document = desk.seen(document)
         if is_json:
             return emit(document)
         return show.show_run(document, desk.now_ms, is_full=is_full)
 
-    at_desk(store, work)
+    at_desk(store, work, asked_secrets(f"run {run}", is_secret=is_secret, by=by, reason=reason))
 
 
 def signal(
@@ -96,15 +110,28 @@ def signal(
     dedupe: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A signal of this name and text reaches the run once.")
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option("--module", metavar="MODULE", help="The module of its function: what it can't take is refused."),
+    ] = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Send a run a signal, or wake it."""
+    """Send a run a signal, or wake it.
+
+    A payload that the run can't take is refused where its code is known: with --module. Otherwise it stays unread, and
+    `surefoot show` lists it.
+    """
+    if module is not None:
+        with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+            load_module(module)
     if name == WAKE and (payload is not None or dedupe is not None):
         raise WrongUsage(
             f'"{WAKE}" wakes the run; it takes no payload and no --dedupe', hint="surefoot signal RUN wake"
         )
     value = None if payload is None else read_json(payload, "the payload")
+
+    refuse_program(by)
 
     async def work(desk: Desk) -> None:
         shape = await _of_open_run(desk, run, f"no {'wake-up' if name == WAKE else 'signal'} reaches it any more")
@@ -116,7 +143,7 @@ def signal(
             is_new = await handle.signal(name, value, by=sender, dedupe=dedupe)
         after = await _look(desk, run)
         if is_json:
-            return emit(SignalDocument(after, name, is_new))
+            return emit(desk.seen(SignalDocument(after, name, is_new)))
         if not is_new:
             return say(f"{run} has had signal {name} with this --dedupe before; nothing was sent")
         what = "woken" if name == WAKE else f"sent signal {name}"
@@ -138,12 +165,14 @@ def cancel(
     It ends as cancelled once its code has unwound and no effect of it is in doubt.
     """
 
+    refuse_program(by)
+
     async def work(desk: Desk) -> None:
         shape = await _of_open_run(desk, run, "there is nothing to cancel")
         await (await desk.app.run(run)).cancel(reason, by=by or person())
         after = await _look(desk, run)
         if is_json:
-            return emit(CancelDocument(after))
+            return emit(desk.seen(CancelDocument(after)))
         return say(f"{run}: asked to stop; it was {_was(shape)}. {_goes_on(desk, after)}")
 
     at_desk(store, work)

@@ -37,6 +37,8 @@ class RunShape(Struct, frozen=True):
     ended_at: Annotated[str | None, Meta(description="when it ended")]
     wake_at: Annotated[str | None, Meta(description="when it goes on by itself")]
     deadline_at: Annotated[str | None, Meta(description="its deadline")]
+    is_simulated: Annotated[bool, Meta(description="whether its effects are simulated: it can do nothing outside")]
+    forked_from: Annotated[str | None, Meta(description="the run it was forked from")]
 
 
 class HolderShape(Struct, frozen=True):
@@ -70,7 +72,19 @@ class StepShape(Struct, frozen=True):
         Any, Meta(description="the outcome's value; the input for the start, the arguments for an open effect")
     ]
     effect: Annotated[int | None, Meta(description="the effect's number, for `surefoot effects --id`")]
+    redact: Annotated[list[str], Meta(description='parameters that are not shown, "return" for the value')]
     cost: Annotated[dict[str, float] | None, Meta(description="what a decision used, as the provider reported it")]
+
+
+class SignalShape(Struct, frozen=True):
+    """A signal that came and was not taken by the run's code."""
+
+    id: Annotated[int, Meta(description="its number")]
+    name: Annotated[str, Meta(description="its name")]
+    payload: Annotated[Any, Meta(description="what came with it")]
+    by: Annotated[str, Meta(description="who sent it")]
+    at: Annotated[str, Meta(description="when it was sent")]
+    dedupe: Annotated[str | None, Meta(description="the text by which it reaches the run once")]
 
 
 class EffectShape(Struct, frozen=True):
@@ -91,6 +105,7 @@ class EffectShape(Struct, frozen=True):
     ]
     arguments: Annotated[Any, Meta(description="the call's arguments")]
     returns: Annotated[str, Meta(description="the type of its value, if not every JSON value fits it; else empty")]
+    redact: Annotated[list[str], Meta(description='parameters that are not shown, "return" for the value')]
     value: Annotated[Any, Meta(description="what it returned; null while it has no outcome")]
     reason: Annotated[str, Meta(description="why it was not done, or who resolved it and how they knew")]
     claimed_at: Annotated[str, Meta(description="when it was claimed first")]
@@ -138,6 +153,98 @@ class StuckShape(Struct, frozen=True):
     next: Annotated[list[Advice], Meta(description="what lets it go on")]
 
 
+class AgainShape(Struct, frozen=True):
+    """Something that a run has done after the step at which it is forked."""
+
+    step: Annotated[str, Meta(description="its step")]
+    name: Annotated[str, Meta(description="the effect's function, or the child's kind")]
+    key: Annotated[str, Meta(description="the effect's key, or the child's id")]
+    arguments: Annotated[Any, Meta(description="the effect's arguments; null for a child")]
+    acts_again: Annotated[bool, Meta(description="whether an acting fork that asks for the same would do it once more")]
+    words: Annotated[str, Meta(description="why, or why not")]
+
+
+class ShadowShape(Struct, frozen=True):
+    """An open run, walked along its journal by other code."""
+
+    run: Annotated[str, Meta(description="its business id")]
+    kind: Annotated[str, Meta(description="the durable function it executes")]
+    state: Annotated[str, Meta(description="pending, running or waiting")]
+    waiting_for: Annotated[str | None, Meta(description="what it waits for; blocked: it already was")]
+    verdict: Annotated[
+        str,
+        Meta(
+            description="same; drift: a model is asked in other words; divergent; unknown_kind; unreadable; "
+            "acts_outside: the code opens a connection or a process outside of steps; unfinished: not within --limit"
+        ),
+    ]
+    step: Annotated[str, Meta(description="where it diverges or drifts; else where the code stands")]
+    asked: Annotated[str, Meta(description="what the code asks for there")]
+    recorded: Annotated[str, Meta(description="what the journal holds there")]
+    words: Annotated[str, Meta(description="the same in words")]
+
+
+class NoteShape(Struct, frozen=True):
+    """One thing said of an approval."""
+
+    at: Annotated[str, Meta(description="when")]
+    kind: Annotated[
+        str, Meta(description="yes (one of several), approved, denied, used, withdrawn, lapsed, escalated, ...")
+    ]
+    who: Annotated[str, Meta(description="the person or process")]
+    body: Annotated[Any, Meta(description="the reason, or details")]
+
+
+class ApprovalShape(Struct, frozen=True):
+    """A call that a person must approve before it acts."""
+
+    id: Annotated[int, Meta(description="its number")]
+    state: Annotated[str, Meta(description="pending, approved, denied, used, withdrawn or lapsed")]
+    name: Annotated[str, Meta(description="the effect's function")]
+    key: Annotated[str, Meta(description="its business key, or its place in the run")]
+    arguments: Annotated[Any, Meta(description="the call's arguments: what exactly is approved")]
+    redact: Annotated[list[str], Meta(description='parameters that are not shown, "return" for the value')]
+    call: Annotated[str, Meta(description="digest of effect, key, generation and all arguments, which it is bound to")]
+    runs: Annotated[list[str], Meta(description="the runs that wait for it")]
+    asked_at: Annotated[str, Meta(description="when it was asked for")]
+    age_s: Annotated[float, Meta(description="seconds since then")]
+    deadline_at: Annotated[str, Meta(description="when it is escalated; nothing is decided by that")]
+    is_overdue: Annotated[bool, Meta(description="whether it is pending and that time has passed")]
+    by: Annotated[list[str], Meta(description="roles or names of which one may decide; empty: anybody")]
+    may: Annotated[list[str], Meta(description="the people who may; empty: anybody, the store has no rules")]
+    needs: Annotated[int, Meta(description="how many people must approve")]
+    approved_by: Annotated[list[str], Meta(description="who has so far")]
+    requester: Annotated[str, Meta(description="who may not approve it, as it is done for them; else empty")]
+    notes: Annotated[list[NoteShape], Meta(description="what was said of it, in order")]
+    next: Annotated[list[Advice], Meta(description="what decides it")]
+
+
+class EntryShape(Struct, frozen=True):
+    """One decision of a person, in the trail."""
+
+    id: Annotated[int, Meta(description="its number, from 1, without gaps")]
+    at: Annotated[str, Meta(description="when")]
+    act: Annotated[
+        str, Meta(description="approve, deny, resolve, cancel, signal, undo, show secrets; people: new rules")
+    ]
+    who: Annotated[str, Meta(description="the person, as they said")]
+    target: Annotated[str, Meta(description="what about: approval 7, effect 3, run ticket-991")]
+    call: Annotated[str, Meta(description="digest of the call it was about; empty where there is none")]
+    reason: Annotated[str, Meta(description="why, or how they knew")]
+    host: Annotated[str, Meta(description="on which host")]
+    pid: Annotated[int, Meta(description="in which process")]
+    digest: Annotated[str, Meta(description="its seal: of all this, and of the seal before it")]
+
+
+class FindingShape(Struct, frozen=True):
+    """One thing that `surefoot doctor` found."""
+
+    severity: Annotated[str, Meta(description="error, warning or note")]
+    check: Annotated[str, Meta(description="what was looked at")]
+    words: Annotated[str, Meta(description="what was found, with the values")]
+    next: Annotated[str | None, Meta(description="what to do about it: a command, or words")]
+
+
 # -- one per command --------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +264,7 @@ class ShowDocument(Struct, frozen=True):
     error: Annotated[str | None, Meta(description="how it failed or who cancelled it")]
     steps: Annotated[list[StepShape], Meta(description="its timeline")]
     effects: Annotated[list[EffectShape], Meta(description="the effects it claimed, oldest first")]
+    unread: Annotated[list[SignalShape], Meta(description="signals that its code has not taken, oldest first")]
     next: Annotated[list[Advice], Meta(description="what lets it go on; empty when it has ended well")]
 
 
@@ -183,6 +291,30 @@ class UnknownsDocument(Struct, frozen=True):
     ]
     contradictions: Annotated[list[ContradictionShape], Meta(description="outcomes that late evidence disagrees with")]
     runs: Annotated[list[StuckShape], Meta(description="runs that wait for the end of a doubt, or are blocked")]
+    approvals: Annotated[int, Meta(description="how many approvals wait: see `surefoot approvals`")]
+
+
+class ApprovalsDocument(Struct, frozen=True):
+    """`surefoot approvals`."""
+
+    approvals: Annotated[
+        list[ApprovalShape], Meta(description="pending ones: the most urgent first; others: the newest first")
+    ]
+
+
+class DecisionDocument(Struct, frozen=True):
+    """`surefoot approve` and `surefoot deny`."""
+
+    approval: Annotated[ApprovalShape, Meta(description="the approval as it stands now")]
+
+
+class AuditDocument(Struct, frozen=True):
+    """`surefoot audit`."""
+
+    entries: Annotated[list[EntryShape], Meta(description="decisions, oldest first")]
+    head: Annotated[str, Meta(description="the last seal: it stands for the whole trail")]
+    is_verified: Annotated[bool, Meta(description="whether the trail was checked")]
+    problems: Annotated[list[str], Meta(description="what is wrong with it, in words")]
 
 
 class ResolveDocument(Struct, frozen=True):
@@ -224,14 +356,77 @@ class WorkerDocument(Struct, frozen=True):
     handed_back: Annotated[list[str], Meta(description="runs it was executing, free for the next worker")]
 
 
+class ForkDocument(Struct, frozen=True):
+    """`surefoot fork`."""
+
+    run: Annotated[RunShape, Meta(description="the new run")]
+    again: Annotated[list[AgainShape], Meta(description="what its source did after the step, in its order")]
+
+
+class DeployDocument(Struct, frozen=True):
+    """`surefoot check-deploy`."""
+
+    is_fine: Annotated[bool, Meta(description="whether it ends with 0")]
+    counts: Annotated[dict[str, int], Meta(description="how many runs there are of each verdict")]
+    runs: Annotated[list[ShadowShape], Meta(description="all open runs, oldest first")]
+
+
 class ModelDocument(Struct, frozen=True):
     """`surefoot model pull`."""
 
     path: Annotated[str, Meta(description="the file with the weights")]
 
 
+class DoctorDocument(Struct, frozen=True):
+    """`surefoot doctor`."""
+
+    target: Annotated[str, Meta(description="what was looked at, as it was named")]
+    store: Annotated[str | None, Meta(description="the store's URL; null for code without one")]
+    checks: Annotated[list[str], Meta(description="the checks that were made")]
+    findings: Annotated[list[FindingShape], Meta(description="errors first, then warnings, then notes")]
+
+
+class GcDocument(Struct, frozen=True):
+    """`surefoot gc`."""
+
+    is_dry_run: Annotated[bool, Meta(description="whether it was only counted")]
+    before: Annotated[str, Meta(description="what ended before this was swept")]
+    runs: Annotated[int, Meta(description="runs whose records were deleted")]
+    effects: Annotated[int, Meta(description="effects whose arguments and values were deleted; their keys stay")]
+    records: Annotated[int, Meta(description="records that were deleted")]
+    bytes_before: Annotated[int, Meta(description="the database's size before")]
+    bytes_after: Annotated[int, Meta(description="its size after; the file has it after the next checkpoint")]
+
+
+class BackupDocument(Struct, frozen=True):
+    """`surefoot backup`."""
+
+    path: Annotated[str, Meta(description="the backup")]
+    bytes: Annotated[int, Meta(description="its size")]
+    taken_at: Annotated[str, Meta(description="all that was acknowledged before is in it")]
+
+
+class RestoreDocument(Struct, frozen=True):
+    """`surefoot restore`."""
+
+    store: Annotated[str, Meta(description="the URL of the restored store")]
+    incarnation: Annotated[
+        int, Meta(description="its number; tokens begin with it, and so are above those of the old store")
+    ]
+    lost_since: Annotated[str, Meta(description="what was done from here on, the store doesn't know")]
+    open_runs: Annotated[int, Meta(description="runs that go on as soon as a worker has them")]
+    unknown_effects: Annotated[int, Meta(description="effects that are in doubt now")]
+
+
+class TrustDocument(Struct, frozen=True):
+    """`surefoot trust`."""
+
+    restores: Annotated[int, Meta(description="how many restores it was said of; 0 if there was nothing to say")]
+
+
 SHARED: tuple[type[Struct], ...] = (
-    RunShape, HolderShape, StepShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape, StuckShape, Advice,
+    RunShape, HolderShape, StepShape, SignalShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape,
+    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -245,8 +440,19 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "undo": (OutcomeDocument,),
     "effects": (EffectsDocument, EffectDocument),
     "unknowns": (UnknownsDocument,),
+    "approvals": (ApprovalsDocument,),
+    "audit": (AuditDocument,),
+    "approve": (DecisionDocument,),
+    "deny": (DecisionDocument,),
     "resolve": (ResolveDocument,),
+    "check-deploy": (DeployDocument,),
+    "fork": (ForkDocument,),
     "model pull": (ModelDocument,),
+    "doctor": (DoctorDocument,),
+    "gc": (GcDocument,),
+    "backup": (BackupDocument,),
+    "restore": (RestoreDocument,),
+    "trust": (TrustDocument,),
 }
 """What each command prints with `--json`."""
 

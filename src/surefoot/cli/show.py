@@ -69,6 +69,8 @@ def show_run(document: ShowDocument, now_ms: int, *, is_full: bool) -> None:
     run, limit = document.run, None if is_full else VALUE_CHARS_MAX
     facts = [("run", run.id), ("kind", run.kind), ("state", _state(document))]
     facts += [("parent", run.parent)] if run.parent else []
+    facts += [("forked from", run.forked_from)] if run.forked_from else []
+    facts += [("simulated", "its effects are: nothing outside is done")] if run.is_simulated else []
     facts += [("deadline", run.deadline_at)] if run.deadline_at else []
     facts += [("started", f"{run.created_at}, {span_words(since_ms(now_ms, run.created_at))} ago")]
     facts += [("input", value_words(document.input, limit))]
@@ -80,6 +82,11 @@ def show_run(document: ShowDocument, now_ms: int, *, is_full: bool) -> None:
         line("")
         heading("effects")
         show_effects(document.effects, now_ms, is_with_run=False)
+    if document.unread:
+        line("")
+        heading("signals that nobody has taken")
+        fields([(f"#{one.id} {one_line(one.name)}", f"{value_words(one.payload, limit)} · {one_line(one.by)}, {one.at}")
+                for one in document.unread])  # fmt: skip
     show_advice(document.next)
 
 
@@ -204,6 +211,8 @@ def show_unknowns(document: UnknownsDocument) -> None:
         told = {advice.command for unknown in document.effects for advice in unknown.next}
         for stuck in document.runs:
             show_advice([step for step in stuck.next if step.command not in told], f"next, {stuck.run.id}")
+    if document.approvals:
+        say(f"{count_words(document.approvals, 'approval')} to decide: surefoot approvals")
     if not (document.effects or document.contradictions or document.runs):
         say("nothing is unknown, contradicted or blocked")
 

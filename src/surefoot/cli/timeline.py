@@ -25,6 +25,7 @@ class EffectFact:
 
     id: int
     state: str
+    redact: tuple[str, ...] = ()
 
 
 EffectName = tuple[str, str, str, int]
@@ -52,6 +53,7 @@ WHAT: dict[Kind, str] = {
     Kind.VERDICT: "verdict",
     Kind.EXPIRED: "deadline",
     Kind.INTERRUPTED: "step",
+    Kind.ASKED: "effect",
 }
 """What a record is about."""
 
@@ -91,18 +93,23 @@ OUTCOME: dict[Kind, str] = {
 """The outcome a record tells; for the kinds not listed it depends on what is in the record."""
 
 
-def steps_of(records: Iterable[Record], effects: Mapping[EffectName, EffectFact]) -> list[StepShape]:
+def steps_of(
+    records: Iterable[Record],
+    effects: Mapping[EffectName, EffectFact],
+    hidden: Mapping[int, tuple[str, ...]] | None = None,
+) -> list[StepShape]:
     """Return the steps of a run, in the order in which they began.
 
     Args:
         records: The run's records in order.
         effects: The ledger's rows of this run.
+        hidden: What may not be shown of effects, by their numbers, also of those of other runs.
     """
     steps: list[StepShape] = []
     places: dict[str, int] = {}
     for record in records:
         is_of_step = record.kind in OPENS_STEP or record.kind in ENDS_STEP
-        line = step_of(record, effects)
+        line = step_of(record, effects, hidden)
         if is_of_step and record.step in places:
             place = places[record.step]
             steps[place] = _joined(steps[place], line)
@@ -113,7 +120,11 @@ def steps_of(records: Iterable[Record], effects: Mapping[EffectName, EffectFact]
     return steps
 
 
-def step_of(record: Record, effects: Mapping[EffectName, EffectFact]) -> StepShape:
+def step_of(
+    record: Record,
+    effects: Mapping[EffectName, EffectFact],
+    hidden: Mapping[int, tuple[str, ...]] | None = None,
+) -> StepShape:
     """Return what one record says, as a step."""
     value = None if record.body is None else msgspec.json.decode(record.body)
     at = moment(record.at_ms) or ""
@@ -128,10 +139,16 @@ def step_of(record: Record, effects: Mapping[EffectName, EffectFact]) -> StepSha
         ended_at=None if outcome is None else at,
         value=value,
         effect=record.head.effect or None,
+        redact=list((hidden or {}).get(record.head.effect, ())),
         cost=record.head.cost,
     )
     if record.kind is Kind.CLAIMED and record.body is not None:
         return _claimed(line, decode_call(record.body), effects)
+    if record.kind is Kind.ASKED and isinstance(value, dict):
+        call = decode_call(record.body or b"")
+        words = f"asks for an approval as {call.key}; nothing is claimed yet"
+        arguments = msgspec.json.decode(call.arguments)
+        return msgspec.structs.replace(line, words=words, value=arguments, redact=list(call.redact))
     return line
 
 
@@ -182,7 +199,9 @@ def _claimed(line: StepShape, call: Call, effects: Mapping[EffectName, EffectFac
     state = "claimed" if fact is None else fact.state
     words = f"claimed as {call.key}; {_LEDGER_WORDS.get(state) or f'{state_words(state)}, the run has yet to see it'}"
     arguments = msgspec.json.decode(call.arguments)
-    return msgspec.structs.replace(line, words=words, effect=None if fact is None else fact.id, value=arguments)
+    return msgspec.structs.replace(
+        line, words=words, effect=None if fact is None else fact.id, value=arguments, redact=list(call.redact)
+    )
 
 
 _LEDGER_WORDS = {"claimed": "no outcome yet", "unknown": "not known whether it was done"}
@@ -191,8 +210,10 @@ _LEDGER_WORDS = {"claimed": "no outcome yet", "unknown": "not known whether it w
 
 def _joined(begun: StepShape, ended: StepShape) -> StepShape:
     """Return a step with its outcome, or, if it has one already, unchanged: the first stands."""
-    if begun.outcome is not None or ended.outcome is None:
+    if begun.outcome is not None:
         return begun
+    if ended.outcome is None:  # what was asked for is claimed
+        return msgspec.structs.replace(ended, number=begun.number, began_at=begun.began_at)
     # A signal with a time limit begins as a timer; a step that is cut short ends as something that says less.
     is_cut = ended.outcome in ("expired", "interrupted")
     return msgspec.structs.replace(
@@ -202,6 +223,7 @@ def _joined(begun: StepShape, ended: StepShape) -> StepShape:
         value=begun.value if is_cut else ended.value,
         began_at=begun.began_at,
         effect=ended.effect or begun.effect,
+        redact=ended.redact or begun.redact,
     )
 
 

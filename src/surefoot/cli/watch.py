@@ -6,18 +6,23 @@ its time is up, or when somebody asks this process to stop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import apsw
+from msgspec.structs import replace
 
 from surefoot.app import Surefoot
 from surefoot.cli import advice, look
 from surefoot.cli.exits import ExitCode
 from surefoot.cli.place import command
 from surefoot.cli.screen import emit, raw, say
+from surefoot.cli.secrets import seen
 from surefoot.cli.shapes import OutcomeDocument, RunShape, StepShape
 from surefoot.cli.show import step_head, step_tail
 from surefoot.cli.stopping import Stopping
 from surefoot.cli.timeline import step_of
 from surefoot.cli.words import value_words
+from surefoot.journal import Record
 from surefoot.leases import Sessions
 from surefoot.runs import desk as runs_desk
 
@@ -39,6 +44,7 @@ class Watch:
         self._stopping = stopping
         self._is_quiet = is_quiet
         self._seen = 0
+        self._hidden: dict[str, list[str]] = {}
         self._told = ""
         self.document: OutcomeDocument | None = None
 
@@ -88,7 +94,16 @@ class Watch:
         self._seen = max([self._seen, *(record.seq for record in records)])
         result, error = look.end_of(run, body)
         steps = advice.for_run(run, None, effects, self._command) if is_left else []
-        return OutcomeDocument(run, result, error, steps), [step_of(record, {}) for record in records]
+        return seen(OutcomeDocument(run, result, error, steps)), [
+            seen(step) for step in self._steps(connection, records)
+        ]
+
+    def _steps(self, connection: apsw.Connection, records: Sequence[Record]) -> list[StepShape]:
+        """Return what is new as steps; what a step may not show was said when it was claimed, here or by another run."""
+        hidden = look.hidden_of(connection, records)
+        steps = [step_of(record, {}, hidden) for record in records]
+        self._hidden |= {step.step: step.redact for step in steps if step.redact}
+        return [replace(step, redact=self._hidden.get(step.step, [])) for step in steps]
 
     def _command(self, *words: str) -> str:
         return command(self._url, *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -14,7 +15,7 @@ from surefoot.app import Surefoot
 from surefoot.cli.code import find_app, find_kind, load_module, own_kinds, require_executing
 from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import arguments_of
-from surefoot.cli.place import JsonOption, StoreOption, command
+from surefoot.cli.place import JsonOption, StoreOption, command, person, refuse_program
 from surefoot.cli.runs import RunArgument
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import WorkerDocument
@@ -92,6 +93,7 @@ def undo(
         ),
     ],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the undo.")],
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so; without it, your account.")] = None,
     id: Annotated[
         str | None,
         typer.Option(
@@ -108,12 +110,13 @@ def undo(
     The run must have ended. The undo is a run of its own, executed here as by `surefoot run`: asked for again it goes on
     where it stands, and what was undone is not undone twice. An effect without compensation stops it, and is named.
     """
+    refuse_program(by)
     with contextlib.redirect_stdout(sys.stderr):
         name, _, app_name = target.partition(":")
         app = find_app(load_module(name), app_name or None, store, is_made=False)
 
         async def begin() -> Run:
-            return await (await app.run(run)).undo(reason, id=id)
+            return await (await app.run(run)).undo(reason, id=id, by=by or person())
 
         watch = _follow(app, begin, timeout_s, is_quiet=is_quiet)
     watch.tell(is_json=is_json)
@@ -170,6 +173,7 @@ async def _serve(app: Surefoot) -> WorkerDocument:
             kinds = own_kinds()
             session = app.worker.session.name
             say(f"worker {session} on {app.url}, for {count_words(len(kinds), 'kind')}: {', '.join(kinds)}")
+            gc.freeze()  # the modules stay for ever: the collector need not walk them again and again
             say("Ctrl-C to stop; what waits for a person: " + command(app.url, "unknowns"))
             while not await stopping.wait(LOOK_S):
                 if app.worker.failure is not None:

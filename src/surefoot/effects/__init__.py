@@ -15,7 +15,7 @@ from surefoot.effects.doubt import (
     Transactional,
 )
 from surefoot.effects.effect import SPEC, Declaration, effect, in_thread, read
-from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
+from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import MIGRATIONS
@@ -31,7 +31,8 @@ from surefoot.effects.outcome import (
     told_to_model,
 )
 from surefoot.effects.receipts import Receipts
-from surefoot.effects.spec import EffectSpec
+from surefoot.effects.simulate import NothingRecorded, SimulatedGuard
+from surefoot.effects.spec import EffectSpec, nothing_to_undo
 
 __all__ = [
     "MEANING",
@@ -52,10 +53,12 @@ __all__ = [
     "NoStore",
     "NotDone",
     "NotLanded",
+    "NothingRecorded",
     "OpenSpec",
     "Outcome",
     "OutcomeUnknown",
     "Overwrite",
+    "OwnGate",
     "Pass",
     "PreconditionFailed",
     "Probe",
@@ -64,6 +67,7 @@ __all__ = [
     "Refuse",
     "Request",
     "Resend",
+    "SimulatedGuard",
     "Telling",
     "Transactional",
     "Wait",
@@ -72,6 +76,7 @@ __all__ = [
     "current_effect",
     "effect",
     "in_thread",
+    "nothing_to_undo",
     "read",
     "remove_open",
     "set_opener",

@@ -19,7 +19,7 @@ from surefoot.effects.classify import NotDone, describe, is_never_sent, not_done
 from surefoot.effects.current import CurrentEffect, Receipt, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
-from surefoot.effects.guard import Acting, Case, Claim, Guard, _ignore
+from surefoot.effects.guard import Acting, Case, Claim, Guard
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
@@ -28,7 +28,7 @@ from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
 from surefoot.leases.tables import token_of
-from surefoot.store import Tx, Unit
+from surefoot.store import Tx
 
 NOWHERE = nullcontext()
 """Where an act outside any run happens."""
@@ -51,6 +51,11 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     problem: Unserializable | ValueTooLarge | None = None
     is_of_all_sends: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value."""
+        return 0 if self.body is None else len(self.body)
 
 
 async def act(guard: Guard, case: Case) -> Outcome | None:
@@ -86,7 +91,9 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         if not acting.is_in_thread:
             guard.acting.pop(row.id, None)
             acting.end()
-    return None if acting.is_in_thread else await settle(guard, case, row, finding)
+    if acting.is_in_thread:
+        return None
+    return await settle(guard, case, row, finding) if case.step is None else _settle_later(guard, case, row, finding)
 
 
 async def _run_async(case: Case) -> Finding:
@@ -183,49 +190,47 @@ def _receipted(case: Case) -> Finding:
 async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future[Any]) -> None:
     await asyncio.wait([work])
     finding = _found(case, work)
-    unit = _unit(guard, case, row, _record(case, finding, is_told=False), finding)
+    settlement = _Settlement(guard, case, row, finding, _record(case, finding, is_told=False))
 
     def settle_and_wake(tx: Tx) -> None:
-        if unit(tx) and finding.state is UNKNOWN:  # its run was parked until the thread would end
+        if settlement(tx) and finding.state is UNKNOWN:  # its run was parked until the thread would end
             guard.wake(tx, row.run, guard.session.name)
 
-    await guard.store.commit(settle_and_wake, label="settle", size=len(finding.body or b""))
+    await guard.store.commit(settle_and_wake, label="settle", size=finding.size)
     guard.acting.pop(row.id).end()
 
 
 async def settle(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcome | None:
     """Record what was found. In a run it joins the next sync; outside, the caller's answer waits for it."""
-    if finding.state is UNKNOWN:
+    if case.step is not None or finding.state is UNKNOWN:
+        return _settle_later(guard, case, row, finding)
+    settlement = _Settlement(guard, case, row, finding, _record(case, finding, is_told=False))
+    is_ours = await guard.store.commit(settlement, label="settle", size=finding.size)
+    return _told(finding, row) if is_ours else None
+
+
+def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> Outcome | None:
+    is_known, step = finding.state is not UNKNOWN, case.step
+    record = _record(case, finding, is_told=is_known)
+    settlement = _Settlement(guard, case, row, finding, record)
+    if step is None:
+        guard.store.append(settlement, label="settle", size=finding.size, on_error=None)
+    else:
+        step.append(settlement, "settle", finding.size)
+    if not is_known:
         case.why_unknown = finding.reason
-        _settle_later(guard, case, row, finding)
         return None
-    if case.step is not None:
-        _settle_later(guard, case, row, finding)
-    elif not await _commit(guard, case, row, finding):
-        return None
+    if step is not None:
+        step.end(record)
+    return _told(finding, row)
+
+
+def _told(finding: Finding, row: Row) -> Outcome:
     if finding.problem is not None:
         raise finding.problem
     if finding.state is DONE:
         return Outcome("done", finding.value, "", row.id)
     return Outcome("not_done", reason=finding.reason, effect=row.id)
-
-
-def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> None:
-    is_known, step = finding.state is not UNKNOWN, case.step
-    record = _record(case, finding, is_told=is_known)
-    unit = _unit(guard, case, row, record, finding)
-    size = 0 if finding.body is None else len(finding.body)
-    if step is None:
-        guard.store.append(unit, label="settle", size=size, on_error=_ignore)
-        return
-    step.append(unit, "settle", size)
-    if is_known:
-        step.end(record)
-
-
-async def _commit(guard: Guard, case: Case, row: Row, finding: Finding) -> bool:
-    unit = _unit(guard, case, row, _record(case, finding, is_told=False), finding)
-    return await guard.store.commit(unit, label="settle", size=len(finding.body or b""))
 
 
 def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
@@ -237,35 +242,44 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     return Record(None, 0, kind, "", head=head, body=finding.body)
 
 
-def _unit(guard: Guard, case: Case, row: Row, record: Record, finding: Finding) -> Unit[bool]:
-    ended_boot_ms = guard.store.clock.boot_ms() if finding.state is UNKNOWN else 0
-    return partial(_write, guard, case, row, record, finding, ended_boot_ms)
+class _Settlement(msgspec.Struct, gc=False):
+    """The unit that writes what was found; it returns whether that was still ours to say."""
 
+    guard: Guard
+    case: Case
+    row: Row
+    finding: Finding
+    record: Record
+    ended_boot_ms: int = 0
 
-def _write(guard: Guard, case: Case, row: Row, record: Record, finding: Finding, ended_boot_ms: int, tx: Tx) -> bool:
-    """Write what was found; return whether it was still ours to say."""
-    if finding.state is UNKNOWN:
-        if ledger.doubt(tx, row, guard.session.id, ended_boot_ms):
-            ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
-            return True
-        return False
-    record_id = take_record_id(tx)
-    if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
-        _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
-        if case.step is not None and record.run is not None:  # the run was told of it at once, and may not build on it
-            case.step.refuse(
-                LeaseLost(f"effect {case.identity.key}: another has taken it over", hint="it is found anew")
-            )
-        return False
-    is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
-    # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
-    insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
-    if finding.state is DONE and case.also is not None:
-        case.also(tx)
-    guard.settled(tx, row, by_run=record.run if is_held else None)
-    for gate in reversed(guard.gates):
-        gate.release(tx, case.gate_request())
-    return True
+    def __post_init__(self) -> None:
+        if self.finding.state is UNKNOWN:
+            self.ended_boot_ms = self.guard.store.clock.boot_ms()
+
+    def __call__(self, tx: Tx) -> bool:
+        guard, case, row, finding, record = self.guard, self.case, self.row, self.finding, self.record
+        if finding.state is UNKNOWN:
+            if ledger.doubt(tx, row, guard.session.id, self.ended_boot_ms):
+                ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
+                return True
+            return False
+        record_id = take_record_id(tx)
+        if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
+            _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
+            if case.step is not None and record.run is not None:  # the run was told at once, and may not build on it
+                case.step.refuse(
+                    LeaseLost(f"effect {case.identity.key}: another has taken it over", hint="it is found anew")
+                )
+            return False
+        is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
+        # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
+        insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
+        if finding.state is DONE and case.also is not None:
+            case.also(tx)
+        guard.settled(tx, row, by_run=record.run if is_held else None)
+        for gate in reversed(guard.gates):
+            gate.release(tx, case.gate_request())
+        return True
 
 
 def _note_late(tx: Tx, guard: Guard, row: Row, now: Row | None, finding: Finding) -> None:
@@ -347,7 +361,9 @@ async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
             if step is not None:
                 step.append(partial(step.write, record=ended), "settle", 0)
         if isinstance(outcome, Wait):
-            await asyncio.sleep(outcome.retry_ms / 1_000)  # a gate asked for the pause
+            again = await guard.wait_at_gate(case, outcome, claimed)
+            if again is not claimed and step is not None:
+                claimed, settled = again, step.draft(Kind.DONE)
             continue
         if step is not None:
             step.end(ended)

@@ -13,6 +13,8 @@ from surefoot.effects.guard import Guard
 from surefoot.problem import SurefootError
 
 bound_guard: ContextVar[Guard | None] = ContextVar("surefoot_guard", default=None)
+"""That of the run whose code is calling."""
+
 _open: list[Guard] = []
 _inherited: list[Guard] = []
 """Those that were open before this process was forked off: they refuse to write here, and give way to its own."""
@@ -44,15 +46,12 @@ def set_opener(opener: Callable[[], Awaitable[None]]) -> None:
     _opener[:] = [opener]
 
 
-async def guard_for(effect: str) -> Guard:
-    """Return the guard that claims for this call.
+async def open_guard(effect: str) -> Guard:
+    """Return the guard that claims for a call outside runs.
 
     Raises:
         NoStore: None is open, or several are and the caller is inside none of them.
     """
-    guard = bound_guard.get()
-    if guard is not None:
-        return guard
     if not _open and _opener:
         await _opener[0]()
     if len(_open) == 1:

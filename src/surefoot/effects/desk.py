@@ -16,13 +16,16 @@ import msgspec
 from surefoot.effects import ledger
 from surefoot.effects.doubt import AskPerson
 from surefoot.effects.guard import call_of
-from surefoot.effects.keys import BadEffect
+from surefoot.effects.keys import BadEffect, call_digest
 from surefoot.effects.ledger import Call, Row
 from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
 from surefoot.journal.records import Head
+from surefoot.journal.values import canonical_bytes
 from surefoot.leases import Holder, Life, Sessions
+from surefoot.people import Deed
+from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx
 
@@ -50,6 +53,7 @@ class EffectView:
     token: int
     run: int | None
     returns: str
+    redact: tuple[str, ...]
     arguments: Any
     value: Any
     reason: str
@@ -126,6 +130,7 @@ def view(connection: apsw.Connection, row: Row) -> EffectView:
         token=row.token,
         run=row.run,
         returns=call.returns,
+        redact=call.redact,
         arguments=msgspec.json.decode(call.arguments),
         value=None if outcome is None or outcome.body is None else msgspec.json.decode(outcome.body),
         reason="" if outcome is None else outcome.head.reason,
@@ -216,6 +221,7 @@ async def resolve_by_person(
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
         UnfitValue: Its declared type doesn't take the value, or nobody here knows that type.
+        NotAllowed: This person may not (`sf.People`).
     """
     if not who.strip() or not reason.strip():
         raise CannotResolve("a resolution names who decided and how they know", hint='--by "name" --reason "..."')
@@ -228,6 +234,8 @@ async def resolve_by_person(
         if not ledger.is_open(row):
             return _close_contradictions(tx, row, who, reason)
         _refuse_early(tx, sessions, row, is_done=is_done, is_fence_passed=is_fence_passed)
+        vouched = ", and vouches that the fence has passed" if is_fence_passed else ""
+        _note_deed(tx, row, who, f"{'done' if is_done else 'not done'}{vouched}: {reason}")
         if is_done:
             _check_value(call_of(tx.connection, row), body)
         kind, state = (Kind.DONE, State.DONE) if is_done else (Kind.NOT_DONE, State.NOT_DONE)
@@ -240,6 +248,12 @@ async def resolve_by_person(
         return view(tx.connection, settled)
 
     return await store.commit(unit, label="resolve")
+
+
+def _note_deed(tx: Tx, row: Row, who: str, reason: str) -> None:
+    arguments = canonical_bytes(msgspec.json.decode(call_of(tx.connection, row).arguments))
+    call = call_digest(row.digest, row.generation, arguments)
+    record_deed(tx, Deed(act="resolve", who=who, target=f"effect {row.id}", reason=reason, call=call))
 
 
 def _check_value(call: Call, body: bytes) -> None:
@@ -269,6 +283,7 @@ def _close_contradictions(tx: Tx, row: Row, who: str, reason: str) -> EffectView
         raise CannotResolve(
             f"effect {row.id} is not in doubt: it is {row.state.name.lower()}", hint=f"surefoot effects --id {row.id}"
         )
+    _note_deed(tx, row, who, f"contradiction closed: {reason}")
     ledger.add_evidence(tx, row.id, "contradiction closed", who, reason)
     return view(tx.connection, row)
 

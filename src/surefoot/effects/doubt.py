@@ -37,11 +37,15 @@ ESCALATE_AFTER_MS = 86_400_000
 only other ones."""
 
 
+LONGEST_MS = 253_402_300_799_999
+"""The longest duration: what lies between 1970 and the end of the calendar, in milliseconds."""
+
+
 def duration_ms(text: str | float) -> int:
     """Return milliseconds of "24h", "300ms", "2d", "1.5s", or of a number of seconds.
 
     Raises:
-        SurefootError: It is neither, or not positive.
+        SurefootError: It is neither, or not positive, or longer than the calendar.
     """
     if isinstance(text, int | float):
         value, unit = float(text), "s"
@@ -50,6 +54,8 @@ def duration_ms(text: str | float) -> int:
         if found is None:
             raise SurefootError(f"{text!r} is not a duration", hint='write "300ms", "30s", "15m", "24h" or "7d"')
         value, unit = float(found[1]), found[2]
+    if not value * _UNITS_MS[unit] <= LONGEST_MS:  # not a number is refused too
+        raise SurefootError(f"{text!r}: a duration of more than {LONGEST_MS // 86_400_000:,} days", hint='write "7d"')
     milliseconds = int(value * _UNITS_MS[unit])
     if milliseconds <= 0:
         raise SurefootError(f"{text!r}: a duration must be longer than nothing", hint='write "24h" or "30s"')

@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from surefoot.effects.binding import guard_for
+from surefoot.effects.binding import bound_guard, open_guard
 from surefoot.effects.doubt import InDoubt, Read
+from surefoot.effects.gates import OwnGate
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.perform import perform
 from surefoot.effects.read import perform_read
 from surefoot.effects.registry import register
-from surefoot.effects.spec import EffectSpec
+from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.journal import current_frame
 from surefoot.problem import SurefootError
 
@@ -70,6 +71,8 @@ def effect(
     timeout_s: float | None = None,
     when_unknown: str = "park",
     compensate: Callable[..., Any] | None = None,
+    approve: OwnGate | None = None,
+    redact: tuple[str, ...] = (),
     name: str | None = None,
 ) -> Declaration: ...
 
@@ -93,6 +96,9 @@ def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
         when_unknown: "park" suspends the run until the doubt ends; "tell_model" goes on with an outcome of unknown.
         compensate: Undoes it, called with the arguments it has parameters for, and `outcome` with the recorded value;
             itself an effect.
+        approve: Who must approve the call before it acts, and when: `sf.Approve(by="finance")`. None: nobody.
+        redact: Parameters whose values the command line, logs and escalations don't show; "return" for its own value. They
+            are stored as they are.
         name: What ledger and journal call it; None: the function's name. Names are data on disk: keep them when
             you rename the function.
 
@@ -160,12 +166,18 @@ def _caller(spec: EffectSpec, key: str | None) -> Callable[..., Any]:
     return call_sync
 
 
-async def _perform(spec: EffectSpec, key: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+def _perform(
+    spec: EffectSpec, key: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Coroutine[Any, Any, Outcome]:
     bound = spec.bind(args, kwargs)
     if spec.is_read:
-        return await perform_read(spec, bound, key)
-    guard = await guard_for(spec.name)
-    return await perform(guard, spec, bound, key)
+        return perform_read(spec, bound, key)
+    guard = bound_guard.get()
+    return _perform_outside(spec, bound, key) if guard is None else perform(guard, spec, bound, key)
+
+
+async def _perform_outside(spec: EffectSpec, bound: Bound, key: str | None) -> Outcome:
+    return await perform(await open_guard(spec.name), spec, bound, key)
 
 
 class _Portal:

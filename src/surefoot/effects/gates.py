@@ -5,11 +5,18 @@ A gate admits, asks to wait, or refuses, in a fixed order wired by `app`. Its wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import apsw
+
+from surefoot.journal import Record
+from surefoot.problem import SurefootError
 from surefoot.store import Tx
+
+if TYPE_CHECKING:
+    from surefoot.effects.spec import EffectSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +28,28 @@ class Request:
         key: Its key.
         arguments: Its arguments, canonical.
         run_id: The run it belongs to, or None.
+        call: 16 bytes of what exactly is asked: the effect, its key and generation, and all its arguments.
+        run: The run's row, or None.
+        step: The step that asks, in its run; empty outside runs.
+        session: The session that asks.
+        is_keyed: Whether a later call of the same can be known for the same: it has a key, or a step.
+        is_needed: What the effect's own gate has said of these arguments (`OwnGate.is_needed`).
+        is_asked: Whether the journal has it already that this step asks.
+        asked: Returns the record that says so.
     """
 
     name: str
     key: str
     arguments: Mapping[str, Any]
     run_id: str | None
+    call: bytes = b""
+    run: int | None = None
+    step: str = ""
+    session: int = 0
+    is_keyed: bool = True
+    is_needed: bool = False
+    is_asked: bool = False
+    asked: Callable[[], Record] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +59,19 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Come again after `retry_ms`, `reason` says for what."""
+    """Come again after `retry_ms`, `reason` says for what; or, with a `target`, once that has happened.
+
+    Attributes:
+        target: A row that somebody will decide about, as ("approval", 7): a run is parked for it, and wakes when it is.
+        is_over: Whether it has happened, for callers outside runs, who look again and again.
+        problem: What callers outside runs are told instead of waiting; None to let them wait.
+    """
 
     reason: str
-    retry_ms: int
+    retry_ms: int = 0
+    target: tuple[str, int] | None = None
+    is_over: Callable[[apsw.Connection], bool] | None = None
+    problem: SurefootError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +87,22 @@ Admission: TypeAlias = Pass | Wait | Refuse
 class Gate(Protocol):
     """One condition before an effect."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called."""
 
     def admit(self, tx: Tx, request: Request) -> Admission:
         """Decide in the claim's transaction; write only when the answer is `Pass`."""
 
     def release(self, tx: Tx, request: Request) -> None:
         """Give back what `admit` took; joins the settlement's transaction."""
+
+
+class OwnGate(Gate, Protocol):
+    """A condition that one effect declares for itself; asked last, when all others have passed."""
+
+    def check(self, spec: EffectSpec) -> None:
+        """Refuse a declaration that fits the effect badly, with `BadEffect`."""
+
+    def is_needed(self, spec: EffectSpec, arguments: Mapping[str, Any]) -> bool:
+        """Whether these arguments need it; asked in the caller's own task, before the claim. Must be pure."""

@@ -9,27 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.gates import Gate, Pass, Refuse, Request, Wait
-from surefoot.effects.keys import Identity
+from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
+from surefoot.effects.keys import Identity, call_digest
 from surefoot.effects.ledger import Call, Row
+from surefoot.effects.lost import TRUST, LostSince, may_be_lost
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
 from surefoot.journal import Frame, Kind, Record, Step, Unserializable, insert_record, load_record, take_record_id
 from surefoot.journal.records import Head
+from surefoot.journal.values import canonical_bytes
 from surefoot.leases import LeaseLost, Session, Sessions
 from surefoot.problem import SurefootError
 from surefoot.store import Store, StoreError, Tx, Unit
 
 PASS = Pass()
+GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
+"""Pauses between two looks at what a gate waits for, outside runs: the first, and the longest."""
+
 CLAIMED = State.CLAIMED
 
 
@@ -49,8 +55,11 @@ class Case(msgspec.Struct):
     is_precondition_failed: bool = False
     also: Callable[[Tx], object] | None = None
     patience_s: float | None = None
+    is_wanted: bool = True
     why_unknown: str = ""
     receipt: tuple[bytes, Any] | None = None
+    is_gate_needed: bool | None = None
+    approve: OwnGate | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -58,14 +67,35 @@ class Case(msgspec.Struct):
         return None if self.frame is None else self.frame.run_id
 
     @property
+    def gate(self) -> OwnGate | None:
+        """The condition of its own: of this call, else of its effect."""
+        return self.approve or self.spec.approve
+
+    @property
     def request(self) -> dict[str, Any]:
         """The arguments as data."""
         asked: dict[str, Any] = msgspec.json.decode(self.arguments)
         return asked
 
-    def gate_request(self) -> Request:
-        """What gates are shown."""
-        return Request(self.spec.name, self.identity.key, self.request, self.run_id)
+    def gate_request(self, generation: int = 0, session: int = 0, asked: Callable[[], Record] | None = None) -> Request:
+        """What gates are shown; those that only give back need no more than the effect's name, key and arguments."""
+        if asked is None:
+            return Request(self.spec.name, self.identity.key, self.request, self.run_id)
+        step, frame = self.step, self.frame
+        return Request(
+            name=self.spec.name,
+            key=self.identity.key,
+            arguments=self.request,
+            run_id=self.run_id,
+            call=call_digest(self.identity.digest, generation, canonical_bytes(self.request)),
+            run=None if frame is None else frame.run,
+            step="" if step is None else step.key,
+            session=session,
+            is_keyed=self.spec.template is not None or step is not None,
+            is_needed=bool(self.is_gate_needed),
+            is_asked=step is not None and step.opened is not None,
+            asked=asked,
+        )
 
 
 class Acting(msgspec.Struct, eq=False):
@@ -104,6 +134,7 @@ class Guard:
         self.session = session
         self.incarnation = incarnation
         self.gates = tuple(gates)
+        self.lost_since: LostSince | None = None  # of a store that was restored: see `lost`
         self.on_settled: Callable[[Tx, int], object] = _nobody_waits
         self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
         self.acting: dict[int, Acting] = {}
@@ -125,11 +156,35 @@ class Guard:
                 self._abandon(case)
                 raise
             if isinstance(found, Wait):
-                await asyncio.sleep(found.retry_ms / 1_000)  # a gate asked for the pause
+                draft = await self.wait_at_gate(case, found, draft)
                 continue
             if isinstance(found, Outcome) and step is not None:
                 step.end(draft)
             return found
+
+    async def wait_at_gate(self, case: Case, wait: Wait, draft: Record) -> Record:
+        """Return when a gate is to be asked again, with the record to claim with.
+
+        A run is parked until somebody has decided, and then begins anew; only if other tasks of it go on meanwhile does it
+        wait here. Nothing was claimed: the wait is not part of the effect.
+        """
+        step = case.step
+        if wait.target is None:
+            await asyncio.sleep(wait.retry_ms / 1_000)
+            return draft
+        if step is not None:
+            if step.opened is None:  # what we drafted was written: that we ask
+                step.opened, draft = self._asking(case, draft), step.draft(Kind.CLAIMED)
+            await step.wait(wait.target[0], wait.reason, wait.target)
+            return draft
+        if wait.problem is not None:
+            raise wait.problem
+        assert wait.is_over is not None, "a gate that lets callers wait says for what"
+        pause_s = GATE_POLL_S
+        while not await self.store.read(wait.is_over):
+            await asyncio.sleep(pause_s)
+            pause_s = min(GATE_POLL_MAX_S, pause_s * 2)
+        return draft
 
     def _abandon(self, case: Case) -> None:
         """The caller has left while its claim was on its way: nobody will act on it, so it is in doubt at once."""
@@ -140,13 +195,17 @@ class Guard:
                 ledger.add_evidence(tx, row.id, "in doubt", self.session.name, "its caller left before the act")
 
         with contextlib.suppress(StoreError):  # without a store the next process notes it
-            self.store.append(unit, label="doubt", on_error=_ignore)
+            self.store.append(unit, label="doubt", on_error=None)
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
-        return partial(self._claim, case, draft, self.store.clock.boot_ms())
+        own = case.gate
+        if own is not None and case.is_gate_needed is None:
+            case.is_gate_needed = own.is_needed(case.spec, case.spec.rebuild(case.arguments))
+        return _Claiming(self, case, draft, self.store.clock.boot_ms())
 
-    def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+    def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+        """See `claim_unit`."""
         step, frame, identity, generation = case.step, case.frame, case.identity, 1
         case.row = None
         if step is not None:
@@ -155,50 +214,71 @@ class Guard:
             own = None if step.opened is None else _own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
-        if self.gates:  # without gates the insertion itself finds what is there
+        if self.gates or case.gate is not None:  # without gates the insertion itself finds what is there
             passed = self._pass_gates(tx, case, draft)
             if not isinstance(passed, int):
                 return passed
             generation = passed
         run, session = None if frame is None else frame.run, self.session.id
+        since_ms = None
+        if self.lost_since is not None and may_be_lost(case.spec.in_doubt):
+            since_ms = self.lost_since(tx.connection, run)
         while True:
             claim = take_record_id(tx)
             row = Row(ledger.take_row_id(tx), identity.digest, generation, CLAIMED, 1, session, session, run,
                       identity.fingerprint, claim, claim, boot_ms)  # fmt: skip
+            if since_ms is not None:
+                row = replace(row, state=State.UNKNOWN, sender=0)
             if ledger.insert(tx, row):
-                insert_record(tx, replace(draft, body=self._call(case, generation, boot_ms)), claim)
+                if since_ms is not None:
+                    return self._doubt_lost(tx, case, row, draft, since_ms)
+                insert_record(tx, draft, claim, self._call(case, generation, boot_ms))
                 case.row = row
                 return Claim(row, is_ours=True)
             there = ledger.find(tx.connection, identity.digest)
             assert there is not None, "the identity that stood in the way is there"
             if not ledger.is_free(there):
-                return _taken(tx, case, there, draft)
+                return taken(tx, case, there, draft)
             generation = there.generation + 1
+
+    def _doubt_lost(self, tx: Tx, case: Case, row: Row, draft: Record, since_ms: int) -> Claim:
+        """Write a claim that is in doubt from the beginning: in the lost time of a restored store it may have been done."""
+        call = self._call(case, row.generation, row.sent_boot_ms, since_ms)
+        insert_record(tx, replace(draft, body=call), row.claim)
+        reason = f"the store was restored: it may have been done since {moment_words(since_ms)}; afterwards: {TRUST}"
+        ledger.add_evidence(tx, row.id, "in doubt", self.session.name, reason)
+        return Claim(row, is_ours=False)
 
     def _pass_gates(self, tx: Tx, case: Case, draft: Record) -> int | Claim | Outcome | Wait:
         """Return the generation to claim, or what is there or was said instead."""
         there = ledger.find(tx.connection, case.identity.digest)
         if there is not None and not ledger.is_free(there):
-            return _taken(tx, case, there, draft)
-        admission = self._admit(tx, case)
+            return taken(tx, case, there, draft)
+        admission = self._admit(tx, case, 1 if there is None else there.generation + 1, draft)
         if isinstance(admission, Wait):
             return admission
         if isinstance(admission, Refuse):
-            _note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
+            note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
             return Outcome("denied", reason=admission.reason)
         return 1 if there is None else there.generation + 1
 
-    def _call(self, case: Case, generation: int, boot_ms: int) -> bytes:
+    def _call(self, case: Case, generation: int, boot_ms: int, since_ms: int = 0) -> bytes:
         return ledger.encode_call(
             Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
                  scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation,
                  session=self.session.id, boot_ms=boot_ms, deadline_ms=case.spec.deadline_ms,
-                 returns=case.spec.returns)
+                 returns=case.spec.returns, redact=case.spec.redact, since_ms=since_ms)
         )  # fmt: skip
 
-    def _admit(self, tx: Tx, case: Case) -> Pass | Wait | Refuse:
-        for passed, gate in enumerate(self.gates):
-            answer = gate.admit(tx, case.gate_request())
+    def _asking(self, case: Case, draft: Record) -> Record:
+        """Return the record by which a step asks for what its gate waits for: it has the call, as a claim does."""
+        return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
+
+    def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
+        own = case.gate
+        request = case.gate_request(generation, self.session.id, partial(self._asking, case, draft))
+        for passed, gate in enumerate(self.gates if own is None else (*self.gates, own)):
+            answer = gate.admit(tx, request)
             if not isinstance(answer, Pass):
                 self._release(tx, case, passed)
                 return answer
@@ -226,6 +306,18 @@ class Guard:
             await asyncio.wait(set(self._tasks))
 
 
+class _Claiming(msgspec.Struct, gc=False):
+    """The unit that claims. (Units wait in the writer's queue by the hundred; as closures they keep the collector busy.)"""
+
+    guard: Guard
+    case: Case
+    draft: Record
+    boot_ms: int
+
+    def __call__(self, tx: Tx) -> Claim | Outcome | Wait:
+        return self.guard.write_claim(self.case, self.draft, self.boot_ms, tx)
+
+
 class Claim(msgspec.Struct, frozen=True, gc=False):
     """What the ledger answered: the row, and whether we may act on it."""
 
@@ -238,10 +330,6 @@ def _come(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _ignore(_error: BaseException) -> None:
-    """The writer stopped: every later call is told so; this one's caller is being told that it is unknown, or has left."""
-
-
 def _nobody_waits(_tx: Tx, _effect: int) -> None:
     """Outside runs nothing is parked."""
 
@@ -250,7 +338,7 @@ def _nobody_sleeps(_tx: Tx, _run: int | None, _who: str) -> None:
     """Outside runs nothing is woken."""
 
 
-def _note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
+def note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
     """Tell the run what its step came to; outside a run there is nobody to tell."""
     if case.step is not None:
         insert_record(tx, replace(draft, kind=kind, head=head))
@@ -258,9 +346,10 @@ def _note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
 
 def _own_row(connection: apsw.Connection, case: Case) -> Row | None:
     """Return the row that an earlier attempt of this very step claimed."""
-    if case.step is None or case.step.opened is None or case.step.opened.body is None:
+    opened = None if case.step is None else case.step.opened
+    if opened is None or opened.kind is not Kind.CLAIMED or opened.body is None:
         return None
-    generation = ledger.decode_call(case.step.opened.body).generation
+    generation = ledger.decode_call(opened.body).generation
     return ledger.find(connection, case.identity.digest, generation)
 
 
@@ -270,22 +359,23 @@ def _own(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
     kind = Kind.NOT_DONE if row.state is State.NOT_DONE else Kind.DONE
     record = load_record(tx.connection, row.record)
     head = Head(name=case.spec.name, record=row.record, effect=row.id, reason=record.head.reason)
-    _note(tx, case, draft, kind, head)
+    note(tx, case, draft, kind, head)
     return told(case, kind, record, head)
 
 
-def _taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
+def taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
     """The key is taken: say by what. Nothing is sent."""
     if row.fingerprint != case.identity.fingerprint:
         first = call_of(tx.connection, row)
         detail = {"recorded": msgspec.json.decode(first.arguments), "asked": case.request}
-        reason = f"key {case.identity.key!r} was used with other values: {_difference(detail)}"
-        _note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
+        which = "they were deleted by retention" if first.forgotten_at_ms else _difference(detail)
+        reason = f"key {case.identity.key!r} was used with other values: {which}"
+        note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
         return Outcome("conflict", reason=reason, effect=row.id, detail=detail)
     if row.state is not State.DONE:
         return Claim(row, is_ours=False)
     head = Head(name=case.spec.name, record=row.record, effect=row.id)
-    _note(tx, case, draft, Kind.REPEATED, head)
+    note(tx, case, draft, Kind.REPEATED, head)
     return told(case, Kind.REPEATED, load_record(tx.connection, row.record), head)
 
 
@@ -300,6 +390,8 @@ def call_of(connection: apsw.Connection, row: Row) -> Call:
 def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
     """Return a recorded outcome as the caller learns it."""
     effect = case.row.id if case.row is not None else head.effect
+    if record.head.forgotten_at_ms and kind in _WITH_VALUE:
+        return _told_without_value(_WITH_VALUE[kind], record, effect)
     match kind:
         case Kind.DONE | Kind.READ:
             return Outcome("done", value=_value(case, record), effect=effect)
@@ -315,6 +407,21 @@ def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
             return Outcome("unknown", reason=head.reason, effect=effect)
         case _:
             raise SurefootError(f"record {record.id} of kind {kind.name} is no outcome of an effect")
+
+
+def moment_words(ms: int) -> str:
+    """Return a wall-clock time in words."""
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="seconds")
+
+
+_WITH_VALUE: dict[Kind, Literal["done", "repeated"]] = {Kind.DONE: "done", Kind.REPEATED: "repeated"}
+
+
+def _told_without_value(told: Literal["done", "repeated"], record: Record, effect: int) -> Outcome:
+    """Return an outcome whose value is gone: that it happened, and when, is known for ever."""
+    done, gone = moment_words(record.at_ms), moment_words(record.head.forgotten_at_ms)
+    reason = f"it was done on {done}, and what it came to was deleted by retention on {gone}"
+    return Outcome(told, reason=reason, effect=effect, detail=record.head.detail, is_forgotten=True)
 
 
 def _value(case: Case, record: Record) -> Any:

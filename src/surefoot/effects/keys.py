@@ -66,6 +66,11 @@ def fingerprint(canonical_arguments: bytes) -> bytes:
     return hashlib.blake2b(canonical_arguments, digest_size=16).digest()
 
 
+def call_digest(identity: bytes, generation: int, canonical_arguments: bytes) -> bytes:
+    """Return 16 bytes that stand for one call: which effect, which life of its key, and all its arguments."""
+    return fingerprint(b"%s %d " % (identity, generation) + canonical_arguments)
+
+
 class KeyTemplate:
     """A key as declared: "refund:{order_id}". Different values never render to the same key.
 

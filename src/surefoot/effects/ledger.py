@@ -85,8 +85,12 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         session: The session that claimed it first.
         boot_ms: Boot time of that claim.
         deadline_ms: Milliseconds after which its doubt is escalated, where only a person can end it.
+        since_ms: Wall clock from which it may have been sent, where that is before its claim: the store was restored, and
+            forgot what it had claimed; 0 otherwise.
+        forgotten_at_ms: When retention took its arguments away; 0 while they are kept.
         returns: The declared type of its value, where not every JSON value fits it; empty otherwise, and in claims
             written before this was noted.
+        redact: Parameters whose values are not shown, "return" for the value.
     """
 
     effect: str
@@ -99,6 +103,9 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     boot_ms: int = 0
     deadline_ms: int = ESCALATE_AFTER_MS
     returns: str = ""
+    redact: tuple[str, ...] = ()
+    since_ms: int = 0
+    forgotten_at_ms: int = 0
 
 
 encode_call = _encode

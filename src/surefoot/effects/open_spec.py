@@ -45,6 +45,10 @@ class OpenSpec(EffectSpec):
         """Only its own caller can call it again."""
         return True
 
+    def takes(self, name: str) -> bool:
+        """Whether it may have a parameter of this name: nobody has said that it hasn't."""
+        return True
+
     def _key_signature(self) -> inspect.Signature | None:
         return None
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from surefoot.effects.classify import NotDone
+from surefoot.effects.gates import OwnGate
+from surefoot.journal.values import Forgotten
 from surefoot.problem import SurefootError
 
 Told = Literal["done", "not_done", "unknown", "repeated", "conflict", "denied"]
@@ -37,6 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         reason: Why, for the others.
         effect: The effect's row in the ledger; 0 when nothing was claimed.
         detail: For a conflict, both calls; for repeated, what differs in free text.
+        is_forgotten: It is done, and retention has deleted what it came to; `reason` says when.
     """
 
     told: Told
@@ -44,9 +47,15 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     effect: int = 0
     detail: Any = None
+    is_forgotten: bool = False
 
     def unwrap(self) -> Any:
         """Return the value of an effect that is done, or raise what it is instead."""
+        if self.is_forgotten:
+            raise Forgotten(
+                f"this had already been done and was NOT done again; {self.reason}",
+                hint="catch sf.Forgotten, or call .outcome(...), where only that it is done matters",
+            )
         if self.told in ("done", "repeated"):
             return self.value
         if self.told == "not_done":
@@ -91,15 +100,22 @@ class Telling:
         tell: Puts an outcome into words.
         timeout_s: The framework's patience in seconds; None: it is not known.
         is_patient: Whether the framework is known to wait until the effect has ended.
+        approve: The gate before this call, in the place of the effect's own: the framework says that it needs approval.
         task: The task in which the effect goes on, if it has one.
     """
 
     def __init__(
-        self, tell: Callable[[Outcome], Any], timeout_s: float | None = None, *, is_patient: bool = False
+        self,
+        tell: Callable[[Outcome], Any],
+        timeout_s: float | None = None,
+        *,
+        is_patient: bool = False,
+        approve: OwnGate | None = None,
     ) -> None:
         self.tell = tell
         self.timeout_s = timeout_s
         self.is_patient = is_patient
+        self.approve = approve
         self.task: asyncio.Task[Outcome] | None = None
 
     async def through(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:

@@ -21,6 +21,7 @@ from surefoot.effects.keys import Identity
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.resolve import leave, resolve
+from surefoot.effects.simulate import NothingRecorded
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
 from surefoot.journal import Frame, Kind, Record, Step, Undecodable, current_frame, load_record
@@ -63,6 +64,8 @@ async def perform(
     if frame is None:
         identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
         return await _claim_and_act(guard, Case(spec, bound, arguments, identity, None, None))
+    if frame.sagas and spec.compensate is None:
+        frame.refuse_in_saga(spec.name)
     if identity is None and spec.template is not None:  # before a step is taken: a key that means nothing takes none
         identity = spec.identity(bound, frame.run_id, "")
     step = frame.open_step(spec.name, key)
@@ -70,6 +73,8 @@ async def perform(
     telling = told_to_model.get()
     patience_s = None if telling is None else telling.timeout_s
     case = Case(spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s)
+    if telling is not None and telling.approve is not None:
+        case.approve = telling.approve
     try:
         if step.opened is not None:
             _check_recorded(case, step)
@@ -78,11 +83,7 @@ async def perform(
         if spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
             return await _refuse_loop(guard, case, step)
         return await _claim_and_act(guard, case)
-    except (
-        LeaseLost,
-        StoreError,
-        Undecodable,
-    ) as error:  # the last: code and journal disagree, whatever the code catches
+    except (LeaseLost, StoreError, Undecodable, NothingRecorded) as error:  # whatever the code catches, it stops here
         raise step.stop(error) from error
     except BaseException as error:
         step.interrupt(describe(error))

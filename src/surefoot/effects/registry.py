@@ -16,6 +16,11 @@ def register(spec: EffectSpec) -> None:
     _known[spec.name] = spec
 
 
+def all_specs() -> list[EffectSpec]:
+    """Return all effects and reads, in the order in which their names were declared first."""
+    return list(_known.values())
+
+
 def spec_of(name: str) -> EffectSpec:
     """Return the effect of a name.
 

@@ -36,7 +36,7 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Acting, Case, Guard, _ignore, call_of, told
+from surefoot.effects.guard import Acting, Case, Guard, call_of, told
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.receipts import find_or_seal
@@ -104,7 +104,7 @@ def _let_go(guard: Guard, row: Row) -> None:
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, "whoever looked into it has left")
 
     with contextlib.suppress(StoreError):  # without a store the next process notes it
-        guard.store.append(unit, label="doubt", on_error=_ignore)
+        guard.store.append(unit, label="doubt", on_error=None)
 
 
 async def _find_out(guard: Guard, case: Case) -> Outcome:
@@ -219,6 +219,8 @@ async def _facts(guard: Guard, case: Case) -> Facts:
 def _first_sent(connection: apsw.Connection, row: Row, boot_id: str) -> tuple[int, int | None]:
     """Return when the effect was first claimed, by the wall clock and, within this boot, by the boot clock."""
     call = call_of(connection, row)
+    if call.since_ms:  # by whom, and in which boot, was lost with the rest
+        return call.since_ms, None
     is_this_boot = _boot_of(connection, call.session) == boot_id
     return load_record(connection, row.claim).at_ms, call.boot_ms if is_this_boot else None
 
@@ -306,6 +308,9 @@ async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
     match answer:
         case Landed(value):
             return await settle(guard, case, row, done(case, value))
+        case NotLanded(reason) if not case.is_wanted:
+            finding = Finding(State.NOT_DONE, reason=f"probe: not landed: {reason}", is_of_all_sends=True)
+            return await settle(guard, case, row, finding)
         case NotLanded(reason):
             return await _send_after(guard, case, "probe: not landed", reason)
         case CannotTell(reason):
@@ -352,10 +357,10 @@ async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome 
         if outcome is None:  # somebody else has settled it meanwhile
             raise _Moved
         return replace(outcome, value=case.spec.codec.load(body))
-    if not case.why_unknown:  # left behind by a crash: nobody was told anything, so it is still wanted
+    if not case.why_unknown and case.is_wanted:  # left behind by a crash: nobody was told anything, so it still is
         return await _send_after(guard, case, "no receipt, and none can come", f"{row.token} attempts sealed")
     await _take_over(guard, case, "no receipt, and none can come", is_sending=False)
-    finding = Finding(State.NOT_DONE, reason=f"rolled back: {case.why_unknown}", is_of_all_sends=True)
+    finding = Finding(State.NOT_DONE, reason=f"rolled back: {case.why_unknown or 'no receipt'}", is_of_all_sends=True)
     return await settle(guard, case, _row(case), finding)
 
 

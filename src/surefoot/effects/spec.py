@@ -13,6 +13,7 @@ import msgspec
 from pydantic import ValidationError
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
+from surefoot.effects.gates import OwnGate
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
 from surefoot.journal.values import Undecodable, ValueCodec, canonical_arguments, canonical_bytes, codec_of
 
@@ -21,6 +22,10 @@ RETURNS_CHARS_MAX = 100
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
+
+
+async def nothing_to_undo() -> None:
+    """Declare, as `compensate=sf.nothing_to_undo`, that an effect needs no compensation: undo and saga pass it over."""
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -50,6 +55,8 @@ class EffectSpec:
         compensate: Callable[..., Any] | None = None,
         free_text: tuple[str, ...] = (),
         one_request: bool = False,
+        approve: OwnGate | None = None,
+        redact: tuple[str, ...] = (),
     ) -> None:
         self.function = function
         self.name = name or function.__name__
@@ -61,6 +68,8 @@ class EffectSpec:
         self.timeout_s = timeout_s
         self.when_unknown = when_unknown
         self.compensate = compensate
+        self.approve = approve
+        self.redact = tuple(redact)
         self.occurrence = occurrence
         self.once_for = once_for
         self.is_async = inspect.iscoroutinefunction(function)
@@ -113,8 +122,34 @@ class EffectSpec:
                 f"effect {self.name}: a Transactional effect runs inside the commit and can't be async",
                 hint="make it `def` and write through sf.current_effect().execute(...); for another database: receipts=",
             )
+        self._check_redact()
+        if self.approve is not None:
+            self.approve.check(self)
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
+
+    def takes(self, name: str) -> bool:
+        """Whether it has a parameter of this name, as far as is declared."""
+        return name in self.signature.parameters
+
+    def _check_redact(self) -> None:
+        """Refuse to hide what isn't there, or what the key, which everybody sees, would show."""
+        for name in self.redact:
+            if name != "return" and not self.takes(name):
+                raise BadEffect(
+                    f"effect {self.name}: redact names {name!r}, which is no parameter of it",
+                    hint=f'use some of: {", ".join(self.signature.parameters)}; "return" for its value',
+                )
+            if self.template is not None and name in self.template.fields:
+                raise BadEffect(
+                    f"effect {self.name}: its key shows {name!r}, which redact hides",
+                    hint="a key is shown everywhere: build it from a reference, not from the secret",
+                )
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """The parameters that must agree for one key."""
+        return self._matched
 
     @property
     def needs_context(self) -> bool:

@@ -20,6 +20,7 @@ from surefoot.effects.ledger import Row
 from surefoot.effects.registry import spec_of
 from surefoot.effects.resolve import resolve
 from surefoot.effects.spec import Bound
+from surefoot.journal import Step
 from surefoot.leases import LeaseLost, Life
 from surefoot.store import StoreError
 
@@ -84,6 +85,12 @@ def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:
         return None
     if row.holder != guard.session.id and guard.sessions.holder(connection, row.holder).life is Life.ALIVE:
         return None
+    return case_of(connection, row)
+
+
+def case_of(connection: apsw.Connection, row: Row, step: Step | None = None) -> Case | None:
+    """Return a row in doubt as a case to look into, on behalf of a step or of nobody; None when the code that is here can't
+    find out what became of it."""
     call = call_of(connection, row)
     try:
         spec = spec_of(call.effect)
@@ -98,4 +105,4 @@ def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:
         bound = spec.rebound(Bound((), {}, {}), arguments)
     except Exception:  # its code here takes other arguments, by its types or its validators: it can't be sent here
         return None
-    return Case(spec, bound, arguments, identity, None, None, row=row, is_resent=True)
+    return Case(spec, bound, arguments, identity, None, step, row=row, is_resent=True)

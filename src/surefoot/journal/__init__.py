@@ -3,10 +3,11 @@
 from surefoot.journal.frame import Frame, Place, Step, current_frame
 from surefoot.journal.records import Kind, Record
 from surefoot.journal.tables import MIGRATIONS, insert_record, load_record, load_records, take_record_id
-from surefoot.journal.values import Undecodable, Unserializable, Value, ValueCodec, ValueTooLarge, codec_of
+from surefoot.journal.values import Forgotten, Undecodable, Unserializable, Value, ValueCodec, ValueTooLarge, codec_of
 
 __all__ = [
     "MIGRATIONS",
+    "Forgotten",
     "Frame",
     "Kind",
     "Place",

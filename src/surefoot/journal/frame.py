@@ -70,6 +70,16 @@ class Step(Protocol):
     def inside(self) -> AbstractContextManager[None]:
         """Count the steps taken inside as this step's own."""
 
+    async def wait(self, wait_for: str, reason: str, target: tuple[str, int]) -> None:
+        """Return once the target (a row, as ("approval", 7)) may be over; unless other tasks go on, the run is suspended
+        until then.
+
+        Args:
+            wait_for: What for, as a run's state says it.
+            reason: The same in words.
+            target: The row whose end wakes it.
+        """
+
     async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """Suspend the run until the effect (a row of the ledger) is settled, somebody wakes it, or at `wake_at_ms`."""
 
@@ -98,12 +108,19 @@ class Frame(Protocol):
         run_id: Its business id.
         unknown_steps: The identities whose callers were told that the outcome is unknown.
         same_as: For a step that shares the identity of an earlier one, that identity.
+        sagas: How many sagas are open in it.
+        source: The run it was forked from; empty for none.
     """
 
     run: int
     run_id: str
     unknown_steps: set[str]
     same_as: dict[str, str]
+    sagas: int
+    source: str
+
+    def refuse_in_saga(self, name: str) -> None:
+        """Raise if an effect that nothing undoes is asked for inside a saga."""
 
     def adopted(self) -> AbstractContextManager[None]:
         """Take the steps inside as those of the task that called, though another task takes them on its behalf."""

@@ -62,6 +62,8 @@ class Kind(IntEnum):
     """The run's deadline had passed when this step was asked for, or while it waited; the step raised DeadlinePassed."""
     INTERRUPTED = 21
     """The step was left without an outcome: its task was cancelled or timed out while it went on."""
+    ASKED = 22
+    """An effect asks for what its gate waits for, an approval; body: the call. Nothing is claimed yet."""
 
 
 ENDS_STEP = frozenset(
@@ -70,7 +72,7 @@ ENDS_STEP = frozenset(
 )  # fmt: skip
 """The kinds after which a step has its outcome."""
 
-OPENS_STEP = frozenset({Kind.CLAIMED, Kind.TIMER_SET, Kind.CHILD})
+OPENS_STEP = frozenset({Kind.ASKED, Kind.CLAIMED, Kind.TIMER_SET, Kind.CHILD})
 """The kinds that say a step has begun."""
 
 
@@ -89,6 +91,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
         wake_at_ms: When a timer fires, wall clock.
         signal: The signal's row.
         cost: What the attempt used, as reported: tokens, requests, money.
+        forgotten_at_ms: When retention took its value away, wall clock; 0 while it is kept.
         detail: Whatever else explains it, as data.
     """
 
@@ -103,6 +106,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     wake_at_ms: int = 0
     signal: int = 0
     cost: dict[str, float] | None = None
+    forgotten_at_ms: int = 0
     detail: Any = None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import apsw
 
 from surefoot.journal.records import NO_HEAD, Kind, Record, decode_head, encode_head
+from surefoot.journal.values import Value
 from surefoot.store.migrations import Migration
 from surefoot.store.tx import Put, Tx
 
@@ -48,15 +49,16 @@ def take_record_id(tx: Tx) -> int:
     return tx.take_id("journal")
 
 
-def insert_record(tx: Tx, record: Record, record_id: int | None = None) -> int:
+def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Value | None = None) -> int:
     """Write a record and return its row id. The caller has checked, in this transaction, that it may.
 
     Args:
         tx: The transaction.
         record: What to write.
         record_id: An id from `take_record_id`; None to take one here.
+        body: Its value, where that was not known when it was drafted; None for the record's own.
     """
-    body, blob = record.body, None
+    body, blob = record.body if body is None else body, None
     if body is not None and len(body) > BLOB_ABOVE:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()
@@ -95,3 +97,31 @@ def _records(connection: apsw.Connection, sql: str) -> Iterator[Record]:
 def _record(row: tuple[object, ...]) -> Record:
     run, seq, kind, step, after, head, body, row_id, at_ms = row
     return Record(run, seq, Kind(kind), step, after, decode_head(head), body, row_id, at_ms)  # type: ignore[arg-type]
+
+
+def rewrite_record(tx: Tx, record: int, head: bytes | None, body: bytes | None) -> None:
+    """Take a record's value away; the only change a record ever sees, made by retention.
+
+    Args:
+        tx: The transaction.
+        record: Its row.
+        head: What its head is from now on; None to leave it.
+        body: What is left of its value.
+    """
+    tx.execute("DELETE FROM blobs WHERE id = (SELECT blob FROM journal WHERE id = ?)", (record,))
+    tx.execute("UPDATE journal SET head = coalesce(?, head), body = ?, blob = NULL WHERE id = ?", (head, body, record))
+
+
+def delete_records(tx: Tx, run: int, kept: int, limit: int) -> int:
+    """Delete records of a run, all but one; return how many were deleted.
+
+    The newest record of the journal is never deleted: its number must not be given out again.
+    """
+    rows = tx.execute(
+        "SELECT id FROM journal WHERE run = ? AND id != ? AND id < (SELECT max(id) FROM journal) LIMIT ?",
+        (run, kept, limit),
+    ).fetchall()
+    marks = ",".join(str(int(str(row[0]))) for row in rows)
+    tx.execute(f"DELETE FROM blobs WHERE id IN (SELECT blob FROM journal WHERE id IN ({marks}))")
+    tx.execute(f"DELETE FROM journal WHERE id IN ({marks})")
+    return len(rows)

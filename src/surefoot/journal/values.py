@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
-from pydantic import TypeAdapter
+from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from surefoot.problem import SurefootError
@@ -28,6 +28,9 @@ store, with their address in the journal."""
 _encode = msgspec.json.Encoder(order=None).encode
 _decode = msgspec.json.Decoder(strict=True).decode
 _NOT_JSON = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+_STARS = b"**********"
+"""What pydantic writes for a secret: looked for first, as walking through a value costs more."""
+
 _PLAIN = (object, Any, None, type(None), dict, list, str, int, float, bool)
 _CONTAINERS = {
     dict[str, Any]: dict,
@@ -47,12 +50,23 @@ class Undecodable(SurefootError):
     """A recorded value no longer fits the declared type: code and journal disagree. Terminal for this code version."""
 
 
+class Forgotten(SurefootError):
+    """What is asked for was recorded, and retention has deleted its value since: it is known that it happened, not what it
+    came to."""
+
+
 class ValueTooLarge(SurefootError):
     """A value is above `VALUE_BYTES_MAX`."""
 
 
 class ValueCodec:
-    """Writes and reads values of one declared type."""
+    """Writes and reads values of one declared type.
+
+    Attributes:
+        is_plain: Whether the type is a JSON type, whose values are read back as they are.
+        dump: Returns the bytes of a value, and the value as it will be read back. Raises `Unserializable` when it has no
+            JSON form, or one that reads back as something else, and `ValueTooLarge` above `VALUE_BYTES_MAX`.
+    """
 
     def __init__(self, declared: Any, owner: str) -> None:
         self._declared = declared
@@ -60,11 +74,11 @@ class ValueCodec:
         self._adapter: TypeAdapter[Any] | None = None
         self.is_plain = declared in _PLAIN if _is_hashable(declared) else False
         self._container = _CONTAINERS.get(declared) if _is_hashable(declared) else None
-        self._write: Callable[[Any], tuple[Value, Any]] = self._dump_typed
+        self.dump: Callable[[Any], tuple[Value, Any]] = self._dump_typed
         if self.is_plain:
-            self._write = self._dump_plain
+            self.dump = self._dump_plain
         elif self._container is not None:
-            self._write = self._dump_container
+            self.dump = self._dump_container
 
     def _typed(self) -> TypeAdapter[Any]:
         if self._adapter is None:
@@ -77,21 +91,6 @@ class ValueCodec:
                 ) from error
         return self._adapter
 
-    def dump(self, value: Any) -> tuple[Value, Any]:
-        """Return the bytes, and the value as it will be read back.
-
-        Raises:
-            Unserializable: It has no JSON form, or its JSON form reads back as something else.
-            ValueTooLarge: It is larger than `VALUE_BYTES_MAX`.
-        """
-        data, copy = self._write(value)
-        if len(data) > VALUE_BYTES_MAX:
-            raise ValueTooLarge(
-                f"{self._owner}: a value of {len(data):,} bytes; the limit is {VALUE_BYTES_MAX:,}",
-                hint="keep it in a file or an object store and return its address",
-            )
-        return data, copy
-
     def _dump_plain(self, value: Any) -> tuple[Value, Any]:
         try:
             data = _encode(value)
@@ -100,6 +99,8 @@ class ValueCodec:
             raise self._refusal(value, str(error)) from error
         if copy != value or type(copy) is not type(value):
             raise self._refusal(value, f"it would be read back as {type(copy).__name__} {_short(copy)}")
+        if len(data) > VALUE_BYTES_MAX:
+            raise self._too_large(data)
         return data, copy
 
     def _dump_container(self, value: Any) -> tuple[Value, Any]:
@@ -109,7 +110,7 @@ class ValueCodec:
                 copy = _decode(data)
             except _NOT_JSON:
                 copy = None
-            if copy == value:
+            if copy == value and len(data) <= VALUE_BYTES_MAX:
                 return data, copy
         return self._dump_typed(value)
 
@@ -117,9 +118,28 @@ class ValueCodec:
         adapter = self._typed()
         try:
             data = adapter.dump_json(value, warnings="error")
-            return data, adapter.validate_json(data)
+            if _STARS in data and _has_secret(value):
+                raise self._refused_secret(value)
+            copy = adapter.validate_json(data)
+        except Unserializable:
+            raise
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise self._refusal(value, str(error)) from error
+        if len(data) > VALUE_BYTES_MAX:
+            raise self._too_large(data)
+        return data, copy
+
+    def _too_large(self, data: Value) -> ValueTooLarge:
+        return ValueTooLarge(
+            f"{self._owner}: a value of {len(data):,} bytes; the limit is {VALUE_BYTES_MAX:,}",
+            hint="keep it in a file or an object store and return its address",
+        )
+
+    def _refused_secret(self, value: Any) -> Unserializable:
+        return Unserializable(
+            f"{self._owner}: a {type(value).__name__} holds a SecretStr or SecretBytes, which would come back as stars",
+            hint="take the secret from where it is kept inside the function; or declare plain text, hidden by redact=",
+        )
 
     def _refusal(self, value: Any, why: str) -> Unserializable:
         path = _first_foreign(value)
@@ -218,6 +238,23 @@ def _is_hashable(declared: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _has_secret(value: Any, depth: int = 0) -> bool:
+    """Whether a value holds one of pydantic's secrets, which it writes as stars."""
+    if isinstance(value, Secret | SecretStr | SecretBytes):
+        return True
+    if depth > 100:
+        return False
+    if isinstance(value, dict):
+        parts: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    elif hasattr(value, "__dataclass_fields__"):
+        parts = [getattr(value, name, None) for name in value.__dataclass_fields__]
+    else:
+        parts = getattr(value, "__dict__", {}).values()
+    return any(_has_secret(part, depth + 1) for part in parts)
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,7 @@ import apsw
 
 from surefoot.leases.rules import TTL_MS, Life, SessionFacts, judge, may_act
 from surefoot.problem import SurefootError
-from surefoot.store import Store, StoreError, Tx, Unit, new_id
+from surefoot.store import Clock, Store, StoreError, Tx, Unit, new_id
 
 KEPT = 1_000
 """So many of the newest sessions are kept whatever they are, so that recent outcomes still name their process."""
@@ -192,24 +192,42 @@ class Sessions:
 
     def holder(self, connection: apsw.Connection, session: int) -> Holder:
         """Return what is known of a session's holder, asking the kernel about its lock."""
-        row = next(
-            connection.execute(
-                "SELECT name, pid, boot_id, renewed_boot_ms, ttl_ms, closed_at_ms, lock_file FROM sessions WHERE id = ?",
-                (session,),
-            ),
-            None,
-        )
-        if row is None:
-            return Holder(session, f"session {session}", 0, Life.DEAD)  # ended long ago, and its row is gone
-        facts = SessionFacts(row[2], row[3], row[4], is_closed=row[5] is not None)
-        clock = self._store.clock
-        life = judge(
-            facts,
-            boot_id=clock.boot_id(),
-            now_boot_ms=clock.boot_ms(),
-            is_locked=_is_locked(self._folder / row[6]),
-        )
-        return Holder(session, row[0], row[1], life)
+        return holder_of(connection, self._folder, self._store.clock, session)
+
+
+def holder_of(connection: apsw.Connection, folder: Path, clock: Clock, session: int) -> Holder:
+    """Return what is known of a session's holder, asking the kernel about its lock.
+
+    Args:
+        connection: To the store.
+        folder: Where the lock files of its sessions are.
+        clock: The host's clocks.
+        session: The session.
+    """
+    row = next(
+        connection.execute(
+            "SELECT name, pid, boot_id, renewed_boot_ms, ttl_ms, closed_at_ms, lock_file FROM sessions WHERE id = ?",
+            (session,),
+        ),
+        None,
+    )
+    if row is None:
+        return Holder(session, f"session {session}", 0, Life.DEAD)  # ended long ago, and its row is gone
+    facts = SessionFacts(row[2], row[3], row[4], is_closed=row[5] is not None)
+    life = judge(
+        facts,
+        boot_id=clock.boot_id(),
+        now_boot_ms=clock.boot_ms(),
+        is_locked=_is_locked(folder / row[6]),
+    )
+    return Holder(session, row[0], row[1], life)
+
+
+def live_processes(database: Path) -> list[int]:
+    """Return the process ids of the sessions that are open at a path, by their locks alone."""
+    folder = Path(f"{database}-workers")
+    found = [lock for lock in folder.iterdir() if _is_locked(lock)] if folder.is_dir() else []
+    return sorted({int(lock.name.partition("-")[0]) for lock in found if lock.name.partition("-")[0].isdigit()})
 
 
 def _is_locked(path: Path) -> bool:

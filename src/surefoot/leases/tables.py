@@ -28,6 +28,21 @@ MIGRATIONS = (
         """CREATE TABLE store_incarnation (one INTEGER PRIMARY KEY CHECK (one = 1), incarnation INTEGER NOT NULL);
            INSERT INTO store_incarnation VALUES (1, 1)""",
     ),
+    Migration(
+        "leases",
+        3,
+        "restored",
+        # One row per restore: from when on the store's past may have been lost, and whether a person has looked since.
+        """CREATE TABLE store_restored (
+            id INTEGER PRIMARY KEY,
+            at_ms INTEGER NOT NULL,
+            snapshot_at_ms INTEGER NOT NULL,
+            last_run INTEGER NOT NULL,
+            incarnation INTEGER NOT NULL,
+            trusted_at_ms INTEGER,
+            trusted_by TEXT,
+            reason TEXT)""",
+    ),
 )
 
 TOKEN_BITS = 40

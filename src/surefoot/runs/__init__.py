@@ -5,6 +5,8 @@ from surefoot.runs.durable import KindSpec, durable, kind_of, known_kinds, regis
 from surefoot.runs.errors import (
     AmbiguousStep,
     Blocked,
+    CannotFork,
+    CannotUndo,
     DeadlinePassed,
     Divergence,
     NotInRun,
@@ -12,6 +14,7 @@ from surefoot.runs.errors import (
     RunConflict,
     RunFailed,
     RunNotFound,
+    SignalRefused,
     StepFailed,
     Suspend,
     UnknownKind,
@@ -19,15 +22,18 @@ from surefoot.runs.errors import (
 from surefoot.runs.escalating import Escalation
 from surefoot.runs.handle import Run, RunStatus, find, start_run
 from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.saga import Saga, saga
+from surefoot.runs.signals import Signal
 from surefoot.runs.steps import branch, now, random, sleep, sleep_until, step, take_step, uuid, wait_signal
 from surefoot.runs.tables import MIGRATIONS
-from surefoot.runs.undo import CannotUndo
+from surefoot.runs.undo import undo as _undo  # noqa: F401  its kind is known from here on
 from surefoot.runs.worker import Worker
 
 __all__ = [
     "MIGRATIONS",
     "AmbiguousStep",
     "Blocked",
+    "CannotFork",
     "CannotUndo",
     "DeadlinePassed",
     "Divergence",
@@ -41,6 +47,9 @@ __all__ = [
     "RunNotFound",
     "RunState",
     "RunStatus",
+    "Saga",
+    "Signal",
+    "SignalRefused",
     "StepFailed",
     "Suspend",
     "UnknownKind",
@@ -55,6 +64,7 @@ __all__ = [
     "now",
     "random",
     "register",
+    "saga",
     "sleep",
     "sleep_until",
     "start_run",

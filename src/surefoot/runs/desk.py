@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -49,6 +50,11 @@ def wake(tx: Tx, run: int | None, by: str, effect: int | None = None) -> None:
         tables.post(tx, run, WAKE, None, sent_by=by)
 
 
+def is_open(connection: apsw.Connection, run: int) -> bool:
+    """Whether a run has not ended."""
+    return tables.get_run(connection, run).state not in ENDED
+
+
 def show(connection: apsw.Connection, run_id: str) -> RunView:
     """Return a run with its records.
 
@@ -72,6 +78,38 @@ def records_after(connection: apsw.Connection, run: int, seq: int = 0) -> list[R
     rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
     found = [int(row[0]) for row in rows]
     return [_with_value(connection, load_record(connection, record)) for record in found]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterView:
+    """A signal as people see it."""
+
+    id: int
+    name: str
+    payload: Any
+    sent_by: str
+    at_ms: int
+    dedupe: str | None
+
+
+def unread(connection: apsw.Connection, run: int, limit: int) -> list[LetterView]:
+    """Return the oldest signals that the run's code has not taken."""
+    taken = {
+        load_record(connection, int(str(row[0]))).head.signal
+        for row in connection.execute(
+            "SELECT id FROM journal WHERE run = ? AND kind = ?", (run, int(Kind.SIGNAL))
+        ).fetchall()
+    }
+    rows = connection.execute(
+        "SELECT id, name, payload, sent_by, at_ms, dedupe FROM inbox WHERE run = ? AND name NOT LIKE '$%' ORDER BY id",
+        (run,),
+    )
+    left = (row for row in rows if row[0] not in taken)
+    return [_letter(*row) for row in itertools.islice(left, limit)]
+
+
+def _letter(id: Any, name: Any, payload: Any, sent_by: Any, at_ms: Any, dedupe: Any) -> LetterView:
+    return LetterView(id, name, msgspec.json.decode(payload or b"null"), sent_by, at_ms, dedupe)
 
 
 def awaited_effects(connection: apsw.Connection, run: int) -> list[int]:

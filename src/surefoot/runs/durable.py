@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -14,24 +14,34 @@ from surefoot.journal import Undecodable, codec_of
 from surefoot.journal.values import Value, canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import UnknownKind
+from surefoot.runs.signals import Signal
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 KIND = "__surefoot_kind__"
+
+SIMULATED = "simulated "
+"""What stands before the kind of a run that only simulates. It is part of the kind on disk, so that no process can execute
+such a run for another: one that doesn't know of simulation knows no such kind."""
+
+UNDO = "surefoot undo"
+"""The kind of the run that compensates what another has done."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class KindSpec:
     """A kind of run: its name, its function, and the codecs of its input and result."""
 
-    def __init__(self, name: str, function: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, name: str, function: Callable[..., Awaitable[Any]], signals: Sequence[Signal[Any]] = ()) -> None:
         if not inspect.iscoroutinefunction(function):
             raise SurefootError(
                 f"{name} is not async, so it can't be durable", hint=f"write `async def {name}(...)`; await its steps"
             )
         self.name = name
         self.function = function
+        self.signals = {signal.name: signal for signal in signals}
         self.signature = inspect.signature(function)
         try:
             hints = typing.get_type_hints(function)
@@ -104,20 +114,30 @@ _registered: dict[str, KindSpec] = {}
 @overload
 def durable(function: Callable[P, Awaitable[R]], /) -> Callable[P, Awaitable[R]]: ...
 @overload
-def durable(*, name: str | None = None) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]: ...
+def durable(
+    *, name: str | None = None, signals: Sequence[Signal[Any]] = ()
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]: ...
 
 
-def durable(function: Callable[P, Awaitable[R]] | None = None, /, *, name: str | None = None) -> Any:
+def durable(
+    function: Callable[P, Awaitable[R]] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    signals: Sequence[Signal[Any]] = (),
+) -> Any:
     """Make an async function a kind of run: `app.start(function, ..., id=...)` runs it durably.
 
     Args:
         function: The function. Its code must take the same steps when it is called with the same input: whatever
             touches the world, the clock or chance goes through effects, reads and steps.
         name: The kind's name, data on disk; None: the function's name.
+        signals: What its runs wait for. With any, senders who know the kind are refused other names, and payloads that
+            don't fit; without, nothing is checked before it is waited for.
     """
 
     def decorate(wrapped: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        kind = KindSpec(name or wrapped.__name__, wrapped)
+        kind = KindSpec(name or wrapped.__name__, wrapped, signals)
         register(kind)
         setattr(wrapped, KIND, kind)
         return wrapped
@@ -127,6 +147,10 @@ def durable(function: Callable[P, Awaitable[R]] | None = None, /, *, name: str |
 
 def register(kind: KindSpec) -> None:
     """Note a kind under its name; a second function under one name replaces the first only when it is the same code."""
+    if kind.name.startswith(SIMULATED):
+        raise SurefootError(
+            f"{kind.name!r}: names that start with {SIMULATED!r} are Surefoot's own", hint="pick another"
+        )
     known = _registered.get(kind.name)
     is_other = known is not None and _place_of(known) != _place_of(kind)
     if known is not None and is_other and "<locals>" not in _place_of(known) + _place_of(kind):
@@ -158,6 +182,21 @@ def kind_of(function: Callable[..., Any] | str) -> KindSpec:
             hint="import the module that defines it",
         )
     return _registered[function]
+
+
+def simulated(digest: bytes) -> bytes:
+    """Return the digest of the input of a simulated run: nobody who starts the same for real is given that run."""
+    return hashlib.blake2b(SIMULATED.encode() + digest, digest_size=16).digest()
+
+
+def kind_of_run(name: str) -> KindSpec:
+    """Return the kind whose code a run executes, for real or simulated, by the kind that its row names."""
+    return kind_of(name.removeprefix(SIMULATED))
+
+
+def executable_kinds() -> list[str]:
+    """Return the kinds of the runs that this process can execute: each one for real, and simulated."""
+    return [prefix + name for name in known_kinds() for prefix in ("", SIMULATED)]
 
 
 def known_kinds() -> list[str]:

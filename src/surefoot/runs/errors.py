@@ -84,6 +84,18 @@ class RecordRefused(SurefootError):
     """A record of the run could not be written, so nothing that follows it is: durability stays a prefix."""
 
 
+class CannotUndo(SurefootError):
+    """The run can't be undone as it is. Nothing, or nothing more, was compensated."""
+
+
+class CannotFork(SurefootError):
+    """The run can't be forked like this. No run was made."""
+
+
+class SignalRefused(SurefootError):
+    """The run can't take this signal: it has ended, or its kind takes no such signal or payload. Nothing was sent."""
+
+
 class NotInRun(SurefootError):
     """Something that only a run can do was called outside of one."""
 

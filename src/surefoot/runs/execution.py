@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from surefoot.effects import Guard, ledger
+from surefoot.effects import Guard, NothingRecorded, ledger
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs import tables
-from surefoot.runs.durable import kind_of
+from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Blocked, Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import TAKEOVERS_MAX, RunState, WaitFor
 from surefoot.runs.live import LiveRun
@@ -138,7 +138,7 @@ class Execution:
             reason = f"taken over {run.row.takeovers} times without a new record"
             return Parking(WaitFor.BLOCKED, reason, None)
         try:
-            kind = kind_of(run.row.kind)
+            kind = kind_of_run(run.row.kind)
             started = run.history.started
             args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
             run.begin()
@@ -169,7 +169,7 @@ class Execution:
         if run.parking is not None:
             return run.parking
         stopped = run.stopped
-        if isinstance(stopped, Blocked | Undecodable):
+        if isinstance(stopped, Blocked | Undecodable | NothingRecorded):
             return Parking(WaitFor.BLOCKED, str(stopped), None)
         if isinstance(stopped, LeaseLost | StoreError):
             raise stopped

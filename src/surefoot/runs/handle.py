@@ -5,23 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
 import msgspec
 
-from surefoot.journal import Kind, Record, codec_of, insert_record
-from surefoot.journal.records import NO_HEAD
+from surefoot.journal import Forgotten, Kind, Record, insert_record
+from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
-from surefoot.problem import SurefootError
+from surefoot.people import PROGRAM, Deed
+from surefoot.people import record as record_deed
 from surefoot.runs import tables
-from surefoot.runs.durable import KindSpec, kind_of
-from surefoot.runs.errors import RunCancelled, RunConflict, RunFailed, RunNotFound, UnknownKind
+from surefoot.runs.durable import SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
+from surefoot.runs.errors import (
+    CannotUndo,
+    RunCancelled,
+    RunConflict,
+    RunFailed,
+    RunNotFound,
+    SignalRefused,
+    UnknownKind,
+)
+from surefoot.runs.fork import Again, plan, write
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.replay import History
+from surefoot.runs.signals import Signal, signal_for
 from surefoot.runs.tables import CANCEL, WAKE, RunRow
-from surefoot.runs.undo import UNDO, CannotUndo
 from surefoot.runs.worker import Worker
 from surefoot.store import Store, StoreError, Tx
 
@@ -101,41 +112,79 @@ class Run:
         row = tables.get_run(connection, self.row)
         return None if row.state not in ENDED else load_record(connection, row.ended or 0)
 
-    async def signal(self, name: str, payload: Any = None, *, by: str = "api", dedupe: str | None = None) -> bool:
-        """Send a signal.
+    async def signal(
+        self, name: str | Signal[Any], payload: Any = None, *, by: str = PROGRAM, dedupe: str | None = None
+    ) -> bool:
+        """Send a signal. One that comes before the run waits for it is kept.
 
         Args:
-            name: Its name; what starts with "$" is ours.
-            payload: A JSON value.
-            by: Who sends it.
-            dedupe: The same name and dedupe reach the run once; None: each call is a signal of its own.
+            name: The signal, or its name; what starts with "$" is ours.
+            payload: A JSON value, or one of the declared type.
+            by: Who sends it; a person's signal is part of the trail, a program's ("api") is not.
+            dedupe: The same name and dedupe reach the run once, also when it has ended since; None: each call is a signal
+                of its own.
 
         Returns:
             Whether it was new.
+
+        Raises:
+            SignalRefused: The run has ended; or its kind, as far as this process knows it, takes no such signal.
         """
-        if name.startswith("$"):
-            raise SurefootError(
-                f"signal {name!r}: names that start with $ are Surefoot's own", hint="pick another name"
-            )
-        body, _ = codec_of(object, f"signal {name}").dump(payload)
-        return await self._post(name, body, by, dedupe)
+        deed = self._deed("signal", by, name.name if isinstance(name, Signal) else name, is_of_program=False)
+        title, body = signal_for(name, payload, declared=self._declared(), run_id=self.id)
 
-    async def cancel(self, reason: str, *, by: str = "api") -> None:
-        """Ask the run to stop: its code sees CancelledError. It ends once no effect of it is in doubt."""
-        await self._post(CANCEL, _encode(reason), f"{by}: {reason}", None)
+        def unit(tx: Tx) -> int | None:
+            if tables.is_posted(tx, self.row, title, dedupe):
+                return None
+            state = tables.get_run(tx.connection, self.row).state
+            if state in ENDED:
+                raise SignalRefused(
+                    f"run {self.id} is {state.name.lower()}: signal {title} does not reach it any more",
+                    hint=f"surefoot show {self.id}; nothing was sent",
+                )
+            if deed is not None:
+                record_deed(tx, deed)
+            return tables.post(tx, self.row, title, body, sent_by=by, dedupe=dedupe)
 
-    async def wake(self, *, by: str = "api") -> None:
+        letter = await self._store.commit(unit, label="post", size=len(body))
+        self._worker.nudge()
+        return letter is not None
+
+    def _declared(self) -> Iterable[Signal[Any]]:
+        """Return the signals that the run's kind declares, if its code is in this process."""
+        try:
+            return kind_of_run(self.kind).signals.values()
+        except UnknownKind:
+            return ()
+
+    async def cancel(self, reason: str, *, by: str = PROGRAM) -> None:
+        """Ask the run to stop: its code sees CancelledError. It ends once no effect of it is in doubt.
+
+        Raises:
+            NotAllowed: This person may not (`sf.People`).
+        """
+        await self._post(CANCEL, _encode(reason), f"{by}: {reason}", None, self._deed("cancel", by, reason))
+
+    async def wake(self, *, by: str = PROGRAM) -> None:
         """Let a waiting run look again: after a blocked run's code was mended, say."""
-        await self._post(WAKE, None, by, None)
+        await self._post(WAKE, None, by, None, self._deed("signal", by, "wake", is_of_program=False))
 
-    async def undo(self, reason: str, *, id: str | None = None) -> Run:
+    def _deed(self, act: str, by: str, reason: str, *, is_of_program: bool = True) -> Deed | None:
+        """Return what the trail is told; nothing of what programs do all day."""
+        if by == PROGRAM and not is_of_program:
+            return None
+        return Deed(act=act, who=by, target=f"run {self.id}", reason=reason)
+
+    async def undo(self, reason: str, *, id: str | None = None, by: str = PROGRAM) -> Run:
         """Compensate what the run has done, its last effect first; the undo is a run of its own.
 
         Args:
             reason: Why; kept with the undo.
             id: The undo's business id; None: this run's id and "/undo", and a number when an earlier undo has failed.
+            by: Who says so.
 
         Raises:
+            NotAllowed: This person may not (`sf.People`).
             CannotUndo: The run still goes on: cancel it first.
             RunConflict: It has been undone, or is being undone, for another reason.
         """
@@ -145,22 +194,55 @@ class Run:
                 f"run {self.id} is {row.state.name.lower()}; only a run that has ended is undone",
                 hint=f"surefoot cancel {self.id} --reason ...",
             )
-        run_id = await self._store.read(self._free_undo_id) if id is None else id
+        run_id = await self._store.read(lambda connection: free_undo_id(connection, self.id)) if id is None else id
         kind = kind_of(UNDO)
         body, digest = kind.dump_input((self.id, reason), {})
-        return await start_run(self._store, self._worker, kind, body, digest, run_id=run_id, deadline_ms=None)
+        return await start_run(
+            self._store, self._worker, kind, body, digest, run_id=run_id, deadline_ms=None,
+            deed=self._deed("undo", by, reason),
+        )  # fmt: skip
 
-    def _free_undo_id(self, connection: apsw.Connection) -> str:
-        """Return the id of the undo that goes on or is done, else the next one: a failed undo may be tried again."""
-        for attempt in itertools.count(1):
-            run_id = f"{self.id}/undo" if attempt == 1 else f"{self.id}/undo#{attempt}"
-            there = tables.find_run(connection, run_id)
-            if there is None or there.state not in (RunState.FAILED, RunState.CANCELLED):
-                return run_id
-        raise AssertionError("itertools.count has no end")
+    async def done_after(self, at: str | int) -> list[Again]:
+        """Return what the run has done from a step on, and what a fork at that step would do about it.
 
-    async def _post(self, name: str, payload: bytes | None, by: str, dedupe: str | None) -> bool:
+        Args:
+            at: The step's identity, or the number of its first record.
+        """
+        return (await self._store.read(lambda connection: plan(connection, self.id, at))).again
+
+    async def fork(self, at: str | int, *, id: str, act: bool = False, by: str = PROGRAM) -> Run:
+        """Make a new run that has this one's journal up to a step, and goes on by itself from there.
+
+        Args:
+            at: The step from which on it goes on: its identity, or the number of its first record.
+            id: The fork's business id; the same id with the same step is the same fork.
+            act: False: its effects are simulated: they give what is recorded of the same effect, and where nothing is,
+                the fork stands. True: it acts as any run does; look at `done_after` first.
+            by: Who makes it; kept with it.
+
+        Raises:
+            NotAllowed: This person may not (`sf.People`).
+            CannotFork: There is no such step; or it would act, and this run is simulated.
+            RunConflict: The id belongs to another run.
+        """
+
+        deed = self._deed("fork", by, f"at {at}, as {id}, {'acting' if act else 'simulated'}")
+
+        def unit(tx: Tx) -> RunRow:
+            if deed is not None:
+                record_deed(tx, deed)
+            return write(tx, plan(tx.connection, self.id, at), id, is_acting=act, by=by)
+
+        row = await self._store.commit(unit, label="fork")
+        self._worker.nudge()
+        return Run(self._store, self._worker, row.id, row.run_id, row.kind)
+
+    async def _post(
+        self, name: str, payload: bytes | None, by: str, dedupe: str | None, deed: Deed | None = None
+    ) -> bool:
         def unit(tx: Tx) -> int | None:
+            if deed is not None:
+                record_deed(tx, deed)
             return tables.post(tx, self.row, name, payload, sent_by=by, dedupe=dedupe)
 
         letter = await self._store.commit(unit, label="post")
@@ -171,9 +253,24 @@ class Run:
         return await self._store.read(lambda connection: tables.get_run(connection, self.row))
 
 
+def free_undo_id(connection: apsw.Connection, run_id: str) -> str:
+    """Return the id of the undo that goes on or is done, else the next one: a failed undo may be tried again."""
+    for attempt in itertools.count(1):
+        undo_id = f"{run_id}/undo" if attempt == 1 else f"{run_id}/undo#{attempt}"
+        there = tables.find_run(connection, undo_id)
+        if there is None or there.state not in (RunState.FAILED, RunState.CANCELLED):
+            return undo_id
+    raise AssertionError("itertools.count has no end")
+
+
 def read_end(run_id: str, kind: str, record: Record) -> Any:
     """Return the result an ENDED record holds, or raise what it says."""
     state, body = record.head.state, record.body or b"null"
+    if record.head.forgotten_at_ms:
+        raise Forgotten(
+            f"run {run_id} is {state}, and retention has deleted what it came to",
+            hint="its id stays taken, and its effects stay done; keep results that matter for longer outside",
+        )
     if state == "failed":
         error_type, text = msgspec.json.decode(body)
         raise RunFailed(run_id, error_type, text)
@@ -182,7 +279,7 @@ def read_end(run_id: str, kind: str, record: Record) -> Any:
             f"run {run_id} was cancelled by {msgspec.json.decode(body)[0]}", hint=f"surefoot show {run_id}"
         )
     try:
-        return kind_of(kind).result.load(body)
+        return kind_of_run(kind).result.load(body)
     except UnknownKind:  # its code is not in this process: the result as plain data
         return msgspec.json.decode(body)
 
@@ -197,23 +294,42 @@ async def start_run(
     run_id: str,
     deadline_ms: int | None,
     parent: int | None = None,
+    deed: Deed | None = None,
+    source: str | None = None,
 ) -> Run:
     """Start a run, or return the one of that id.
+
+    Args:
+        store: Where.
+        worker: Who executes it, if it has room.
+        kind: Its kind.
+        body: Its input.
+        digest: The digest of kind and input.
+        run_id: Its business id.
+        deadline_ms: Its deadline, wall clock; None for none.
+        parent: The row of the run that starts it as its child; None for none.
+        deed: What a person did by it, for the audit; None for none.
+        source: For a child of a simulated run, the run whose outcomes it uses: it is simulated too. None for a real run.
 
     Raises:
         RunConflict: The id belongs to a run with another kind or input.
     """
+    name = kind.name
+    if source is not None:
+        name, digest = f"{SIMULATED}{name}", simulated(digest)
     is_ours = worker.may_execute and len(worker.live) < worker.room
     begun: RunRow | None = None
 
     def unit(tx: Tx) -> tuple[RunRow, Record | None]:
         nonlocal begun
         begun, there = None, tables.find_run(tx.connection, run_id)
+        if deed is not None:
+            record_deed(tx, deed)
         if there is not None:
             return there, None
         holder = worker.session.id if is_ours and worker.may_execute else None
-        row = tables.insert_run(tx, run_id, kind.name, digest, holder=holder, parent=parent, deadline_ms=deadline_ms)
-        record = Record(row, 1, Kind.STARTED, "", 0, NO_HEAD, body)
+        row = tables.insert_run(tx, run_id, name, digest, holder=holder, parent=parent, deadline_ms=deadline_ms)
+        record = Record(row, 1, Kind.STARTED, "", 0, NO_HEAD if source is None else Head(run=source), body)
         insert_record(tx, record)
         begun = tables.get_run(tx.connection, row)
         return begun, record
@@ -226,7 +342,7 @@ async def start_run(
         row, started = await store.commit(unit, label="start", size=len(body))
     except asyncio.CancelledError:  # it may be on disk as ours, and nobody is left to launch it: any worker may
         with contextlib.suppress(StoreError):  # without a store our session ends, and with it our hold on the run
-            store.append(let_go, label="start", on_error=_ignore)
+            store.append(let_go, label="start", on_error=None)
         raise
     if started is None:
         if row.digest != digest:
@@ -240,15 +356,11 @@ async def start_run(
     return Run(store, worker, row.id, run_id, row.kind)
 
 
-def _ignore(_error: BaseException) -> None:
-    """The writer stopped: every later call is told so."""
-
-
 def _input_of(connection: apsw.Connection, run: int) -> str:
     for record in load_records(connection, run):
         if record.kind is Kind.STARTED:
             return (record.body or b"").decode()
-    return "?"
+    return "deleted by retention"
 
 
 async def find(store: Store, worker: Worker, run_id: str) -> Run:

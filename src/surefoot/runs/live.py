@@ -7,24 +7,27 @@ store's `commit`, guarded by the epoch. When the run is parked or taken away, ev
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from threading import get_ident
 from typing import Any, NoReturn
 
 import msgspec
 
+from surefoot.effects.keys import BadEffect
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import tables
 from surefoot.runs.cancelling import Cancels
+from surefoot.runs.durable import SIMULATED
 from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
 from surefoot.runs.life import WaitFor
-from surefoot.runs.replay import History, Recorded, step_key
-from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _strand
+from surefoot.runs.replay import History, Recorded, parent_of, step_key
+from surefoot.runs.signals import Looked, Signal
+from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand
 from surefoot.runs.tables import CANCEL, Letter, RunRow
 from surefoot.runs.taken import LiveStep, writable
 from surefoot.runs.waiting import Parking, Target, Waiting
@@ -37,12 +40,27 @@ QUIET_S = 1.0
 """How long after a step's end a run whose other tasks wait is left in memory for the next step."""
 
 
+UNDOING = "$undo"
+"""The name, below a saga's path, under which its compensations stand."""
+
+
 class _Names(msgspec.Struct):
     """Who counts a name under a parent, the identity of the first step of that name, and how far it is counted."""
 
     strand: Strand
     first: str
     count: int = 0
+
+
+class _Writing(msgspec.Struct, gc=False):
+    """The unit that writes one record of a run, if this process still holds it."""
+
+    run: LiveRun
+    record: Record
+
+    def __call__(self, tx: Tx) -> None:
+        self.run.require(tx)
+        insert_record(tx, self.record)
 
 
 class LiveRun:
@@ -53,6 +71,7 @@ class LiveRun:
         self.worker = worker
         self.row = row
         self.run = row.id
+        self._hold = (row.id, row.epoch)
         self.run_id = row.run_id
         self.history = history
         self.seq = history.last_seq
@@ -68,16 +87,22 @@ class LiveRun:
         self.waits: list[Waiting] = []
         self.letters: list[Letter] = []
         self.last_letter = 0
+        self._looked: dict[tuple[str, int], Looked] = {}
         self.parking: Parking | None = None
         self.stopped: BaseException | None = None
         self.cancels = Cancels(self)
+        self._on_error, self._on_refused = self.stop_refused, self.refuse  # bound once, not at every record
         self._quiet: asyncio.TimerHandle | None = None
         self._is_in_code = False
-        self.is_overdue = False
+        self.is_overdue = row.deadline_ms is not None and row.deadline_ms <= store.clock.wall_ms()
         self.ending: Record | None = None
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
         self.same_as: dict[str, str] = {}
+        self.sagas = 0
+        self.is_simulated = row.kind.startswith(SIMULATED)
+        self.source = "" if history.started is None else history.started.head.run
+        self.aborted: dict[str, asyncio.Task[Any] | None] = {}
         self._names: dict[tuple[str, str, str | None], _Names] = {}
         for letter in letters:
             self.receive(letter)
@@ -95,11 +120,10 @@ class LiveRun:
             self.check()
         strand, parent, history = self._strand(), _parent.get(), self.history
         identity, task = self._next(parent, name, key, strand), strand.task
-        loop = None if task is None else task.get_loop()
-        step = LiveStep(self, identity, name, task, strand, strand.after, strand.is_fork, loop)
+        step = LiveStep(self, identity, name, task, strand, -strand.after - 1 if strand.is_fork else strand.after)
         if history.steps:
             self._find(step, parent, strand)
-        if self.cancels.pending or self.is_closing:
+        if self.cancels.pending or self.is_closing or self.aborted:
             self._come_to(step)
         if step.ended is None:
             self.open_steps[identity] = step
@@ -119,14 +143,32 @@ class LiveRun:
             recorded.is_asked = True
 
     def _come_to(self, step: LiveStep) -> None:
-        """Note that the code of a run that is being cancelled, or has ended, asks for this step."""
+        """Note that the code of a run that is being cancelled, or has ended, or of an aborted saga, asks for this step."""
         recorded = self.history.steps.get(step.key)
+        if self.aborted and recorded is None:
+            self._refuse_aborted(step)
         if self.cancels.pending:
             self.cancels.come_to(step.key, recorded)
         if self.is_closing:
             if recorded is None:
                 raise Suspend("the run's code has ended")
             self.closing.set()
+
+    def _refuse_aborted(self, step: LiveStep) -> None:
+        """Begin nothing new in a saga that is being undone, but what undoes it: it would not be undone."""
+        for path, owner in self.aborted.items():
+            if step.key.startswith(f"{path}/") and not step.key.startswith(f"{path}/{UNDOING}/"):
+                if step.task is owner:  # on replay: what made it fail has not happened again
+                    step.raise_divergence(f"step {step.key}", f"the undoing of saga {path}")
+                raise asyncio.CancelledError(f"surefoot: saga {path} is being undone")
+
+    def refuse_in_saga(self, name: str) -> None:
+        """See `Frame.refuse_in_saga`."""
+        if saga := _saga.get():
+            raise BadEffect(
+                f"effect {name} is asked for in saga {saga}, and nothing undoes it; it was not done",
+                hint="declare compensate= on it, or compensate=sf.nothing_to_undo; or call it after the saga",
+            )
 
     def enter(self, name: str, key: str | None) -> str:
         """Return the path of a branch: steps under it are counted apart."""
@@ -247,6 +289,8 @@ class LiveRun:
             LeaseLost: Another holds it.
             RecordRefused: An earlier record could not be written: what follows it stands on nothing.
         """
+        if self.is_held(tx):
+            return
         if isinstance(self.refused, LeaseLost):
             raise self.refused
         if self.refused is not None:
@@ -254,15 +298,14 @@ class LiveRun:
                 f"run {self.run_id}: an earlier record was refused: {without_surrogates(str(self.refused))}",
                 hint="nothing after it is recorded; mend the cause, then wake the run",
             ) from self.refused
-        if not tables.is_held(tx, self.row.id, self.row.epoch):
-            raise LeaseLost(
-                f"run {self.run_id}: another worker holds it (our epoch was {self.row.epoch})",
-                hint="nothing was recorded; the other worker goes on",
-            )
+        raise LeaseLost(
+            f"run {self.run_id}: another worker holds it (our epoch was {self.row.epoch})",
+            hint="nothing was recorded; the other worker goes on",
+        )
 
     def is_held(self, tx: Tx) -> bool:
         """Whether `require` would pass."""
-        return self.refused is None and tables.is_held(tx, self.row.id, self.row.epoch)
+        return self.refused is None and (self._hold in tx.held or tables.is_held(tx, *self._hold))
 
     def refuse(self, error: BaseException) -> None:
         """Note, in the writer, that a record was not written: whatever is queued behind it is refused too."""
@@ -270,15 +313,21 @@ class LiveRun:
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """Record in order without waiting; a refusal stops the run, and all that it records after."""
-        self.store.append(unit, label=label, on_error=self.stop_refused, on_refused=self.refuse, size=size)
+        self.store.append(
+            unit, label=label, on_error=self._on_error, on_refused=self._on_refused, size=size, loop=self.loop
+        )
 
     def record(self, record: Record, label: str) -> None:
         """Append one record of the run."""
-        self.append(partial(self._write, record), label, len(record.body or b""))
-
-    def _write(self, record: Record, tx: Tx) -> None:
-        self.require(tx)
-        insert_record(tx, record)
+        size = 0 if record.body is None else len(record.body)
+        self.store.append(
+            _Writing(self, record),
+            label=label,
+            on_error=self._on_error,
+            on_refused=self._on_refused,
+            size=size,
+            loop=self.loop,
+        )
 
     def about_run(self, kind: Kind, *, step: str = "", head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """Return the next record about the run itself."""
@@ -378,19 +427,20 @@ class LiveRun:
         """Evict the run when all that goes on in it is waiting, and has waited long enough."""
         if self.is_closing or self.stopped is not None or not self.waits:
             return
-        if any(not waiting.is_evictable for waiting in self.waits):
+        if any(not waiting.is_evictable for waiting in reversed(self.waits)):
             return
         if not self.acting and not self.steps_in_progress():
             self.evict(self.waits)
 
     def steps_in_progress(self) -> list[str]:
         """Return the open steps that do something: neither wait nor enclose a step that does."""
-        waiting = {waiting.step for waiting in self.waits}
-        return [
-            key
-            for key in self.open_steps
-            if key not in waiting and not any(other.startswith(f"{key}/") for other in self.open_steps)
-        ]
+        waiting, enclosing = {waiting.step for waiting in self.waits}, set[str]()
+        for key in self.open_steps:
+            outer = parent_of(key)
+            while outer and outer not in enclosing:
+                enclosing.add(outer)
+                outer = parent_of(outer)
+        return [key for key in self.open_steps if key not in waiting and key not in enclosing]
 
     def evict(self, waits: Sequence[Waiting]) -> None:
         """Unwind the code; the worker then writes the run as waiting for the most important of its waits."""
@@ -430,13 +480,25 @@ class LiveRun:
             if is_meant and not waiting.future.done():
                 waiting.future.set_result(None)
 
-    def take_letter(self, name: str, does_fit: Callable[[Letter], bool]) -> Letter | None:
-        """Return the oldest unread signal of this name that fits, and remove it."""
-        for letter in self.letters:
-            if letter.name == name and does_fit(letter):
-                self.letters.remove(letter)
+    def take_letter(self, signal: Signal[Any], looked: Looked) -> Letter | None:
+        """Return the oldest unread letter that fits a signal, and remove it. What was looked at and did not fit is not
+        looked at again."""
+        first = bisect_right(self.letters, looked.after, key=_letter_id) if looked.after else 0
+        for place in range(first, len(self.letters)):
+            letter = self.letters[place]
+            looked.after = letter.id
+            if letter.name != signal.name:
+                continue
+            problem = signal.problem(letter.payload or b"null")
+            if not problem:
+                del self.letters[place]
                 return letter
+            looked.unfit, looked.last, looked.words = looked.unfit + 1, letter.id, without_surrogates(problem)
         return None
+
+    def looked(self, signal: Signal[Any]) -> Looked:
+        """Return how far the run's letters were looked through for a signal."""
+        return self._looked.setdefault((signal.name, id(signal.type)), Looked(signal.type))
 
     def cancel(self, by: str, letter: int = 0) -> None:
         """Cancel the run's code: it sees asyncio.CancelledError where it stands; in a replay, once it is up to date."""
@@ -495,6 +557,10 @@ class LiveRun:
             if is_free and step is not None and self.history.expired is None and self.stopped is None:
                 self._end_expired(step)
                 waiting.future.set_exception(self._overdue())
+
+
+def _letter_id(letter: Letter) -> int:
+    return letter.id
 
 
 def _began_in_order(recorded: Recorded) -> bool:

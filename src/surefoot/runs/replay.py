@@ -127,8 +127,8 @@ def _add_step(history: History, record: Record) -> None:
             history.followers[parent_of(record.step), record.after] = record.step
     if record.kind in ENDS_STEP:
         step.ended = step.ended or record
-    else:
-        step.opened = step.opened or record
+    elif step.opened is None or step.opened.kind is Kind.ASKED:  # what was asked for may be claimed then
+        step.opened = record
     if record.kind is Kind.SIGNAL:
         history.signals_taken.add(record.head.signal)
     elif record.kind is Kind.EXPIRED:

@@ -20,19 +20,17 @@ from surefoot.journal import Kind, Record, Undecodable, ValueCodec, codec_of, cu
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import canonical_bytes
 from surefoot.problem import SurefootError
+from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import LiveRun
+from surefoot.runs.signals import Looked, Signal
 from surefoot.runs.strand import _parent
-from surefoot.runs.tables import Letter
 from surefoot.runs.taken import LiveStep
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-_CHECKED: dict[Any, Any] = {str: str, int: int, float: int | float, bool: bool, list: list, dict: dict}
-"""Types whose values are read as plain JSON, whatever it holds; a sender is not trusted with that."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -157,7 +155,7 @@ async def take_step(
         _parent.reset(token)
     small = Head(request=request) if head is None and request else NO_HEAD if head is None else head(value)
     record = taken.draft(Kind.DECIDED, head=small, body=body)
-    taken.record(record, "decision")
+    run.record(record, "decision")
     taken.end(record)
     taken.close()
     if not run.store.writer.has_room:
@@ -313,37 +311,41 @@ def _ring(run: LiveRun, step_key: str) -> None:
 
 
 async def wait_signal(
-    name: str, type: Any = object, *, timeout: float | str | None = None, key: str | None = None
+    name: str | Signal[Any], type: Any = object, *, timeout: float | str | None = None, key: str | None = None
 ) -> Any:
     """Wait for a signal and return its payload.
 
+    A payload that doesn't fit stays unread and is listed; the run goes on waiting, and its reason says why it didn't.
+
     Args:
-        name: The signal's name; `run.signal(name, payload)` sends it. Names that start with "$" are ours.
-        type: The payload's type; a payload that doesn't fit is skipped, and its sender was told.
+        name: The signal, or its name; `run.signal(name, payload)` sends it. Names that start with "$" are ours.
+        type: The payload's type; without it, what the signal was declared with.
         timeout: After this, None is returned. None: wait for the run's deadline only.
         key: The caller's distinction between waits in parallel tasks.
     """
     run = live_run("wait_signal")
-    codec = codec_of(type, f"signal {name}")
+    signal = _signal_of(run, name, type)
+    name = signal.name
+    codec = codec_of(signal.type, f"signal {name}")
     taken = run.open_step(f"signal {name}", key)
     if taken.ended is not None:
         await _meet_again_if_interrupted(run, taken)
         return None if taken.ended.body is None else load_recorded(run, codec, taken.ended.body)
     wake_at_ms = _timeout_at(run, taken, timeout)
-    does_fit = functools.partial(_does_fit, codec, type)
+    looked = run.looked(signal)
     try:
-        letter = run.take_letter(name, does_fit)
+        letter = run.take_letter(signal, looked)
         while letter is None and (wake_at_ms is None or run.store.clock.wall_ms() < wake_at_ms):
             alarm = None
             if wake_at_ms is not None:
                 left_s = max(0.001, (wake_at_ms - run.store.clock.wall_ms()) / 1_000)
                 alarm = run.loop.call_later(min(left_s, 60.0), _ring, run, taken.key)
             try:
-                await run.wait(taken.key, WaitFor.SIGNAL, f"signal {name}", wake_at_ms)
+                await run.wait(taken.key, WaitFor.SIGNAL, _waits_words(signal, looked), wake_at_ms)
             finally:
                 if alarm is not None:
                     alarm.cancel()
-            letter = run.take_letter(name, does_fit)
+            letter = run.take_letter(signal, looked)
     except BaseException as error:
         taken.interrupt(describe(error))
         raise
@@ -357,14 +359,19 @@ async def wait_signal(
     return None if body is None else codec.load(body)
 
 
-def _does_fit(codec: ValueCodec, declared: Any, letter: Letter) -> bool:
-    """Whether a signal's payload is of the expected type; one that isn't stays unread."""
-    try:
-        value = codec.load(letter.payload or b"null")
-    except Undecodable:
-        return False
-    expected = next((known for plain, known in _CHECKED.items() if declared is plain), object)
-    return isinstance(value, expected)
+def _signal_of(run: LiveRun, name: str | Signal[Any], declared: Any) -> Signal[Any]:
+    """Return the signal that is meant: the one given, the one the kind declares, or one made of name and type."""
+    if isinstance(name, Signal):
+        return name
+    known = kind_of_run(run.row.kind).signals.get(name) if declared is object else None
+    return known or Signal(name, declared)
+
+
+def _waits_words(signal: Signal[Any], looked: Looked) -> str:
+    if not looked.unfit:
+        return f"signal {signal.name}"
+    count, last = looked.unfit, f"the last (#{looked.last}): {looked.words}"
+    return f"signal {signal.name}; {count} came that don't fit {signal.expected}, {last}"
 
 
 def _timeout_at(run: LiveRun, taken: LiveStep, timeout: float | str | None) -> int | None:

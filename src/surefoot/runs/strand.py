@@ -29,6 +29,9 @@ class Strand:
 
 _strand: ContextVar[Strand | None] = ContextVar("surefoot_strand", default=None)
 _parent: ContextVar[str] = ContextVar("surefoot_parent", default="")
+_saga: ContextVar[str] = ContextVar("surefoot_saga", default="")
+"""The path of the innermost saga whose steps these are; empty outside, and while it compensates."""
+
 _place: ContextVar[Place | None] = ContextVar("surefoot_place", default=None)
 
 

@@ -43,6 +43,7 @@ class LiveStep(msgspec.Struct, eq=False):
         key: See `Step`.
         name: Its name.
         task: The task that takes it.
+        _after: The record that its task had seen last; negative (-n - 1) for the first step of a task that was forked off.
         opened: See `Step`.
         ended: See `Step`.
     """
@@ -53,8 +54,6 @@ class LiveStep(msgspec.Struct, eq=False):
     task: asyncio.Task[Any] | None
     _strand: Strand
     _after: int
-    _is_fork: bool
-    _loop: asyncio.AbstractEventLoop | None
     opened: Record | None = None
     ended: Record | None = None
     _outer: Token[str] | None = None
@@ -66,8 +65,7 @@ class LiveStep(msgspec.Struct, eq=False):
         if run.stopped is not None and kind not in _FACTS:
             run.check()
         run.seq = self._drafted = seq = run.seq + 1
-        after = -self._after - 1 if self._is_fork else self._after
-        return Record(run.run, seq, kind, self.key, after, head if head is NO_HEAD else writable(head), body)
+        return Record(run.run, seq, kind, self.key, self._after, head if head is NO_HEAD else writable(head), body)
 
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
@@ -80,18 +78,16 @@ class LiveStep(msgspec.Struct, eq=False):
 
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """See `Step.append`."""
-        run = self.run
-        run.store.append(
-            unit, label=label, on_error=run.stop_refused, on_refused=run.refuse, size=size, loop=self._loop
-        )
+        self.run.append(unit, label, size)
 
     def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
         """See `Step.commit`."""
-        return self.run.store.commit(unit, label=label, size=size, loop=self._loop)
+        loop = None if self.task is None else self.task.get_loop()
+        return self.run.store.commit(unit, label=label, size=size, loop=loop)
 
     def record(self, record: Record, label: str) -> None:
         """Append a drafted record."""
-        self.append(partial(self.write, record=record), label, len(record.body or b""))
+        self.run.record(record, label)
 
     def refuse(self, error: BaseException) -> None:
         """See `Step.refuse`."""
@@ -166,6 +162,10 @@ class LiveStep(msgspec.Struct, eq=False):
     def raise_divergence(self, asked: str, recorded: str) -> NoReturn:
         """See `Step.raise_divergence`."""
         raise self.run.stop(Divergence(self.run.run_id, self.key, asked, recorded))
+
+    async def wait(self, wait_for: str, reason: str, target: tuple[str, int]) -> None:
+        """See `Step.wait`."""
+        await self.run.wait(self.key, WaitFor(wait_for), reason, None, target, grace_s=0.0)
 
     async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """See `Step.park`."""

@@ -18,14 +18,14 @@ from functools import partial
 import apsw
 import msgspec
 
-from surefoot.effects import Guard, bound_guard, told_to_model
+from surefoot.effects import Guard, SimulatedGuard, bound_guard, told_to_model
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Record, current_frame
 from surefoot.journal.tables import load_records, load_records_of
 from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs import tables
 from surefoot.runs.desk import wake
-from surefoot.runs.durable import known_kinds
+from surefoot.runs.durable import executable_kinds, known_kinds
 from surefoot.runs.errors import Suspend, name_of, without_surrogates
 from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.execution import Execution
@@ -83,6 +83,7 @@ class Worker:
         self.sessions = sessions
         self.session = session
         self.guard = guard
+        self.simulated = SimulatedGuard.like(guard)
         self.room = room
         self.escalating = Escalating(guard, on_escalation, _complain)
         self.live: dict[int, LiveRun] = {}
@@ -206,7 +207,7 @@ class Worker:
         await self._halt(
             LeaseLost(f"the lease of {lost.name} has run out", hint="another worker goes on with its runs")
         )
-        self.session = self.guard.session = await self.sessions.open(lost.name)
+        self.session = self.guard.session = self.simulated.session = await self.sessions.open(lost.name)
         await asyncio.to_thread(lost.close, is_acting=bool(self.guard.acting))
 
     def _waits(self) -> Iterator[Waiting]:
@@ -243,7 +244,7 @@ class Worker:
 
     def _glance(self, targets: Sequence[Target], is_sweep: bool, connection: apsw.Connection) -> Glance:
         """Look, without writing, whether there is anything to do; runs on the reader."""
-        now_ms, kinds = self.store.clock.wall_ms(), known_kinds()
+        now_ms, kinds = self.store.clock.wall_ms(), executable_kinds()
         holders = set(tables.run_holders(connection))
         if is_sweep:
             holders |= tables.claim_holders(connection)
@@ -269,7 +270,7 @@ class Worker:
                 run.receive(letter)
 
     async def _claim(self, seen: Glance) -> None:
-        kinds, session, room = known_kinds(), self.session.id, min(CLAIM_MAX, self.room - len(self.live))
+        kinds, session, room = executable_kinds(), self.session.id, min(CLAIM_MAX, self.room - len(self.live))
         boot_ms = self.store.clock.boot_ms()
         may_try_suspect = not any(run.row.takeovers >= SUSPECT_AFTER for run in self.live.values())
 
@@ -278,7 +279,7 @@ class Worker:
                 tables.take_over_runs(tx, holder)
                 tables.doubt_claims(tx, holder, session, boot_ms)
             for run in seen.strange:
-                tables.block_unknown(tx, run, kinds)
+                tables.block_unknown(tx, run, known_kinds())
             return tables.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
 
         rows = await self.store.commit(unit, label="take")
@@ -332,7 +333,7 @@ class Worker:
 
     async def _execute(self, run: LiveRun) -> None:
         current_frame.set(run)
-        bound_guard.set(self.guard)
+        bound_guard.set(self.simulated if run.is_simulated else self.guard)
         _strand.set(Strand(asyncio.current_task(), 0, is_fork=False))  # the root: tasks the code starts fork off it
         _parent.set("")
         _place.set(None)

@@ -6,6 +6,7 @@ from surefoot.store.errors import (
     DiskFull,
     InsideTransaction,
     NewerFormat,
+    OlderFormat,
     StoreBusy,
     StoreClosed,
     StoreError,
@@ -15,17 +16,21 @@ from surefoot.store.errors import (
     UnusablePath,
 )
 from surefoot.store.migrations import Migration
+from surefoot.store.preparing import MIGRATIONS
+from surefoot.store.readonly import looking_at
 from surefoot.store.sqlite import Store, open_store, parse_url
 from surefoot.store.tx import Put, Tx
 from surefoot.store.writer import Unit
 
 __all__ = [
+    "MIGRATIONS",
     "Clock",
     "CorruptStore",
     "DiskFull",
     "InsideTransaction",
     "Migration",
     "NewerFormat",
+    "OlderFormat",
     "Put",
     "Store",
     "StoreBusy",
@@ -38,6 +43,7 @@ __all__ = [
     "UnitFailed",
     "UnsafeSqlite",
     "UnusablePath",
+    "looking_at",
     "new_id",
     "open_store",
     "parse_url",

@@ -12,6 +12,8 @@ import threading
 
 import apsw
 
+from surefoot.store.log import Log
+
 START_PAGES = 4_000
 """Log pages (4 KiB each) from which a checkpoint runs beside the writer: four times SQLite's own default, since a page that
 many commits have written is moved once."""
@@ -23,9 +25,10 @@ INLINE_PAGES = 8_000
 class Checkpointer:
     """A thread that sleeps until the log is long enough."""
 
-    def __init__(self, writer: apsw.Connection, own: apsw.Connection) -> None:
+    def __init__(self, writer: apsw.Connection, own: apsw.Connection, log: Log) -> None:
         self._writer = writer
         self._own = own
+        self._log = log
         self._pages = 0
         self._is_running = False
         self._has_run = False
@@ -38,6 +41,7 @@ class Checkpointer:
 
     def _on_commit(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._pages = pages
+        self._log.note_commit(pages)
         return apsw.SQLITE_OK
 
     @property
@@ -75,3 +79,4 @@ class Checkpointer:
         self._wake.set()
         self._thread.join()
         self._own.close()
+        self._log.close()

@@ -17,6 +17,10 @@ class UnsafeSqlite(StoreError):
     """The linked SQLite can lose commits in WAL mode (3.7.0 to 3.51.2, fixed in 3.51.3, 3.50.7 and 3.44.6)."""
 
 
+class OlderFormat(StoreError):
+    """The file was written by an earlier Surefoot, and may not be brought forward by whoever only looks at it."""
+
+
 class NewerFormat(StoreError):
     """The file was written by a newer Surefoot; opening it could damage it."""
 

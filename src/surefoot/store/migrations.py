@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import apsw
 
@@ -35,12 +34,33 @@ def migrate(connection: apsw.Connection, migrations: Sequence[Migration], now_ms
     Raises:
         NewerFormat: The file has a version of a room that `migrations` doesn't know.
     """
+    missing = missing_steps(connection, migrations)
     connection.execute(_FORMAT_TABLE)
-    have: dict[str, int] = {
-        str(room): int(version)
-        for room, version in connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room")
-    }
-    newest = {room: max(step.version for step in steps) for room, steps in groupby(migrations, key=lambda m: m.room)}
+    for step in missing:
+        connection.execute(step.sql)
+        connection.execute(
+            "INSERT INTO surefoot_format VALUES (?, ?, ?, ?)", (step.room, step.version, step.name, now_ms)
+        )
+
+
+def versions_of(connection: apsw.Connection) -> dict[str, int]:
+    """Return the format of each room; nothing for a file that is not a store yet."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'surefoot_format'").fetchall():
+        return {}
+    rows = connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room")
+    return {str(room): int(str(version)) for room, version in rows}
+
+
+def missing_steps(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    """Return the steps that the file has yet to take.
+
+    Raises:
+        NewerFormat: The file has a version of a room that `migrations` doesn't know.
+    """
+    have = versions_of(connection)
+    newest: dict[str, int] = {}
+    for step in migrations:
+        newest[step.room] = max(step.version, newest.get(step.room, 0))
     for room, version in have.items():
         if version > newest.get(room, 0):
             raise NewerFormat(
@@ -48,9 +68,4 @@ def migrate(connection: apsw.Connection, migrations: Sequence[Migration], now_ms
                 f"this Surefoot knows up to {newest.get(room, 0)}",
                 hint="upgrade Surefoot (`pip install -U surefoot`); nothing in the file was changed",
             )
-    for step in migrations:
-        if step.version > have.get(step.room, 0):
-            connection.execute(step.sql)
-            connection.execute(
-                "INSERT INTO surefoot_format VALUES (?, ?, ?, ?)", (step.room, step.version, step.name, now_ms)
-            )
+    return [step for step in migrations if step.version > have.get(step.room, 0)]

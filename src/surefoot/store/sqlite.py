@@ -16,16 +16,17 @@ from typing import TypeVar
 
 import apsw
 
+from surefoot.store import checksums, preparing
 from surefoot.store.checkpoint import Checkpointer
 from surefoot.store.clock import Clock, SystemClock
 from surefoot.store.errors import CorruptStore, StoreBusy, StoreError, StoreFailed, UnsafeSqlite, UnusablePath
-from surefoot.store.migrations import Migration, migrate
+from surefoot.store.log import Log
+from surefoot.store.migrations import Migration
 from surefoot.store.turnstile import Turnstile
 from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, Writer
 
 T = TypeVar("T")
 
-APPLICATION_ID = 0x53464F54  # "SFOT": lets `file` and us tell a Surefoot store from another database
 CACHE_KIB = 32_768  # the index of 500,000 effect keys is about 20 MiB: it stays in memory
 READER_CACHE_KIB = 4_096  # reads are of few rows; what is written anew is dropped from this cache anyway
 
@@ -51,7 +52,7 @@ class Store:
     """One open database: an ordered writer, a reader, a clock."""
 
     def __init__(self, path: Path, clock: Clock, writer: Writer, checkpointer: Checkpointer, reader: apsw.Connection,
-                 turnstile: Turnstile, connection: apsw.Connection) -> None:  # fmt: skip
+                 turnstile: Turnstile, log: Log, connection: apsw.Connection) -> None:  # fmt: skip
         self.path = path
         self.clock = clock
         self.writer = writer
@@ -61,6 +62,7 @@ class Store:
         self._reader = reader
         self._reading = threading.Lock()
         self._turnstile = turnstile
+        self._log = log
         self._connection = connection
 
     async def barrier(self) -> None:
@@ -89,6 +91,8 @@ class Store:
         with self._reading:
             self._reader.close()
         self._connection.close()
+        if self._turnstile.is_free():  # else somebody has the file open, and so the log
+            self._log.note_closed()
         self._turnstile.close()
 
 
@@ -110,25 +114,30 @@ def open_store(
     Raises:
         UnusablePath, UnsafeSqlite, NewerFormat, CorruptStore, StoreBusy: See each; the file is left as it was.
     """
-    path = _real_path(parse_url(url))
+    path = real_path(parse_url(url))
     refuse_unsafe_sqlite(apsw.sqlite_lib_version())
     _check_place(path)
     clock = clock or SystemClock()
     turnstile = Turnstile(path)
+    log = Log(path, turnstile)
     try:
-        connection = _connect(path)
         with turnstile:
-            _prepare(connection, migrations, clock)
+            preparing.prepare(path, (*preparing.MIGRATIONS, *migrations), clock, log)
+            connection = _connect(path)
+            preparing.write_ahead(connection)
         reader = _connect(path, READER_CACHE_KIB)
-        writer_checkpointer = Checkpointer(connection, _connect(path, READER_CACHE_KIB))
+        log.open()
+        writer_checkpointer = Checkpointer(connection, _connect(path, READER_CACHE_KIB), log)
     except apsw.Error as error:
         turnstile.close()
-        raise _named(error, path) from error
+        log.close()
+        raise named(error, path) from error
     except BaseException:
         turnstile.close()
+        log.close()
         raise
     writer = Writer(connection, clock, turnstile, writer_checkpointer, flush_s=flush_s)
-    return Store(path, clock, writer, writer_checkpointer, reader, turnstile, connection)
+    return Store(path, clock, writer, writer_checkpointer, reader, turnstile, log, connection)
 
 
 def refuse_unsafe_sqlite(version: str) -> None:
@@ -142,7 +151,7 @@ def refuse_unsafe_sqlite(version: str) -> None:
         )
 
 
-def _real_path(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """Return one name for one file, however it is spelled: its locks and its workers are found by that name."""
     try:
         return path.resolve()
@@ -164,38 +173,41 @@ def _check_place(path: Path) -> None:
             )
 
 
-def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    for pragma in ("mmap_size=0", f"cache_size=-{cache_kib}", "synchronous=FULL", "foreign_keys=OFF"):
-        connection.execute(f"PRAGMA {pragma}")
+def connect_to_read(path: Path) -> apsw.Connection:
+    """Return a connection that reads only.
+
+    Raises:
+        CorruptStore, StoreBusy, StoreFailed: It can't be read.
+    """
+    try:
+        connection = checksums.connect(path, apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except apsw.Error as error:
+        raise named(error, path) from error
     return connection
 
 
-def _prepare(connection: apsw.Connection, migrations: Sequence[Migration], clock: Clock) -> None:
-    owner = connection.pragma("application_id")  # asked first: a file that is not ours is left as it was
-    is_new = next(connection.execute("SELECT count(*) FROM sqlite_schema"))[0] == 0
-    if owner != APPLICATION_ID and not (is_new and owner == 0):
+def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
+    connection = checksums.connect(path)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    for pragma in ("mmap_size=0", f"cache_size=-{cache_kib}", "synchronous=FULL", "foreign_keys=OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+    if not checksums.has_checksums(connection):
         raise CorruptStore(
-            f"{connection.filename}: is a SQLite database of something else (application_id {owner})",
-            hint="name another file; Surefoot keeps its store to itself",
+            f"{path}: its header says that its pages have no checksums, and they have",
+            hint="the file is damaged: keep a copy, and restore a backup (surefoot restore)",
         )
-    mode = connection.pragma("journal_mode", "wal")
-    if mode != "wal":
-        raise StoreFailed(
-            f"{connection.filename}: the file system gives no write-ahead log (journal_mode={mode})",
-            hint="put the store on a local disk, not on a network share",
-        )
-    with connection:
-        connection.pragma("application_id", APPLICATION_ID)
-        migrate(connection, migrations, clock.wall_ms())
+    return connection
 
 
-def _named(error: apsw.Error, path: Path) -> StoreError:
-    if isinstance(error, apsw.NotADBError | apsw.CorruptError):
+def named(error: apsw.Error, path: Path) -> StoreError:
+    """Return what an error of SQLite means for the file, and what to do about it."""
+    is_damaged = getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA  # a page's checksum is wrong
+    if is_damaged or isinstance(error, apsw.NotADBError | apsw.CorruptError):
         return CorruptStore(
             f"{path}: the file is damaged or no SQLite database ({error})",
-            hint=f"keep a copy, then try `sqlite3 {path} .recover`; nothing was changed",
+            hint=f"keep a copy; restore a backup (surefoot restore), or try `sqlite3 {path} .recover`; nothing was changed",
         )
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreBusy(f"{path}: locked by another program ({error})", hint="close it and try again")

@@ -19,12 +19,14 @@ from pathlib import Path
 from types import TracebackType
 
 from surefoot.store.errors import StoreBusy
+from surefoot.store.log import NOTE_BYTES
 
 WAIT_S = 10.0
 """Longest wait for our turn. A turn takes milliseconds; a disk that stalls for seconds is waited for."""
 
-_NOTE_BYTES = 16
-"""The desk file: the process id of whoever wrote last, as decimal text, padded."""
+_NAME_BYTES = 16
+_NOTE_BYTES = _NAME_BYTES + NOTE_BYTES
+"""The desk file: the process id of whoever wrote last, as decimal text, padded; then how far the log reached (`log`)."""
 
 
 class Turnstile:
@@ -42,7 +44,7 @@ class Turnstile:
         if os.fstat(self._desk).st_size < _NOTE_BYTES:
             os.ftruncate(self._desk, _NOTE_BYTES)
         self._note = mmap.mmap(self._desk, _NOTE_BYTES)  # written at every turn, without a system call
-        self._name = str(os.getpid()).encode().ljust(_NOTE_BYTES)
+        self._name = str(os.getpid()).encode().ljust(_NAME_BYTES)
         self.before_waiting: Callable[[], object] = _nothing
 
     def __enter__(self) -> None:
@@ -51,13 +53,13 @@ class Turnstile:
         Raises:
             StoreBusy: It did not come within the limit.
         """
-        if not self._is_free():
+        if not self.is_free():
             self.before_waiting()
             self._queue()
-        self._note[:] = self._name
+        self._note[:_NAME_BYTES] = self._name
 
-    def _is_free(self) -> bool:
-        """Take a turn that nobody else wants."""
+    def is_free(self) -> bool:
+        """Take a turn, if nobody else wants one."""
         try:
             fcntl.flock(self._door, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -74,7 +76,7 @@ class Turnstile:
         threading.Thread(target=turn.stand, name="surefoot-turnstile", daemon=True).start()
         if turn.wait(self._wait_s):
             return
-        holder = self._note[:].split(b"\0")[0].decode().strip() or "?"
+        holder = self._note[:_NAME_BYTES].split(b"\0")[0].decode().strip() or "?"
         raise StoreBusy(
             f"{self._database}: process {holder} has held the write lock for over {self._wait_s:g} s",
             hint=f"is it stopped? `ps -o stat,cmd -p {holder}`; `kill -CONT {holder}` or end it, then try again",
@@ -84,6 +86,14 @@ class Turnstile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         fcntl.flock(self._desk, fcntl.LOCK_UN)
+
+    def note(self, data: bytes) -> None:
+        """Keep how far the log reached; called at our turn. See `log.Place`."""
+        self._note[_NAME_BYTES:] = data
+
+    def noted(self) -> bytes:
+        """Return what was noted last, by any process."""
+        return self._note[_NAME_BYTES:]
 
     def close(self) -> None:
         """Give both files back to the system. Safe to call twice."""

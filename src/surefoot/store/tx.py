@@ -8,7 +8,8 @@ read: per row that is cheaper, and the other threads of the process may run mean
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import chain
+from collections.abc import Iterator
+from itertools import count
 from typing import Any, cast
 
 import apsw
@@ -33,6 +34,7 @@ class Put:
 
     def __init__(self, before: str, values: int, after: str = "", *, one: str = "") -> None:
         marks = f"({', '.join('?' * values)})"
+        self.values = values
         sizes = [1 << power for power in range(ROWS_MAX.bit_length())]
         self.forms = {size: f"{before} {', '.join([marks] * size)} {after}".rstrip() for size in reversed(sizes)}
         if one:
@@ -45,20 +47,19 @@ class Tx:
     Attributes:
         now_ms: Wall clock at the start of the transaction.
         held: What was checked and still holds (see `runs`); whoever changes what was checked must clear it.
-        next_ids: The next row ids of append-only tables; see `take_id`.
     """
 
-    __slots__ = ("_connection", "_execute", "_is_hurried", "_version", "_waiting", "held", "next_ids", "now_ms")
+    __slots__ = ("_connection", "_execute", "_ids", "_is_hurried", "_version", "_waiting", "held", "now_ms")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._execute = connection.cursor().execute
         self._is_hurried = False
-        self._waiting: defaultdict[Put, list[tuple[Any, ...]]] = defaultdict(list)
+        self._waiting: defaultdict[Put, list[Any]] = defaultdict(list)  # the values of its rows, one after another
         self._version = -1
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
-        self.next_ids: dict[str, int] = {}
+        self._ids: dict[str, Iterator[int]] = {}
 
     def begin(self, now_ms: int, *, is_hurried: bool = False) -> None:
         """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since
@@ -76,7 +77,7 @@ class Tx:
     def forget(self) -> None:
         """Drop what was learned of the file: after a rollback, or when another process has written."""
         self.held.clear()
-        self.next_ids.clear()
+        self._ids.clear()
         self._waiting.clear()
 
     def put(self, statement: Put, row: tuple[Any, ...]) -> bool:
@@ -86,7 +87,7 @@ class Tx:
         without hurry. So a unit may go on with the answer, but must not let it out before its commit.
         """
         if self._is_hurried:
-            self._waiting[statement].append(row)
+            self._waiting[statement].extend(row)
             return True
         self._execute(statement.forms[1], row)
         return self._connection.changes() == 1
@@ -97,14 +98,15 @@ class Tx:
         Raises:
             Mistrusted: One of them was not written.
         """
-        for statement, rows in self._waiting.items():
-            at = 0
+        for statement, values in self._waiting.items():
+            at, end = 0, len(values)
             for size, form in statement.forms.items():
-                while len(rows) - at >= size:
-                    self._execute(form, tuple(chain.from_iterable(rows[at : at + size])))
+                width = size * statement.values
+                while end - at >= width:
+                    self._execute(form, values[at : at + width])
                     if self._connection.changes() != size:
                         raise Mistrusted
-                    at += size
+                    at += width
         self._waiting.clear()
 
     @property
@@ -127,8 +129,8 @@ class Tx:
 
     def take_id(self, table: str) -> int:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
-        found = self.next_ids.get(table)
-        if found is None:
-            found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
-        self.next_ids[table] = found + 1
-        return found
+        ids = self._ids.get(table)
+        if ids is None:
+            first = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
+            ids = self._ids[table] = count(first)
+        return next(ids)

@@ -26,7 +26,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -43,7 +43,7 @@ from surefoot.store.errors import (
     StoreFailed,
     UnitFailed,
 )
-from surefoot.store.tx import Tx
+from surefoot.store.tx import Mistrusted, Tx
 
 if TYPE_CHECKING:
     from surefoot.store.checkpoint import Checkpointer
@@ -178,7 +178,7 @@ class Writer:
         unit: Unit[T],
         *,
         label: str,
-        on_error: Callable[[BaseException], None],
+        on_error: Callable[[BaseException], None] | None,
         on_refused: Callable[[BaseException], None] | None = None,
         size: int = 0,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -188,7 +188,8 @@ class Writer:
         Args:
             unit: What to write.
             label: What this is, for traces and fault injection: "decision", "settle", ...
-            on_error: Called in the loop if the unit is refused or the store fails.
+            on_error: Called in the loop if the unit is refused or the store fails; None where nobody needs to hear of
+                it: once the writer has stopped, every later call is told so.
             on_refused: Called in the writer's thread if the unit is refused, before any later unit runs.
             size: Bytes of the unit, for the backlog's bound.
             loop: The running loop, if the caller knows it; None to ask.
@@ -197,7 +198,7 @@ class Writer:
         if self._is_asleep:
             self._wake.set()
 
-    async def commit(
+    def commit(
         self,
         unit: Unit[T],
         *,
@@ -205,8 +206,8 @@ class Writer:
         size: int = 0,
         is_alone: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
-    ) -> T:
-        """Record in order and return the unit's result once it, and all before it, is on disk.
+    ) -> Awaitable[T]:
+        """Record in order, asked for at once; awaited, return the unit's result once it, and all before it, is on disk.
 
         Args:
             unit: What to write.
@@ -222,16 +223,15 @@ class Writer:
         future: asyncio.Future[T] = loop.create_future()
         self._put(Ticket(unit, label, size, loop, future, is_alone=is_alone))
         self._ask()
-        result = await future
-        if self._backlog >= BACKLOG_BYTES_MAX:
-            await self._until_room()
-        return result
+        return future if self._backlog < BACKLOG_BYTES_MAX else self._with_room(future)
 
-    async def _until_room(self) -> None:
+    async def _with_room(self, future: asyncio.Future[T]) -> T:
         """Hold back a caller whose own unit is on disk, until what others have queued is no longer too much."""
+        result = await future
         while not self.has_room and self._failure is None and not self._is_closing:
             with contextlib.suppress(StoreError):  # the caller's own unit is recorded; its next one is told
                 await self.commit(_nothing, label="room")
+        return result
 
     def commit_blocking(self, unit: Unit[T], *, label: str) -> T:
         """As `commit`, for threads without a loop."""
@@ -354,17 +354,16 @@ class Writer:
         Raises:
             _SickFile: Nobody knows any more what is on disk.
         """
-        is_hurried = len(batch) > 1
         try:
             with self._turnstile:
-                if self._transact_at_desk(batch, is_hurried) or (is_hurried and self._transact_at_desk(batch, False)):
+                if self._transact_at_desk(batch, is_hurried=len(batch) > 1):
                     return
         except (apsw.Error, OSError, StoreBusy) as error:
             raise _SickFile(error) from error
         for ticket in batch:
             self._transact([ticket])
 
-    def _transact_at_desk(self, batch: list[Ticket[Any]], is_hurried: bool) -> bool:
+    def _transact_at_desk(self, batch: list[Ticket[Any]], *, is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
         connection = self._connection
         self._lock_file()
@@ -377,6 +376,8 @@ class Writer:
             self._tx.forget()
             if isinstance(error, SICK_FILE) and not batch[0].is_alone:
                 raise
+            if isinstance(error, Mistrusted):
+                return self._transact_at_desk(batch, is_hurried=False)
             if len(batch) > 1:
                 return False
             batch[0].refuse(error)

@@ -82,6 +82,27 @@ async def call(order: str) -> str:
     raise TimeoutError("no answer")
 
 
+@sf.effect(key="wire:{order}", approve=sf.Approve(by="finance", when=lambda amount: amount > 100), redact=("iban",))
+async def wire(order: str, amount: int, iban: str = "DE02 1203", api_key: str = "hunter2") -> str:
+    note(f"wired {order} {amount}")
+    return f"wired with sk-live-{'a' * 24}"
+
+
+@sf.effect(key="secret:{order}", redact=("return", "code"))
+async def fetch(order: str, code: int = 4711) -> dict[str, str]:
+    return {"plain": f"vault {order}"}
+
+
+@sf.durable
+async def wire_parcel(order: str, amount: int = 500) -> str:
+    return await wire(order, amount)
+
+
+@sf.durable
+async def fetch_parcel(order: str, password: str = "hunter2") -> int:
+    return len(await fetch(order))
+
+
 @sf.step
 async def plan(order: str) -> dict[str, Any]:
     note(f"planned {order} {os.getpid()}")

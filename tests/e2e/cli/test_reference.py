@@ -74,6 +74,8 @@ def test_documents_have_their_shapes(shell: Shell) -> None:
     read(here("effects", "--json").out, shapes.EffectsDocument)
     read(here("effects", "--id", "2", "--json").out, shapes.EffectDocument)
     read(here("unknowns", "--json").out, shapes.UnknownsDocument)
+    read(here("approvals", "--json").out, shapes.ApprovalsDocument)
+    read(here("audit", "--json").out, shapes.AuditDocument)
     read(here("signal", "a-1", "approve", "1", "--json").out, shapes.SignalDocument)
     read(here("cancel", "a-1", "--reason", "x", "--json").out, shapes.CancelDocument)
     said = ("--by", "Ann", "--reason", "looked")

@@ -26,8 +26,10 @@ from pydantic_ai.durable_exec import (
     ToolsetGetToolsId,
     ToolsetValidateToolArgumentsId,
 )
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
 from pydantic_ai.toolsets import AbstractToolset
 
+from surefoot.adapters.pydantic_ai.approving import gate_of, let_through
 from surefoot.adapters.pydantic_ai.conversations import conversations_of, decide
 from surefoot.adapters.pydantic_ai.declarations import Declarations, Effects
 from surefoot.adapters.pydantic_ai.mcp import carry, discover, reading
@@ -80,6 +82,15 @@ class Durable(BaseDurabilityCapability[Any]):
             return await super().wrap_run(ctx, handler=handler)
         with conversations_of(run).enter(run, self.name):
             return await super().wrap_run(ctx, handler=handler)
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Let calls that need approval go on, inside a run of ours, to where they wait for it."""
+        run = current_frame.get()
+        if not isinstance(run, LiveRun):
+            return await super().handle_deferred_tool_calls(ctx, requests=requests)
+        return let_through(conversations_of(run).current(), ctx, requests)
 
     def get_durable_operation_backend(self) -> JournalCallableOperationBackend[None]:
         """Return what executes Pydantic AI's durable operations."""
@@ -152,7 +163,7 @@ class _Backend(JournalCallableOperationBackend[None]):
         with run.tool_call(conversation.call(call_id)):
             spec = declared(tool)
             if spec is not None:
-                return await call_declared(spec, body, tool)
+                return await call_declared(spec, body, tool, gate_of(conversation, call_id, spec))
             seen_name = conversation.tool_name(call_id) or name
             if seen_name in self._declarations.reads or is_read(tool):
 
@@ -162,6 +173,7 @@ class _Backend(JournalCallableOperationBackend[None]):
                 return await take_step(name, None, PAYLOAD, read)
             answer = partial(answer_of, body, tool, is_served=is_served)
             open_spec = self._declarations.effects.get(seen_name)
+            gate = gate_of(conversation, call_id, open_spec)
             if open_spec is None:
-                return await call_undeclared(name, arguments, answer)
-            return await call_open(open_spec, arguments, answer)
+                return await call_undeclared(name, arguments, answer, gate)
+            return await call_open(open_spec, arguments, answer, gate)

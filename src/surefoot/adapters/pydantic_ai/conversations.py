@@ -24,10 +24,14 @@ from surefoot.runs.strand import ToolCall, _parent
 
 
 class Conversation:
-    """One run of an agent inside a run: its decisions, and the tool calls they asked for."""
+    """One run of an agent inside a run: its decisions, and the tool calls they asked for.
+
+    `gated` has the calls of the last decision that the framework says need approval.
+    """
 
     def __init__(self) -> None:
         self.decisions = 0
+        self.gated: set[str] = set()
         self._decision = ""
         self._calls: dict[str, ToolCall] = {}
         self._names: dict[str, str] = {}
@@ -49,7 +53,7 @@ class Conversation:
             payload: The model's response, as recorded: the same on every replay.
             seen: Gives the ids of the calls whose answers the model had in front of it.
         """
-        self._decision, self._calls, self._names = decision, {}, {}
+        self._decision, self._calls, self._names, self.gated = decision, {}, {}, set()
         for part in payload.get("parts", ()) if isinstance(payload, dict) else ():
             if part.get("part_kind") == "tool-call":
                 self._note_call(decision, part, seen)

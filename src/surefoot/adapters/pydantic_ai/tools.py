@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from surefoot.adapters.pydantic_ai.mcp import ReplyLost, Sending, ToolRefused
 from surefoot.adapters.pydantic_ai.payloads import RETURNED, encoded
-from surefoot.effects import SPEC, BadEffect, EffectSpec, NotDone, OpenSpec, bound_guard, told_to_model
+from surefoot.effects import SPEC, BadEffect, EffectSpec, NotDone, OpenSpec, OwnGate, bound_guard, told_to_model
 from surefoot.effects.classify import describe
 from surefoot.effects.outcome import MEANING, Outcome, Telling
 from surefoot.effects.perform import perform
@@ -31,7 +31,9 @@ def is_read(tool: object) -> bool:
     return metadata.get("surefoot") == "read"
 
 
-async def call_declared(spec: EffectSpec, body: Callable[[], Awaitable[object]], tool: object) -> object:
+async def call_declared(
+    spec: EffectSpec, body: Callable[[], Awaitable[object]], tool: object, gate: OwnGate | None
+) -> object:
     """The function guards itself; what is left is to put its outcome into words.
 
     When the framework's own timeout fires first, the effect goes on, and what is told is what became of it: never the
@@ -39,7 +41,7 @@ async def call_declared(spec: EffectSpec, body: Callable[[], Awaitable[object]],
     """
     timeout_s = _timeout_of(tool)
     is_patient = timeout_s is None and spec.is_async and _is_plain(tool)  # who is cancelled leaves a thread behind
-    telling = Telling(tell, timeout_s, is_patient=is_patient)
+    telling = Telling(tell, timeout_s, is_patient=is_patient, approve=gate)
     token = told_to_model.set(telling)
     try:
         payload = await body()
@@ -97,17 +99,17 @@ Answer = Callable[[], Awaitable[Any]]
 """Calls a tool, as `answer_of` does."""
 
 
-async def call_undeclared(name: str, arguments: object, answer: Answer) -> object:
+async def call_undeclared(name: str, arguments: object, answer: Answer, gate: OwnGate | None) -> object:
     """Perform a tool that declares nothing as an effect of the default class."""
 
     async def call(arguments: Any) -> Any:
         return await answer()
 
-    spec = EffectSpec(call, name=name, refused_on=(ToolRefused,))
+    spec = EffectSpec(call, name=name, refused_on=(ToolRefused,), approve=gate)
     return await _perform(spec, spec.bind((arguments,), {}))
 
 
-async def call_open(spec: OpenSpec, arguments: dict[str, Any], answer: Answer) -> object:
+async def call_open(spec: OpenSpec, arguments: dict[str, Any], answer: Answer, gate: OwnGate | None) -> object:
     """Perform a tool that its author declared nothing about, as the agent's declaration says."""
 
     async def call(**sent: Any) -> Any:
@@ -116,6 +118,7 @@ async def call_open(spec: OpenSpec, arguments: dict[str, Any], answer: Answer) -
         return await answer()
 
     open_spec = spec.doing(call)
+    open_spec.approve = gate or open_spec.approve
     try:
         return await _perform(open_spec, open_spec.bind((), dict(arguments)))
     except BadEffect as problem:  # the model has left out by what the effect is known: nothing was claimed or sent

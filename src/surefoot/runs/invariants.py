@@ -1,0 +1,58 @@
+"""What always holds of runs and what refers to them, as queries for what breaks it."""
+
+from __future__ import annotations
+
+from surefoot.journal.records import Kind
+from surefoot.runs.life import ENDED, RunState
+from surefoot.store.finding import Invariant, Severity
+
+_STATES = ", ".join(str(state.value) for state in RunState)
+_ENDED = ", ".join(str(state.value) for state in sorted(ENDED))
+_RUNNING = RunState.RUNNING.value
+
+INVARIANTS = (
+    Invariant("every run has a known state", f"SELECT run_id FROM runs WHERE state NOT IN ({_STATES})"),
+    Invariant(
+        "every record of a run belongs to one that is there",
+        "SELECT DISTINCT run FROM journal WHERE run IS NOT NULL AND run NOT IN (SELECT id FROM runs)",
+    ),
+    Invariant(
+        "a run that has ended has its end in the journal",
+        f"SELECT run_id FROM runs r LEFT JOIN journal j ON j.id = r.ended WHERE r.state IN ({_ENDED})"
+        f" AND (j.id IS NULL OR j.kind != {Kind.ENDED.value} OR j.run != r.id)",
+    ),
+    Invariant(
+        "a run that goes on has its beginning in the journal, and no end",
+        f"SELECT run_id FROM runs r WHERE r.state NOT IN ({_ENDED}) AND (r.ended IS NOT NULL OR NOT EXISTS"
+        f" (SELECT 1 FROM journal j WHERE j.run = r.id AND j.seq = 1 AND j.kind = {Kind.STARTED.value}))",
+    ),
+    Invariant(
+        "the records of a run that goes on are numbered without gaps",
+        "SELECT r.run_id FROM runs r JOIN journal j ON j.run = r.id"
+        f" WHERE r.state NOT IN ({_ENDED}) GROUP BY r.id HAVING max(j.seq) != count(*)",
+    ),
+    Invariant(
+        "a running run has a holder, and no other has",
+        f"SELECT run_id FROM runs WHERE (state = {_RUNNING}) != (holder IS NOT NULL)",
+    ),
+    Invariant(
+        "no run that has ended owns an effect without outcome",
+        f"SELECT l.id FROM ledger l JOIN runs r ON r.id = l.run WHERE l.state <= 3 AND r.state IN ({_ENDED})",
+        Severity.WARNING,  # it left work behind: see docs/failure-model.md
+        ("unknowns",),
+    ),
+    Invariant(
+        "every effect's run is there",
+        "SELECT l.id FROM ledger l WHERE l.run IS NOT NULL AND l.run NOT IN (SELECT id FROM runs)",
+    ),
+    Invariant(
+        "every parent is there",
+        "SELECT run_id FROM runs WHERE parent IS NOT NULL AND parent NOT IN (SELECT id FROM runs)",
+    ),
+    Invariant(
+        "every letter and every wait belongs to a run that is there",
+        "SELECT run FROM inbox WHERE run NOT IN (SELECT id FROM runs)"
+        " UNION SELECT run FROM waiters WHERE run NOT IN (SELECT id FROM runs)",
+    ),
+)
+"""Checked by `surefoot doctor`."""

@@ -1,0 +1,314 @@
+"""Retention: what ended long ago leaves its values, and keeps its keys.
+
+    effects of runs that may go -> arguments, value and evidence deleted; the ledger's row, the key and a digest stay
+    runs that may go            -> records, blobs and letters deleted; the run's row and its end, without its value, stay
+    pages that are unused       -> given back to the file system
+
+What holds: a run that has not ended loses nothing, and nothing it refers to does: its parent, its children, the run it
+undoes, outcomes its journal points to. Neither does an effect without outcome, or with an open contradiction. Each
+transaction is small, and followed by a pause as long as itself, so that workers beside it lose at most half of the writer;
+killed anywhere, the next call goes on.
+
+Whether something may go is looked up without the write lock, and the one thing that can change meanwhile is looked at again
+in the transaction: an open run whose journal has come to point to an outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import apsw
+
+from surefoot.effects import ledger
+from surefoot.effects.forgetting import detach, digest_of, forget
+from surefoot.journal.records import Head, decode_head, encode_head
+from surefoot.journal.tables import delete_records, load_record, rewrite_record
+from surefoot.runs.durable import UNDO, kind_of
+from surefoot.runs.tables import get_run
+from surefoot.store import Store, Tx
+
+EFFECTS_AT_ONCE = 200
+"""Effects looked at by one transaction: a few milliseconds."""
+
+RECORDS_AT_ONCE = 1_000
+"""Records deleted by one transaction: about ten milliseconds."""
+
+RUNS_AT_ONCE = 500
+"""Runs looked at by one query."""
+
+PAGES_AT_ONCE = 500
+"""Pages given back by one transaction: 2 MiB of log."""
+
+PAUSE_MIN_S = 0.002
+"""Shortest pause between two transactions, for whoever waits for the writer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What retention has deleted, or would delete.
+
+    Attributes:
+        runs: Runs whose records went.
+        effects: Effects whose arguments and values went.
+        records: Records that were deleted.
+        bytes_before: The database's size when it began.
+        bytes_after: Its size now; the file has it after the next checkpoint, or when the store is closed.
+    """
+
+    runs: int = 0
+    effects: int = 0
+    records: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+
+class Retention:
+    """One sweep of a store.
+
+    Args:
+        store: The store.
+        before_ms: What ended before this wall-clock time may go.
+        is_dry: Only count.
+        tell: Called with what was swept so far, now and then; None for nobody.
+    """
+
+    def __init__(
+        self, store: Store, before_ms: int, *, is_dry: bool = False, tell: Callable[[Swept], object] | None = None
+    ) -> None:
+        self._store = store
+        self._before_ms = before_ms
+        self._is_dry = is_dry
+        self._tell = tell
+        self._swept = Swept()
+        self._pointed: set[int] = set()  # outcomes that journals of open runs point to
+        self._seen = 0  # the newest record that was looked at for that
+        self._kept_runs: set[int] = set()  # undone, or contradicted
+        self._may_go: dict[int, bool] = {}
+
+    async def sweep(self) -> Swept:
+        """Delete what may go; return what went."""
+        store = self._store
+        size = await store.read(_size)
+        self._swept = replace(self._swept, bytes_before=size, bytes_after=size)
+        await store.read(self._look)
+        await self._sweep_effects()
+        await self._sweep_runs()
+        if not self._is_dry:
+            await self._give_back()
+            self._swept = replace(self._swept, bytes_after=await store.read(_size))
+        return self._swept
+
+    # -- what may go -------------------------------------------------------------------------------------------------
+
+    def _look(self, connection: apsw.Connection) -> None:
+        """Learn what open runs refer to."""
+        self._seen = _newest(connection)
+        heads = connection.execute(
+            "SELECT head FROM journal WHERE head IS NOT NULL AND run IN (SELECT id FROM runs WHERE state <= 3)"
+        )
+        self._pointed.update(_pointed(heads))
+        undoing = connection.execute("SELECT id FROM runs WHERE kind = ? AND state <= 3", (UNDO,)).fetchall()
+        for (run,) in undoing:
+            self._kept_runs |= _undone_by(connection, int(str(run)))
+        contradicted = connection.execute(
+            "SELECT DISTINCT l.run FROM evidence e JOIN ledger l ON l.id = e.effect WHERE e.is_open = 1"
+        )
+        self._kept_runs |= {int(str(row[0])) for row in contradicted if row[0] is not None}
+
+    def _run_may_go(self, connection: apsw.Connection, run: int) -> bool:
+        known = self._may_go.get(run)
+        if known is None:
+            known = self._may_go[run] = run not in self._kept_runs and _is_over(connection, run, self._before_ms)
+        return known
+
+    def _look_again(self, connection: apsw.Connection) -> None:
+        """Learn, in the transaction that deletes, what was pointed to since."""
+        newest = _newest(connection)
+        if newest > self._seen:
+            heads = connection.execute(
+                "SELECT head FROM journal WHERE id > ? AND head IS NOT NULL AND run IS NOT NULL", (self._seen,)
+            )
+            self._pointed.update(_pointed(heads))
+            self._seen = newest
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    async def _sweep_effects(self) -> None:
+        after = 0
+        while True:
+            last, found = await self._store.read(partial(self._find_effects, after))
+            if self._is_dry:
+                gone = sum(1 for _, is_forgotten in found if is_forgotten)
+                self._swept = replace(self._swept, effects=self._swept.effects + gone)
+            elif found:
+                await self._do(partial(self._forget_effects, found))
+            if last == after:
+                return
+            after = last
+
+    def _find_effects(self, after: int, connection: apsw.Connection) -> tuple[int, list[tuple[int, bool]]]:
+        """Return the last effect looked at, and those to be touched, each with whether it is to be forgotten."""
+        rows = connection.execute(
+            "SELECT l.id, l.run, l.record, c.run, r.run, r.at_ms, r.head FROM ledger l JOIN journal c ON c.id = l.claim"
+            " JOIN journal r ON r.id = l.record WHERE l.id > ? AND l.state > 3 ORDER BY l.id LIMIT ?",
+            (after, EFFECTS_AT_ONCE),
+        ).fetchall()
+        found = []
+        for effect, run, record, claim_run, record_run, at_ms, head in rows:
+            runs = {int(str(one)) for one in (run, claim_run, record_run) if one is not None}
+            may_go = all(self._run_may_go(connection, one) for one in runs) and int(str(at_ms)) < self._before_ms
+            is_new = not decode_head(head).forgotten_at_ms  # type: ignore[arg-type]  # bytes or None
+            if may_go and is_new and record not in self._pointed and not _is_contradicted(connection, int(str(effect))):
+                found.append((int(str(effect)), True))
+            elif any(self._run_may_go(connection, int(str(one))) for one in (claim_run, record_run) if one is not None):
+                found.append((int(str(effect)), False))  # a run that goes has a record of one that stays
+        return (int(str(rows[-1][0])) if rows else after), found
+
+    def _forget_effects(self, found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
+        self._look_again(tx.connection)
+        count = 0
+        for effect, is_forgotten in found:
+            row = ledger.get(tx.connection, effect)
+            if row is None or ledger.is_open(row):
+                continue
+            if is_forgotten and row.record not in self._pointed:
+                forget(tx, row)
+                count += 1
+            for record in (row.claim, row.record):
+                detach(tx, record)
+        return Swept(effects=count)
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    async def _sweep_runs(self) -> None:
+        after = 0
+        while True:
+            last, found = await self._store.read(partial(self._find_runs, after))
+            for run in found:
+                await self._sweep_run(run)
+            if last == after:
+                return
+            after = last
+
+    def _find_runs(self, after: int, connection: apsw.Connection) -> tuple[int, list[int]]:
+        rows = connection.execute(
+            "SELECT id FROM runs WHERE id > ? AND state > 3 AND ended_at_ms < ? ORDER BY id LIMIT ?",
+            (after, self._before_ms, RUNS_AT_ONCE),
+        ).fetchall()
+        ids = [int(str(row[0])) for row in rows]
+        found = [run for run in ids if self._run_may_go(connection, run) and _has_values(connection, run)]
+        return (ids[-1] if ids else after), found
+
+    async def _sweep_run(self, run: int) -> None:
+        self._swept = replace(self._swept, runs=self._swept.runs + 1)
+        if self._is_dry:
+            count = await self._store.read(partial(_count_records, run))
+            self._swept = replace(self._swept, records=self._swept.records + count)
+            return
+        while (await self._do(partial(_delete_some, run))).records == RECORDS_AT_ONCE:
+            pass
+        await self._do(partial(_end_without_value, run))
+
+    # -- writing beside workers --------------------------------------------------------------------------------------
+
+    async def _do(self, unit: Callable[[Tx], Swept]) -> Swept:
+        """Write one small transaction, then leave the writer to others for as long as it took."""
+        clock = self._store.clock
+        began_s = clock.monotonic_s()
+        done = await self._store.commit(unit, label="gc")
+        self._swept = replace(
+            self._swept, effects=self._swept.effects + done.effects, records=self._swept.records + done.records
+        )
+        if self._tell is not None:
+            self._tell(self._swept)
+        await asyncio.sleep(max(PAUSE_MIN_S, clock.monotonic_s() - began_s))
+        return done
+
+    async def _give_back(self) -> None:
+        """Give unused pages back to the file system."""
+        unused = -1
+        while (left := await self._store.read(_unused)) > 0 and left != unused:
+            unused = left
+            await self._do(_give_back_some)
+
+
+def _is_over(connection: apsw.Connection, run: int, before_ms: int) -> bool:
+    """Whether a run ended before a time, and nothing that goes on is its parent, its child, or an effect of its own."""
+    row = get_run(connection, run)
+    if row.ended_at_ms is None or row.ended_at_ms >= before_ms:
+        return False
+    if row.parent is not None and get_run(connection, row.parent).ended_at_ms is None:
+        return False
+    for query in (
+        "SELECT 1 FROM runs WHERE parent = ? AND state <= 3 LIMIT 1",
+        "SELECT 1 FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ? LIMIT 1",
+    ):
+        if connection.execute(query, (run,)).fetchall():
+            return False
+    return True
+
+
+def _is_contradicted(connection: apsw.Connection, effect: int) -> bool:
+    found = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND is_open = 1 LIMIT 1", (effect,))
+    return bool(found.fetchall())
+
+
+def _undone_by(connection: apsw.Connection, run: int) -> set[int]:
+    """Return the run that an undo is to undo."""
+    started = connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall()
+    body = load_record(connection, int(str(started[0][0]))).body if started else None
+    args, _ = kind_of(UNDO).load_input(body or b"{}") if body else ((), {})
+    rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall() if args else []
+    return {int(str(row[0])) for row in rows}
+
+
+def _pointed(heads: Iterable[tuple[object, ...]]) -> Iterable[int]:
+    return [record for (head,) in heads if (record := decode_head(head).record)]  # type: ignore[arg-type]  # bytes
+
+
+def _newest(connection: apsw.Connection) -> int:
+    return int(str(connection.execute("SELECT coalesce(max(id), 0) FROM journal").fetchall()[0][0]))
+
+
+def _has_values(connection: apsw.Connection, run: int) -> bool:
+    """Whether something of a run is still there to be deleted."""
+    row = get_run(connection, run)
+    others = connection.execute("SELECT 1 FROM journal WHERE run = ? AND id != ? LIMIT 1", (run, row.ended)).fetchall()
+    return bool(others) or not load_record(connection, row.ended or 0).head.forgotten_at_ms
+
+
+def _count_records(run: int, connection: apsw.Connection) -> int:
+    return int(str(connection.execute("SELECT count(*) - 1 FROM journal WHERE run = ?", (run,)).fetchall()[0][0]))
+
+
+def _delete_some(run: int, tx: Tx) -> Swept:
+    return Swept(records=delete_records(tx, run, get_run(tx.connection, run).ended or 0, RECORDS_AT_ONCE))
+
+
+def _end_without_value(run: int, tx: Tx) -> Swept:
+    """Keep how the run ended, and a digest of its result."""
+    ended = get_run(tx.connection, run).ended or 0
+    record = load_record(tx.connection, ended)
+    detail = None if record.body is None else {"digest": digest_of(record.body)}
+    rewrite_record(
+        tx, ended, encode_head(Head(state=record.head.state, forgotten_at_ms=tx.now_ms, detail=detail)), None
+    )
+    tx.execute("DELETE FROM inbox WHERE run = ?", (run,))
+    tx.execute("UPDATE runs SET reason = '' WHERE id = ?", (run,))
+    return Swept()
+
+
+def _give_back_some(tx: Tx) -> Swept:
+    tx.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})").fetchall()
+    return Swept()
+
+
+def _unused(connection: apsw.Connection) -> int:
+    return int(connection.pragma("freelist_count"))
+
+
+def _size(connection: apsw.Connection) -> int:
+    return int(connection.pragma("page_count")) * int(connection.pragma("page_size"))

@@ -1,0 +1,124 @@
+"""Signals with a type: declared once, checked where they are sent, and again where they are waited for.
+
+known to the sender   -> a payload that doesn't fit, or a name that the kind doesn't take, is refused before it is sent
+not known to it       -> it is kept unread: the run goes on waiting, and says what came and why it doesn't fit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from surefoot.journal import Undecodable, Unserializable, codec_of
+from surefoot.journal.values import Value
+from surefoot.problem import SurefootError
+from surefoot.runs.errors import SignalRefused
+
+T = TypeVar("T")
+
+_CHECKED: dict[Any, Any] = {str: str, int: int, float: int | float, bool: bool, list: list, dict: dict}
+"""Types whose values are read as plain JSON, whatever it holds; a sender is not trusted with that."""
+
+_JSON = codec_of(object, "a signal")
+
+
+@dataclass(slots=True)
+class Looked:
+    """How far a run's code has looked through its unread signals of one name for payloads of one type.
+
+    Attributes:
+        type: The type; kept so that its identity stays its own.
+        after: The last letter up to which there is none left that fits.
+        unfit: How many there are that don't.
+        last: The last of these.
+        words: Why it doesn't.
+    """
+
+    type: Any
+    after: int = 0
+    unfit: int = 0
+    last: int = 0
+    words: str = ""
+
+
+class Signal(Generic[T]):
+    """A signal that runs of some kinds wait for: its name, and what its payload must be.
+
+    Name it in `@sf.durable(signals=[...])`, so that senders are told at once of what the run could not take.
+
+    Args:
+        name: Its name, data on disk. Names that start with "$" are Surefoot's own.
+        type: The payload's type; every JSON value fits `object`.
+    """
+
+    def __init__(self, name: str, type: type[T] | Any = object) -> None:
+        if not name or name.startswith("$"):
+            raise SurefootError(f"signal {name!r}: a signal has a name, without $ before it", hint="pick another name")
+        self.name = name
+        self.type = type
+        self._codec = codec_of(type, f"signal {name}")
+
+    def __repr__(self) -> str:
+        return f"<Signal {self.name!r} of {self.expected}>"
+
+    @property
+    def expected(self) -> str:
+        """The payload's type, in words."""
+        return getattr(self.type, "__name__", str(self.type)) if self.type is not object else "any JSON value"
+
+    def problem(self, body: Value) -> str:
+        """Return why a payload doesn't fit, in words; empty if it does."""
+        try:
+            value = self._codec.load(body)
+        except Undecodable as error:
+            return error.message
+        wanted = next((known for plain, known in _CHECKED.items() if self.type is plain), object)
+        is_bool = isinstance(value, bool) and self.type in (int, float)
+        fits = isinstance(value, wanted) and not is_bool
+        return "" if fits else f"a {type(value).__name__} is no {self.expected}"
+
+    def load(self, body: Value) -> T:
+        """Return a payload that fits."""
+        value: T = self._codec.load(body)
+        return value
+
+    def dump(self, payload: Any, run_id: str) -> Value:
+        """Return a payload as bytes: a value of the type, or its JSON form.
+
+        Raises:
+            SignalRefused: It doesn't fit.
+        """
+        try:
+            body = _JSON.dump(payload)[0]
+        except Unserializable:
+            body = self._codec.dump(payload)[0]
+        if problem := self.problem(body):
+            raise SignalRefused(
+                f"signal {self.name} to run {run_id}: {problem}", hint=f"it takes {self.expected}; nothing was sent"
+            )
+        return body
+
+
+def signal_for(
+    name: str | Signal[Any], payload: Any, *, declared: Iterable[Signal[Any]], run_id: str
+) -> tuple[str, Value]:
+    """Return name and bytes of a signal to a run, as far as the sender knows what it takes.
+
+    Args:
+        name: The signal.
+        payload: Its payload.
+        declared: What the run's kind declares; empty where it declares nothing, or is not known here.
+        run_id: The run.
+
+    Raises:
+        SignalRefused: The run's kind takes no such signal, or no such payload.
+        Unserializable: It has no JSON form.
+    """
+    known = {one.name: one for one in declared}
+    title = name.name if isinstance(name, Signal) else name
+    if known and title not in known:
+        takes = ", ".join(f"{one.name} ({one.expected})" for one in known.values())
+        raise SignalRefused(f"run {run_id} takes no signal {title!r}", hint=f"it takes {takes}; nothing was sent")
+    spec = known.get(title) or (name if isinstance(name, Signal) else Signal(title))
+    return title, spec.dump(payload, run_id)

@@ -1,0 +1,60 @@
+"""Opening a store only to look at it: no byte of it is written, no format is brought forward, no lock is taken.
+
+Others may write meanwhile: each query sees a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import apsw
+
+from surefoot.store import checksums, preparing
+from surefoot.store.errors import NewerFormat, OlderFormat, StoreFailed
+from surefoot.store.migrations import Migration, versions_of
+from surefoot.store.preparing import APPLICATION_ID
+from surefoot.store.sqlite import named, parse_url, real_path, refuse_unsafe_sqlite
+from surefoot.store.writer import BUSY_TIMEOUT_MS
+
+
+@contextmanager
+def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Connection]:
+    """Yield a connection that can only read.
+
+    Args:
+        url: `sqlite:///path.db`.
+        migrations: All rooms' formats: the store must be exactly of these.
+
+    Raises:
+        OlderFormat, NewerFormat: It is of another format.
+        CorruptStore, StoreBusy, StoreFailed: See each.
+    """
+    path = real_path(parse_url(url))
+    refuse_unsafe_sqlite(apsw.sqlite_lib_version())
+    try:
+        connection = checksums.connect(path, apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        if connection.pragma("application_id") != APPLICATION_ID:
+            raise StoreFailed(
+                f"{path}: is not a Surefoot store", hint="name the store that your worker was started with"
+            )
+        _require_format(connection, (*preparing.MIGRATIONS, *migrations))
+    except apsw.Error as error:
+        raise named(error, path) from error
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _require_format(connection: apsw.Connection, migrations: Sequence[Migration]) -> None:
+    there = versions_of(connection)
+    known = {step.room: max(one.version for one in migrations if one.room == step.room) for step in migrations}
+    if any(version > known.get(room, 0) for room, version in there.items()):
+        raise NewerFormat(f"{connection.filename}: has a newer format than this Surefoot", hint="upgrade Surefoot")
+    if there != known:
+        raise OlderFormat(
+            f"{connection.filename}: has the format of an earlier Surefoot, and is only looked at here",
+            hint="copy the store while no worker runs, open the copy once with this version, and look at that",
+        )

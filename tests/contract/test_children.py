@@ -1,0 +1,244 @@
+"""Children, few and many: their ends, their errors, their deadlines, and what becomes of them without their parent."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests.contract.conftest import Calls, kinds, until
+from tests.contract.test_runs import wait_state
+
+import surefoot as sf
+from surefoot.journal.tables import BLOB_ABOVE, load_records
+from surefoot.runs.tables import MANY, find_run
+
+executions: Calls = []
+MANY_KIDS = 3 * MANY
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    executions.clear()
+
+
+@sf.durable(name="one of many")
+async def kid(number: int) -> int:
+    await sf.wait_signal("go")
+    return number
+
+
+async def gathered(count: int) -> list[int]:
+    return list(await asyncio.gather(*(sf.child(kid, number, key=str(number)) for number in range(count))))
+
+
+async def as_they_come(count: int) -> list[int]:
+    children = [sf.child(kid, number, key=str(number)) for number in range(count)]
+    return sorted([await one for one in asyncio.as_completed(children)])
+
+
+async def in_a_group(count: int) -> list[int]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(sf.child(kid, number, key=str(number))) for number in range(count)]
+    return [task.result() for task in tasks]
+
+
+@pytest.mark.parametrize("how", [gathered, as_they_come, in_a_group], ids=lambda how: how.__name__)
+async def test_a_parked_parent_of_many_is_not_woken_by_each(app: sf.Surefoot, quick_eviction: None, how: Any) -> None:
+    """Catches a parent that is replayed once for each child: the work would grow with the square of their number."""
+
+    @sf.durable(name=f"of many {how.__name__}")
+    async def parent() -> list[int]:
+        executions.append(1)
+        result: list[int] = await how(MANY_KIDS)
+        return result
+
+    run = await app.start(parent, id="p")
+    await wait_state(run, "waiting", "child")
+    for number in range(MANY_KIDS):
+        await (await app.run(f"p/one of many[{number}]")).signal("go")
+        await (await app.run(f"p/one of many[{number}]")).result(timeout_s=5)
+    assert await run.result(timeout_s=10) == list(range(MANY_KIDS))
+    assert len(executions) <= 6, executions
+
+
+async def test_the_last_of_many_wakes_at_once(app: sf.Surefoot, quick_eviction: None) -> None:
+    """Catches a parent that sleeps on though all its children have ended."""
+
+    @sf.durable(name="of many at once")
+    async def parent() -> int:
+        executions.append(1)
+        return len(await gathered(MANY_KIDS))
+
+    run = await app.start(parent, id="p")
+    await wait_state(run, "waiting", "child")
+    for number in range(MANY_KIDS):
+        await (await app.run(f"p/one of many[{number}]")).signal("go")
+    assert await run.result(timeout_s=10) == MANY_KIDS
+    assert len(executions) <= 3
+
+
+async def test_a_failed_child_tells_its_error_the_same_way_on_replay(app: sf.Surefoot) -> None:
+    """Catches an error that is told otherwise the second time, so that the code after it goes another way."""
+
+    @sf.durable(name="failing kid")
+    async def failing() -> None:
+        raise KeyError("lost")
+
+    @sf.durable(name="of a failing kid")
+    async def parent() -> list[str]:
+        told = []
+        for run_id in (None, "taken"):
+            try:
+                await sf.child(failing, id=run_id)
+            except sf.StepFailed as error:
+                told.append(error.error_type)
+        executions.append(told)
+        await sf.wait_signal("go")
+        return told
+
+    await app.start(kid, 1, id="taken")
+    run = await app.start(parent, id="p")
+    await until(lambda: len(executions) == 1)
+    await app.worker._halt(sf.Suspend("as at a restart"))
+    await until(lambda: len(executions) == 2)
+    await run.signal("go")
+    assert await run.result(timeout_s=5) == ["KeyError", "surefoot.runs.errors.RunConflict"]
+    assert executions[0] == executions[1]
+
+
+async def test_a_child_has_a_deadline_of_its_own(app: sf.Surefoot, quick_eviction: None) -> None:
+    """Catches a child that waits for ever."""
+
+    @sf.durable(name="of a late kid")
+    async def parent() -> str:
+        try:
+            await sf.child(kid, 1, deadline_s=0.1)
+        except sf.StepFailed as error:
+            return error.error_type
+        return "in time"
+
+    assert (await (await app.start(parent, id="p")).result(timeout_s=10)).endswith("DeadlinePassed")
+
+
+@pytest.mark.parametrize("when_left", ["cancel", "go_on"])
+async def test_children_of_a_cancelled_parent(app: sf.Surefoot, quick_eviction: None, when_left: str) -> None:
+    """Catches orphans that work on for nobody, and children that are stopped though they were to go on."""
+
+    @sf.durable(name=f"left {when_left}")
+    async def parent() -> None:
+        await asyncio.gather(*(sf.child(kid, number, key=str(number), when_left=when_left) for number in range(3)))
+
+    run = await app.start(parent, id="p")
+    await wait_state(run, "waiting", "child")
+    await run.cancel("enough")
+    with pytest.raises(sf.RunCancelled):
+        await run.result(timeout_s=10)
+    for number in range(3):
+        child = await app.run(f"p/one of many[{number}]")
+        if when_left == "cancel":
+            with pytest.raises(sf.RunCancelled, match="waits no more"):
+                await child.result(timeout_s=10)
+        else:
+            await child.signal("go")
+            assert await child.result(timeout_s=10) == number
+
+
+async def test_children_nobody_waits_for_are_stopped_in_time(app: sf.Surefoot) -> None:
+    """Catches children that outlive a time-out around them, or the end of a parent that failed beside them."""
+
+    @sf.durable(name="leaves two")
+    async def parent() -> None:
+        try:
+            async with asyncio.timeout(0.1):
+                await sf.child(kid, 1, key="timed out")
+        except TimeoutError:
+            pass
+        task = asyncio.create_task(sf.child(kid, 2, key="beside"))
+        await until(lambda: kinds(app, "p").count("child") == 2)
+        executions.append(task)
+        raise ValueError("no")
+
+    with pytest.raises(sf.RunFailed, match="ValueError: no"):
+        await (await app.start(parent, id="p")).result(timeout_s=10)
+    for key in ("timed out", "beside"):
+        with pytest.raises(sf.RunCancelled, match="waits no more"):
+            await (await app.run(f"p/one of many[{key}]")).result(timeout_s=10)
+
+
+async def test_a_child_of_somebody_else_is_left_alone(app: sf.Surefoot) -> None:
+    """Catches a run that is stopped because one of several that wait for it was cancelled."""
+
+    @sf.durable(name="waits for another's")
+    async def parent() -> Any:
+        return await sf.child(kid, 7, id="shared")
+
+    shared = await app.start(kid, 7, id="shared")
+    run = await app.start(parent, id="p")
+    await until(lambda: "child" in kinds(app, "p"))
+    await run.cancel("enough")
+    with pytest.raises(sf.RunCancelled):
+        await run.result(timeout_s=10)
+    await shared.signal("go")
+    assert await shared.result(timeout_s=10) == 7
+
+
+async def test_a_large_result_is_kept_once(app: sf.Surefoot, quick_eviction: None) -> None:
+    """Catches results that are written twice, and a parent that has them all in memory when it is replayed."""
+
+    @sf.durable(name="large kid")
+    async def large() -> str:
+        return "x" * (BLOB_ABOVE + 1)
+
+    @sf.durable(name="of a large kid")
+    async def parent() -> int:
+        length = len(await sf.child(large))
+        await sf.wait_signal("go")
+        return length
+
+    run = await app.start(parent, id="p")
+    await wait_state(run, "waiting", "signal")
+    row = app.store.read_now(lambda connection: find_run(connection, "p"))
+    assert row is not None
+    records = app.store.read_now(lambda connection: load_records(connection, row.id))
+    assert sum(len(record.body or b"") for record in records) < 100
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == BLOB_ABOVE + 1
+
+
+def _fan_out(steps: int, twice: int) -> int:
+    command = [sys.executable, "-m", "tests.support.fan_out", str(steps), str(twice)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1_800, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return int(done.stdout.split()[0])
+
+
+def test_a_killed_fan_out_is_gone_on_with() -> None:
+    """Catches a child that is lost, started twice, or acts twice, after a kill at a sample of places."""
+    assert _fan_out(9, 0) >= 2
+
+
+@pytest.mark.slow
+def test_a_fan_out_survives_a_kill_anywhere_and_another_in_its_recovery() -> None:
+    """Catches what only one place shows."""
+    assert _fan_out(1, 4) > 50
+
+
+@pytest.mark.slow
+async def test_five_thousand_children(app: sf.Surefoot) -> None:
+    """Catches a fan-out that needs more than room for its worker's runs, or that never comes to an end."""
+
+    @sf.durable(name="small kid")
+    async def small(number: int) -> int:
+        return number
+
+    @sf.durable(name="of five thousand")
+    async def parent(count: int) -> int:
+        executions.append(1)
+        return sum(await asyncio.gather(*(sf.child(small, number, key=str(number)) for number in range(count))))
+
+    run = await app.start(parent, 5_000, id="p")
+    assert await run.result(timeout_s=300) == 5_000 * 4_999 // 2
+    assert len(executions) <= 5

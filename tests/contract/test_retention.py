@@ -1,0 +1,297 @@
+"""Retention: values go, keys stay, and nothing that goes on loses anything."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import surefoot as sf
+from surefoot.cli.checks import INVARIANTS
+from surefoot.effects import desk
+from surefoot.runs import retention
+from surefoot.runs.retention import Retention, Swept
+from surefoot.store.finding import broken
+
+ACTS: list[str] = []
+
+
+@sf.effect(key="pay:{order}", free_text=("words",))
+async def pay(order: str, words: str = "", amount: int = 1) -> dict[str, str]:
+    ACTS.append(order)
+    return {"receipt": f"secret of {order}"}
+
+
+@sf.effect(key="doubt:{order}")
+async def doubt(order: str) -> str:
+    raise TimeoutError("no answer")
+
+
+@sf.step
+async def think(size: int) -> str:
+    return "x" * size
+
+
+@sf.durable
+async def shop(order: str, size: int = 10) -> dict[str, str]:
+    await think(size)
+    return await pay(order, f"secret words for {order}")
+
+
+@sf.durable
+async def asks_then_pays(order: str) -> dict[str, str]:
+    first = await pay(order)
+    await sf.wait_signal("go")
+    return first
+
+
+@sf.durable
+async def parent(order: str, child_waits: bool) -> Any:
+    if child_waits:
+        return await sf.child(asks_then_pays, order)
+    done = await sf.child(shop, order)
+    await sf.wait_signal("go")
+    return done
+
+
+@sf.durable
+async def doubts(order: str) -> str:
+    return await doubt(order)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    ACTS.clear()
+
+
+async def sweep(app: sf.Surefoot, **options: Any) -> Swept:
+    """Sweep all that has ended by now."""
+    before_ms = app.store.clock.wall_ms() + 1_000
+    return await Retention(app.store, before_ms, **options).sweep()
+
+
+def is_sound(app: sf.Surefoot) -> None:
+    assert app.store.read_now(lambda c: [f for f in broken(c, INVARIANTS) if f.severity.value == "error"]) == []
+
+
+def text_of(app: sf.Surefoot) -> str:
+    """Return all that is readable in the store's tables."""
+
+    def query(connection: Any) -> str:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return "".join(str(connection.execute(f"SELECT * FROM {name}").fetchall()) for name in tables)
+
+    return app.store.read_now(query)
+
+
+async def test_values_go_and_keys_stay(url: str) -> None:
+    """Catches a value that outlives retention, a key that becomes free by it, and a file that doesn't shrink."""
+    async with sf.Surefoot(url) as app:
+        for n in range(5):
+            await (await app.start(shop, f"A-{n}", 200_000, id=f"r{n}")).result()
+        assert "secret" in text_of(app)
+        dry = await sweep(app, is_dry=True)
+        assert "secret" in text_of(app)
+        swept = await sweep(app)
+        assert (
+            (swept.runs, swept.effects, swept.records)
+            == (dry.runs, dry.effects, swept.records)
+            == (5, 5, swept.records)
+        )
+        assert swept.records > 0
+        assert swept.bytes_after < swept.bytes_before / 2
+        assert "secret" not in text_of(app)
+        is_sound(app)
+        assert await sweep(app) == Swept(bytes_before=swept.bytes_after, bytes_after=swept.bytes_after)
+        views = app.store.read_now(desk.list_effects)
+        assert [(view.key, view.state) for view in views] == [(f"pay:A-{n}", "done") for n in reversed(range(5))]
+
+
+async def test_a_key_that_was_done_stays_done(url: str) -> None:
+    """Catches an effect that acts again because its outcome was deleted, or a caller who gets None for a value."""
+    async with sf.Surefoot(url) as app:
+        run = await app.start(shop, "A-1", id="r1")
+        await run.result()
+        await sweep(app)
+        outcome = await pay.outcome("A-1", "secret words for A-1")
+        assert (outcome.told, outcome.value, outcome.is_forgotten) == ("repeated", None, True)
+        assert "deleted by retention" in outcome.reason
+        assert len(outcome.detail["digest"]) == 32
+        with pytest.raises(sf.Forgotten, match="already been done"):
+            await pay("A-1", "secret words for A-1")
+        conflict = await pay.outcome("A-1", amount=2)
+        assert conflict.told == "conflict"
+        assert "deleted" in conflict.reason
+        assert ACTS == ["A-1"]
+
+
+async def test_an_ended_run_keeps_its_id_and_says_what_is_gone(url: str) -> None:
+    """Catches an id that is free again, so that a late delivery of the same message does the work anew."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(shop, "A-1", id="r1")).result()
+        await sweep(app)
+        again = await app.start(shop, "A-1", id="r1")
+        assert (await again.status()).state == "completed"
+        with pytest.raises(sf.Forgotten, match="completed"):
+            await again.result()
+        with pytest.raises(sf.RunConflict, match="deleted by retention"):
+            await app.start(shop, "A-2", id="r1")
+        undo = await again.undo("because")
+        with pytest.raises(sf.RunFailed, match="can't be undone"):
+            await undo.result()
+        assert ACTS == ["A-1"]
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_what_goes_on_loses_nothing(url: str) -> None:
+    """Catches retention under an open run: its own records, its parent's, its child's, an outcome it has been given."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(shop, "shared", id="first")).result()
+        repeats = await app.start(asks_then_pays, "shared", id="repeats")
+        waits = await app.start(parent, "child done", False, id="parent of a child that is done")
+        deep = await app.start(parent, "child waits", True, id="parent that waits")
+        unknown = await app.start(doubts, "A-1", id="unknown")
+        for run, wanted in ((repeats, "signal"), (waits, "signal"), (deep, "child"), (unknown, "doubt")):
+            while (await run.status()).waiting_for != wanted:
+                await asyncio.sleep(0.01)
+        await sweep(app)
+        is_sound(app)
+        secret = {"receipt": "secret of shared"}
+        await repeats.signal("go")
+        await waits.signal("go")
+        assert await repeats.result(timeout_s=20) == secret
+        assert await waits.result(timeout_s=20) == {"receipt": "secret of child done"}
+        child = next(run for run in await app.runs(state="waiting") if run.kind == "asks_then_pays")
+        await (await app.run(child.run_id)).signal("go")
+        assert await deep.result(timeout_s=20) == {"receipt": "secret of child waits"}
+        (view,) = await app.unknowns()
+        await app.resolve(view.id, is_done=True, by="me", reason="looked", value="fine")
+        assert await unknown.result(timeout_s=20) == "fine"
+
+
+async def test_what_a_person_has_decided_stays(url: str) -> None:
+    """Catches an audit trail that ends where retention begins."""
+    async with sf.Surefoot(url) as app:
+        run = await app.start(doubts, "A-1", id="r1")
+        while not await app.unknowns():
+            await asyncio.sleep(0.01)
+        (view,) = await app.unknowns()
+        await app.resolve(view.id, is_done=True, by="Ada", reason="saw it in the books", value="fine")
+        await run.result()
+        await sweep(app)
+        kept = app.store.read_now(lambda c: desk.evidence(c, view.id))
+        assert [(one.kind, one.who, one.body) for one in kept] == [("resolved as done", "Ada", "saw it in the books")]
+
+
+async def test_contradictions_are_kept_whole(url: str) -> None:
+    """Catches a contradiction whose two sides can't be compared any more."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(shop, "A-1", id="r1")).result()
+        await app.store.commit(
+            lambda tx: (
+                tx.execute("INSERT INTO evidence (effect, at_ms, kind, who, is_open) VALUES (1, 0, 'late', 'w', 1)")
+                and None
+            ),
+            label="test",
+        )
+        assert (await sweep(app)).effects == 0
+        assert "secret" in text_of(app)
+
+
+async def test_outcomes_of_one_run_in_the_journal_of_another(url: str) -> None:
+    """Catches an outcome that goes with the run which found it out, though the run it belongs to stays."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(shop, "A-1", id="old")).result()
+        run = await app.start(asks_then_pays, "A-2", id="open")
+        while len(ACTS) < 2:
+            await asyncio.sleep(0.01)
+        # as if "old" had resolved a doubt of "open": the outcome's record is one of old's
+        await app.store.commit(
+            lambda tx: (
+                tx.execute("UPDATE journal SET run = 1, seq = 90 WHERE id = (SELECT max(record) FROM ledger)") and None
+            ),
+            label="test",
+        )
+        await sweep(app)
+        outcome = await pay.outcome("A-2")
+        assert outcome.value == {"receipt": "secret of A-2"}
+        await run.cancel("enough")
+        is_sound(app)
+
+
+async def test_workers_are_not_hurt(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a sweep that holds the writer: runs beside it end while it goes on, in small transactions."""
+    monkeypatch.setattr(retention, "EFFECTS_AT_ONCE", 3)
+    monkeypatch.setattr(retention, "RECORDS_AT_ONCE", 2)
+    async with sf.Surefoot(url) as app:
+        for n in range(10):
+            await (await app.start(shop, f"old {n}", id=f"old {n}")).result()
+        before_ms = app.store.clock.wall_ms() + 1
+        sweeping = asyncio.create_task(Retention(app.store, before_ms).sweep())
+        new = [await app.start(shop, f"new {n}", id=f"new {n}") for n in range(20)]
+        results = [await run.result() for run in new]
+        assert [one["receipt"] for one in results] == [f"secret of new {n}" for n in range(20)]
+        assert (await sweeping).runs == 10
+        is_sound(app)
+
+
+KILLED = """
+import asyncio, os, sys
+import surefoot as sf
+from surefoot.app import MIGRATIONS
+from surefoot.runs import retention
+from surefoot.runs.retention import Retention
+from surefoot.store import Store, open_store
+retention.EFFECTS_AT_ONCE, retention.RECORDS_AT_ONCE = 2, 2
+store, left = open_store(sys.argv[1], MIGRATIONS), int(sys.argv[2])
+commit = store.commit
+async def counted(*args, **options):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), 9)
+    return await commit(*args, **options)
+store.commit = counted
+asyncio.run(Retention(store, 2**60).sweep())
+store.close()
+"""
+
+
+async def test_killed_anywhere_it_goes_on(url: str) -> None:
+    """Catches a store between two states of retention that the next sweep, or a reader, can't work with."""
+    async with sf.Surefoot(url) as app:
+        for n in range(3):
+            await (await app.start(shop, f"A-{n}", id=f"r{n}")).result()
+    kills = 0
+    for at in range(0, 100, 3):
+        ended = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", KILLED, url, str(at)], check=False, timeout=60
+        )
+        assert ended.returncode in (0, -signal.SIGKILL)
+        async with sf.Surefoot(url, is_worker=False) as app:
+            is_sound(app)
+            outcome = await pay.outcome("A-2", "secret words for A-2")
+            assert outcome.told == "repeated"
+        if ended.returncode == 0:
+            break
+        kills += 1
+    assert kills > 0
+    async with sf.Surefoot(url, is_worker=False) as app:
+        assert "secret" not in text_of(app)
+        assert (await sweep(app)).runs == 0
+
+
+async def test_an_app_keeps_values_for_as_long_as_it_says(url: str) -> None:
+    """Catches a policy that is declared and never carried out."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(shop, "A-1", id="r1")).result()
+    async with sf.Surefoot(url, keep_for="1ms") as app:
+        async with asyncio.timeout(20):
+            while "secret" in text_of(app):
+                await asyncio.sleep(0.02)
+    with pytest.raises(sf.SurefootError, match="duration"):
+        sf.Surefoot(url, keep_for="soon")

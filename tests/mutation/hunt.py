@@ -1,0 +1,99 @@
+"""Who kills a mutant: the tests that execute its line, quickest first, in a fork that has everything else imported.
+
+Each worker has a copy of the engine of its own, puts one mutant after another into it, and forks: the fork imports the
+engine and the tests from the copy, so that processes which tests start see the mutant too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutation.mutants import Mutant
+
+ROOT = Path(__file__).parents[2]
+TESTS_MAX = 60
+"""Tests that may try one mutant: of a line that all tests pass, the quickest that many."""
+
+PATIENCE_S = 60.0
+"""One that takes longer has been found: it hangs."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant: "killed", "hangs", "survived", or "not executed" by any test."""
+
+    mutant: Mutant
+    fate: str
+    took_s: float
+
+
+class Worker:
+    """Tries mutants in a copy of the engine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._copy = folder / "src"
+        shutil.copytree(ROOT / "src", self._copy, ignore=shutil.ignore_patterns("__pycache__"))
+        self._log = folder / "log"
+
+    def try_one(self, mutant: Mutant, tests: Sequence[str]) -> Verdict:
+        """Return what tests say of a mutant."""
+        if not tests:
+            return Verdict(mutant, "not executed", 0.0)
+        place, started_s = self._copy / mutant.path, time.monotonic()
+        before = place.read_text()
+        place.write_text(mutant.source)
+        try:
+            return Verdict(mutant, self._fate(tests[:TESTS_MAX]), time.monotonic() - started_s)
+        finally:
+            place.write_text(before)
+
+    def _fate(self, tests: Sequence[str]) -> str:
+        pid = os.fork()
+        if pid == 0:
+            _be(self._copy, self._log, tests)
+        until_s = time.monotonic() + PATIENCE_S
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return {0: "survived", 1: "killed"}.get(os.waitstatus_to_exitcode(status), "killed")
+            if time.monotonic() > until_s:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return "hangs"
+            time.sleep(0.02)
+
+
+def _be(copy: Path, log: Path, tests: Sequence[str]) -> None:
+    """Be the process that tries it."""
+    code = 2
+    try:
+        os.setsid()
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.dont_write_bytecode = True
+        os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=os.pathsep.join((str(copy), str(ROOT))))
+        sys.path[:0] = [str(copy), str(ROOT)]
+        os.chdir(ROOT)
+        import pytest
+
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-p", "no:randomly"]
+        code = int(pytest.main([*options, *tests]))
+    finally:
+        os._exit(code)
+
+
+def preload() -> None:
+    """Import what all tests need, except the engine: forks have it then."""
+    for name in ("pytest", "_pytest.assertion.rewrite", "pytest_asyncio.plugin", "hypothesis", "hypothesis.strategies",
+                 "apsw", "msgspec", "pydantic", "pydantic_ai", "pydantic_ai.durable_exec", "pydantic_ai.models.function",
+                 "pydantic_ai.models.test", "rich.console", "typer", "sqlite3", "asyncio", "anyio"):  # fmt: skip
+        __import__(name)
+    assert not any(name.partition(".")[0] == "surefoot" for name in sys.modules), "the forks import the engine"
