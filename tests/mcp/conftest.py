@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ class Till:
         self._process = subprocess.Popen(command, cwd=ROOT)
         while not self._port.exists():
             assert self._process.poll() is None
+            time.sleep(0.01)
         return self
 
     def kill_own(self) -> None:
@@ -48,7 +50,7 @@ class Till:
         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it is gone
             while ") Z " not in Path(f"/proc/{pid}/stat").read_text():
-                pass
+                time.sleep(0.01)
 
     def kill(self) -> None:
         """Kill it."""
