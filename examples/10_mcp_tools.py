@@ -13,28 +13,26 @@ from pydantic_ai.models.test import TestModel
 import surefoot as sf
 
 TILL = """
-import os, sys
-from pathlib import Path
+import os, pathlib, sys
 from mcp.server.mcpserver import MCPServer
-
 till, books = MCPServer("till"), pathlib.Path(sys.argv[1])
 
 @till.tool()
 def pay(order: str) -> str:
-    with books.open("a") as file:
-        file.write(order + "\\n")
+    books.write_text(f"{order}\\n")
     os._exit(1)  # paid, and never said so
 
 @till.tool()
 def payments(order: str) -> int:
     return books.read_text().split().count(order) if books.exists() else 0
+
 till.run("stdio")
 """
 
 
 async def main(folder: Path) -> None:
-    books = folder / "books"
-    till = MCPToolset(StdioTransport(sys.executable, ["-c", TILL, str(books)]), id="till", init_timeout=60)
+    where = StdioTransport(sys.executable, ["-c", TILL, f"{folder}/books"])
+    till = MCPToolset(where, id="till", init_timeout=60)
 
     async def was_paid(order: str) -> sf.Landed | sf.NotLanded:
         count = await till.direct_call_tool("payments", {"order": order})
@@ -45,9 +43,10 @@ async def main(folder: Path) -> None:
     agent = Agent(TestModel(call_tools=["pay"]), name="clerk", toolsets=[till])
     async with sf.Surefoot(f"sqlite:///{folder}/agents.db") as app:
         clerk = app.agent(agent, reads=["payments"], effects={"pay": pay})
-        print(await (await clerk.start("Pay the order", id="order-1")).result())
+        run = await clerk.start("Pay the order", id="order-1")
+        print(await run.result())
         print({tool.name: tool.declared for tool in await clerk.tools()})
-    print("paid:", len(books.read_text().split()))
+    print("paid:", (folder / "books").read_text().split())
     await till.client.close()
 
 
@@ -57,4 +56,4 @@ with tempfile.TemporaryDirectory() as name:
 # the till says: 1
 # {"pay":"paid"}
 # {'pay': 'probe', 'payments': 'read'}
-# paid: 1
+# paid: ['a']

@@ -14,14 +14,14 @@ from tests.mcp.sweep import POINTS, Result
 
 HEAD = """# MCP crash table
 
-One row per MCP server and what is declared about it, one column per place in the life of a tool call at which the agent's
-worker is killed with SIGKILL. Each effect of a short script is killed at each place once; another worker goes on, with a server
-process of its own over stdio. Afterwards the server's *whole* world (its files, its graph, its history, its tables) is
-compared with that of the run in which nobody was killed.
+One row per MCP server and what is declared about it, one column per place in the life of a tool call at which the
+agent's worker is killed with SIGKILL. Each effect of a short script is killed at each place once; another worker goes on,
+over stdio with a server process of its own. Afterwards the server's *whole* world (its files, its graph, its history, its
+tables) is compared with that of the run in which nobody was killed.
 
-*n/m* says that m cases were run and n of them ended in exactly the undisturbed world. *Asked*: the run stopped, named the one
-call whose outcome nobody knows, and went on once a person had looked. *Doubled*: the server carried out again what it neither
-dedupes nor overwrites.
+*n/m* says that m cases were run and n of them ended in exactly the undisturbed world. *Asked*: the run stopped, named the
+one call whose outcome nobody knows, and went on once a person had looked. *Doubled*: the server carried out again what it
+neither dedupes nor overwrites.
 """
 
 FOOT = """
@@ -34,9 +34,9 @@ FOOT = """
 * *nothing*: nothing is declared, so a person is asked. *declared*: a probe through another tool of the same server
   (`read_graph`, `git_log`, a `SELECT`), or an overwrite, with a fence of 1 s.
 
-A relay in front of the server (over HTTP, a layer of the server) kills the worker while the call is in its hands: before the
-server sees it, or after it has acted. Made by `python -m tests.mcp SCENARIO...` and `python -m tests.mcp.table`; the slow lane
-(`make test-slow`) asserts it.
+A relay in front of the server (over HTTP, a layer of the server) kills the worker while the call is in its hands: before
+the server sees it, or after it has acted. Made by `python -m tests.mcp SCENARIO...` and `python -m tests.mcp.table`; the
+slow lane (`make test-slow`) asserts it.
 """
 
 

@@ -86,6 +86,7 @@ async def test_a_server_that_offers_other_tools_is_drift(url: str, till: Till) -
     assert len(till.entries(what="pay")) == 1
 
 
+@pytest.mark.slow
 async def test_several_servers_are_asked_at_each_step(app: sf.Surefoot, till: Till) -> None:
     """Catches steps of discovery that can't be told apart: the framework asks each time in tasks of their own."""
     script = Script(*[("a_payments", {"order": "A"}), ("b_payments", {"order": "A"})] * 2)
