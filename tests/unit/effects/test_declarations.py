@@ -68,7 +68,7 @@ def test_what_is_no_duration_is_refused(text: str | float) -> None:
 @pytest.mark.parametrize("key", ["", "k" * (KEY_CHARS_MAX + 1)])
 def test_a_key_has_an_end_and_a_beginning(key: str) -> None:
     """Would catch an identity of nothing, which all effects would share, and one that no index holds."""
-    with pytest.raises(sf.BadEffect, match="a key has 1 to|its key is"):
+    with pytest.raises(sf.BadEffect, match="its key is"):
         identify("app", "refund", key, fingerprint(b"{}"))
     assert identify("app", "refund", "k" * KEY_CHARS_MAX, fingerprint(b"{}")).key
 
