@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -337,6 +337,9 @@ class Surefoot:
         name: str | None = None,
         reads: Iterable[str] = (),
         effects: Effects | None = None,
+        was: Iterable[str] = (),
+        tools_were: Mapping[str, str] | None = None,
+        deps: Callable[..., Any] | None = None,
     ) -> DurableAgent:
         """Make a Pydantic AI agent durable.
 
@@ -346,13 +349,19 @@ class Surefoot:
             reads: Names of tools that change nothing outside, for those not declared with `@sf.read`.
             effects: Tools by the name the model sees, each with `sf.effect(...)`, for those whose author declared nothing:
                 MCP tools above all. What is in neither is an effect whose doubts a person ends.
+            was: Its earlier durable names, so that their open runs go on.
+            tools_were: Earlier names of its tools, each with today's: `{"refund": "refund_order"}`.
+            deps: Makes the dependencies (connections, clients) in each process that executes a run; async or not, called
+                with what the run was started with as `deps`, if it takes a parameter. None: that is the dependencies.
 
         Returns:
             What starts its runs: `await support.start(prompt, id=...)`.
         """
         from surefoot.adapters.pydantic_ai import durable_agent
 
-        return durable_agent(self, agent, name=name, reads=reads, effects=effects)
+        return durable_agent(
+            self, agent, name=name, reads=reads, effects=effects, was=was, tools_were=tools_were, deps=deps
+        )
 
     async def serve(self) -> None:
         """Execute runs until cancelled: the body of a worker process.

@@ -129,7 +129,7 @@ def test_damage_is_seen_without_the_note(folder: Path) -> None:
     (folder / "agents.db-desk").unlink()
     assert numbers(Path(shutil.copytree(folder, folder.parent / "sound"))) == list(range(COMMITS))
     flip(folder / "agents.db-wal", HEADER_BYTES + FRAME_HEADER_BYTES + 100)
-    with pytest.raises(CorruptStore, match="commits behind"):
+    with pytest.raises(CorruptStore, match="acknowledged commits up to frame"):
         numbers(folder)
 
 

@@ -12,7 +12,7 @@ from tests.contract.conftest import killed
 import surefoot as sf
 from surefoot.effects import desk
 from surefoot.leases import Life
-from surefoot.store import parse_url
+from surefoot.store import StoreFailed, parse_url
 
 
 def sessions(app: sf.Surefoot) -> dict[int, bool]:
@@ -126,7 +126,7 @@ async def test_an_app_that_could_not_be_opened_can_be_opened_again(url: str) -> 
     in_the_way = Path(f"{url.removeprefix('sqlite:///')}-workers")
     in_the_way.touch()
     app, threads = sf.Surefoot(url), ours()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(StoreFailed):
         await app.open()
     assert ours() == threads
     in_the_way.unlink()

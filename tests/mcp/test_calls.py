@@ -148,9 +148,8 @@ async def test_a_server_that_is_not_there_was_sent_nothing(app: sf.Surefoot, til
 
 async def test_a_session_that_has_died_is_opened_again(app: sf.Surefoot, till: Till) -> None:
     """Catches a session that is used for ever after its server's death: by a read, by an effect, by discovery."""
-    script = Script(
-        *[("payments", {"order": "A"}), ("pay", {"order": "A", "cents": 5})] * 2, ("payments", {"order": "A"})
-    )
+    look, act = ("payments", {"order": "A"}), ("pay", {"order": "A", "cents": 5})
+    script = Script(look, act, look, act, look)
     script.meanwhile = {1: till.kill_own, 2: till.kill_own, 4: till.kill_own}
     async with till.own() as toolset:
         answers = await told(app, script.agent(toolset), reads=["payments"])
@@ -222,9 +221,9 @@ async def test_a_hook_that_calls_twice_sends_two_keys(app: sf.Surefoot, served: 
 async def test_a_key_that_is_declared_is_the_same_for_another_run(app: sf.Surefoot, served: Till) -> None:
     """Catches a declared tool whose key, match or first outcome is not an effect's own."""
     effects = {"pay": sf.effect(key="pay:{order}", match=("cents",))}
-    calls = [("pay", {"order": "once", "cents": 5}), ("pay", {"order": "once", "cents": 6}), ("pay", {"cents": 5})]
+    orders: list[dict[str, Any]] = [{"order": "once", "cents": 5}, {"order": "once", "cents": 6}, {"cents": 5}]
     async with served.toolset() as toolset:
-        clerk = app.agent(Script(*calls).agent(toolset), effects=effects)
+        clerk = app.agent(Script(*(("pay", order) for order in orders)).agent(toolset), effects=effects)
         told = [json.loads(await (await clerk.start("go", id=id)).result(timeout_s=60)) for id in ("r1", "r2")]
     assert told[0][0] == "paid once"
     assert (told[1][0]["outcome"], told[1][0]["first_outcome"]) == ("repeated", "paid once")

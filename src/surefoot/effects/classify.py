@@ -41,6 +41,9 @@ NEVER_SENT = frozenset(
 SAYS_NOT_DONE = frozenset({"pydantic_ai.exceptions.ModelRetry"})
 """Frameworks' own ways for a tool to say that it refused the call and did nothing."""
 
+REFUSED_THE_CALL = "the tool refused the call"
+"""How a reason begins that a tool gave in its framework's own way."""
+
 
 class NotDone(SurefootError):
     """Raise it from an effect to say: this did not happen, and why. Also what a caller gets for an effect not done."""
@@ -74,7 +77,7 @@ def not_done_reason(
     if isinstance(error, NotDone):
         return error.reason
     if _is_named_in(error, SAYS_NOT_DONE):
-        return f"the tool refused the call: {error}"
+        return f"{REFUSED_THE_CALL}: {error}"
     if isinstance(error, refused_on):
         return f"refused by the service: {describe(error)}"
     if is_one_request and is_never_sent(error):

@@ -6,6 +6,7 @@ that a process holds (runs, claims) is held by its session, so renewing costs on
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -19,6 +20,7 @@ import apsw
 from surefoot.leases.rules import TTL_MS, Life, SessionFacts, judge, may_act
 from surefoot.problem import SurefootError
 from surefoot.store import Clock, Store, StoreError, Tx, Unit, new_id
+from surefoot.store.naming import named
 
 KEPT = 1_000
 """So many of the newest sessions are kept whatever they are, so that recent outcomes still name their process."""
@@ -111,9 +113,7 @@ class Session:
         self._thread.join()
         if is_acting:
             return
-        os.close(self._lock)
-        _OWN_LOCKS.discard(str(self._lock_file))
-        self._lock_file.unlink(missing_ok=True)
+        _unlock(self._lock, self._lock_file)
 
 
 class Sessions:
@@ -139,13 +139,14 @@ class Sessions:
                 row is deleted.
         """
         ended, old = self._store.read_now(partial(self._to_tidy, in_use))
-        for left in ended.values():  # before the row says so: the process is dead, with its lock file or without
-            (self._folder / left).unlink(missing_ok=True)
-        self._folder.mkdir(mode=0o700, exist_ok=True)
         lock_file = self._folder / f"{os.getpid()}-{new_id()}"
-        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _OWN_LOCKS.add(str(lock_file))
+        try:
+            for left in ended.values():  # before the row says so: the process is dead, with its lock file or without
+                (self._folder / left).unlink(missing_ok=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            lock = _lock(lock_file)
+        except OSError as error:
+            raise named(error, lock_file, "opening") from error
         clock = self._store.clock
         facts = SessionFacts(clock.boot_id(), clock.boot_ms(), ttl_ms, is_closed=False)
 
@@ -162,7 +163,11 @@ class Sessions:
                 tx.execute("DELETE FROM sessions WHERE id = ?", (old_one,))
             return opened
 
-        session = await self._store.commit(unit, label="session")
+        try:
+            session = await self._store.commit(unit, label="session")
+        except BaseException:
+            _unlock(lock, lock_file)
+            raise
         return Session(self._store, session, name, lock, lock_file, facts)
 
     def _to_tidy(
@@ -230,13 +235,35 @@ def live_processes(database: Path) -> list[int]:
     return sorted({int(lock.name.partition("-")[0]) for lock in found if lock.name.partition("-")[0].isdigit()})
 
 
+def _lock(path: Path) -> int:
+    """Make a lock file, and lock it for as long as this process lives."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    _OWN_LOCKS.add(str(path))
+    return lock
+
+
+def _unlock(lock: int, path: Path) -> None:
+    os.close(lock)
+    _OWN_LOCKS.discard(str(path))
+    with contextlib.suppress(OSError):  # a file that stays is found unlocked, and goes when the next session is opened
+        path.unlink(missing_ok=True)
+
+
 def _is_locked(path: Path) -> bool:
+    """Whether a live process holds the file. What can't be looked at counts as locked: *dead* is a proof."""
     if str(path) in _OWN_LOCKS:
         return True
     try:
         probe = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         fcntl.lockf(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

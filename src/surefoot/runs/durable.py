@@ -32,9 +32,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 class KindSpec:
-    """A kind of run: its name, its function, and the codecs of its input and result."""
+    """A kind of run: its name, its function, and the codecs of its input and result.
 
-    def __init__(self, name: str, function: Callable[..., Awaitable[Any]], signals: Sequence[Signal[Any]] = ()) -> None:
+    Args:
+        name: Its name.
+        function: Its function.
+        signals: The signals it declares.
+        later: Keyword-only parameters that came after the first runs were started: at their default they are not part
+            of the input, so that the same input stays the same.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[Any]],
+        signals: Sequence[Signal[Any]] = (),
+        *,
+        later: frozenset[str] = frozenset(),
+    ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise SurefootError(
                 f"{name} is not async, so it can't be durable", hint=f"write `async def {name}(...)`; await its steps"
@@ -43,6 +58,7 @@ class KindSpec:
         self.function = function
         self.signals = {signal.name: signal for signal in signals}
         self.signature = inspect.signature(function)
+        self._later = {parameter: self.signature.parameters[parameter].default for parameter in later}
         try:
             hints = typing.get_type_hints(function)
         except (NameError, TypeError):  # a name only known to type checkers: treat as not annotated
@@ -62,10 +78,14 @@ class KindSpec:
         """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        flat = {name: self._dump(name, value) for name, value in bound.arguments.items()}
+        given = bound.arguments.items()
+        flat = {name: self._dump(name, value) for name, value in given if not self._is_left_out(name, value)}
         body = _encode(flat)
         return body, hashlib.blake2b(self.name.encode() + b"\0" + canonical_bytes(msgspec.json.decode(body)),
                                      digest_size=16).digest()  # fmt: skip
+
+    def _is_left_out(self, name: str, value: Any) -> bool:
+        return name in self._later and value is self._later[name]
 
     def _dump(self, name: str, value: Any) -> Any:
         kind = self.signature.parameters[name].kind

@@ -71,7 +71,7 @@ class Run:
 
     async def status(self) -> RunStatus:
         """Return where the run is."""
-        row = await self._look()
+        row = await self.look()
         return RunStatus(row.run_id, row.kind, row.state.name.lower(), row.waiting_for, row.reason)
 
     async def result(self, *, timeout_s: float | None = None) -> Any:
@@ -88,7 +88,7 @@ class Run:
             async with asyncio.timeout(timeout_s):
                 record = await self._end()
         except TimeoutError:
-            row = await self._look()
+            row = await self.look()
             reason = row.reason.removeprefix(f"{row.waiting_for}: ")
             waits = f"waiting for {row.waiting_for}: {reason}" if row.waiting_for else row.state.name.lower()
             raise TimeoutError(
@@ -188,7 +188,7 @@ class Run:
             CannotUndo: The run still goes on: cancel it first.
             RunConflict: It has been undone, or is being undone, for another reason.
         """
-        row = await self._look()
+        row = await self.look()
         if row.state not in ENDED:
             raise CannotUndo(
                 f"run {self.id} is {row.state.name.lower()}; only a run that has ended is undone",
@@ -249,7 +249,8 @@ class Run:
         self._worker.nudge()
         return letter is not None
 
-    async def _look(self) -> RunRow:
+    async def look(self) -> RunRow:
+        """Return the run's row."""
         return await self._store.read(lambda connection: tables.get_run(connection, self.row))
 
 

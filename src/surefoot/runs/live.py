@@ -239,6 +239,22 @@ class LiveRun:
         names.count += 1
         return names.first if names.count == 1 else f"{names.first}#{names.count}"
 
+    def next_inside(self, parent: str) -> str | None:
+        """Return the recorded step that the asking task comes to next, two levels below a parent; None where it can't be
+        told: in a task that was forked off, or at the end of what is recorded."""
+        strand = self._strand()
+        if strand.is_fork:
+            return None
+        places = (strand.after, -strand.after - 1)
+        return next(
+            (
+                key
+                for key, step in self.history.steps.items()
+                if not step.is_asked and step.place in places and parent_of(parent_of(key)) == parent and "/" in key
+            ),
+            None,
+        )
+
     def _check_order(self, strand: Strand, parent: str, identity: str, recorded: Recorded | None) -> None:
         if strand.is_fork:
             return

@@ -33,6 +33,12 @@ class Recorded:
         return 0 if first is None else first.seq
 
     @property
+    def place(self) -> int:
+        """What its task had seen last when it began; below 0 for the first step of a task that was forked off."""
+        first = self.opened or self.ended
+        return 0 if first is None else first.after
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether its task was cancelled before it had an outcome."""
         return self.ended is not None and self.ended.kind is Kind.INTERRUPTED

@@ -32,6 +32,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+STEP = "__surefoot_step__"
+"""The attribute by which a function with `@step` is known."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
@@ -98,8 +101,14 @@ def _decorate(function: Callable[..., Awaitable[Any]], *, name: str | None) -> A
         return call
 
     wrapper = functools.wraps(function)(caller(None))
+    setattr(wrapper, STEP, title)
     wrapper.keyed = caller  # type: ignore[attr-defined]  # documented extra of the decorated function
     return wrapper
+
+
+def is_step(function: object) -> bool:
+    """Whether a function carries `@step`: it records its own result."""
+    return hasattr(function, STEP)
 
 
 def _return_type(function: Callable[..., Any]) -> Any:

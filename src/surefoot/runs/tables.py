@@ -268,7 +268,8 @@ def unknown_kinds(connection: apsw.Connection, kinds: Sequence[str], before_ms: 
 
 def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
     """Say of a run that nobody here can execute it; whoever knows its kind claims it at once (it is due since 0)."""
-    reason = f"no worker here knows its kind; known: {', '.join(kinds) or 'none'}"
+    known = ", ".join(kinds) or "none"
+    reason = f"no worker here knows its kind; known: {known}; renamed? keep the old name: was=[...], or name="
     tx.execute(
         "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ? AND state = 1",
         (reason, run),

@@ -8,6 +8,7 @@ SQLite versions refused in `sqlite` could lose commits by; the bundled library i
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import apsw
@@ -49,13 +50,19 @@ class Checkpointer:
         """Whether the writer itself must finish a checkpoint now."""
         return self._pages >= INLINE_PAGES and self._has_run and not self._is_running
 
+    def before_commit(self, newest: int) -> None:
+        """Called by the writer: the commit that comes has written records up to this one, or none."""
+        self._log.newest = max(self._log.newest, newest)
+
     def after_commit(self) -> None:
         """Called by the writer between two batches."""
         if self._pages < START_PAGES or self._is_running:
             return
         if self.is_due:
             self._has_run = False
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            with contextlib.suppress(apsw.BusyError):  # another process is at it: then ours comes later
+                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._log.may_begin_anew()
         else:
             self._has_run = self._is_running = True
             self._wake.set()
@@ -71,6 +78,7 @@ class Checkpointer:
             except apsw.Error:  # locked by another process's checkpoint, or the disk fails: the writer finds out
                 pass
             finally:
+                self._log.may_begin_anew()
                 self._is_running = False
 
     def close(self) -> None:
@@ -78,5 +86,11 @@ class Checkpointer:
         self._is_closing = True
         self._wake.set()
         self._thread.join()
-        self._own.close()
+        close_connection(self._own)
         self._log.close()
+
+
+def close_connection(connection: apsw.Connection) -> None:
+    """Close a connection. Closing moves the log into the database if it can; if not, all is in the log, and stays there."""
+    with contextlib.suppress(apsw.Error):
+        connection.close()

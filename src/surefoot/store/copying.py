@@ -20,8 +20,9 @@ from surefoot.store.clock import Clock, new_id
 from surefoot.store.errors import CorruptStore, UnusablePath
 from surefoot.store.finding import Invariant, Severity, broken
 from surefoot.store.log import Log, NotedIn
+from surefoot.store.naming import named
 from surefoot.store.preparing import APPLICATION_ID, BACKUP_ID, KINDS, RETIRED_ID
-from surefoot.store.sqlite import connect_to_read, named
+from surefoot.store.sqlite import connect_to_read
 
 PAGES_AT_ONCE = 1_000
 """Pages between two words about how far it is: 4 MiB."""
@@ -123,7 +124,7 @@ def copy_pages(source: Path, copy: Path, tell: Tell, *, is_salvage: bool = False
             made.pragma("journal_mode", "delete")
             return pages
     except apsw.Error as error:
-        raise named(error, source) from error
+        raise named(error, source, "reading") from error
 
 
 def verify(path: Path, invariants: Iterable[Invariant]) -> None:
@@ -137,7 +138,7 @@ def verify(path: Path, invariants: Iterable[Invariant]) -> None:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
             found += [one.words for one in broken(connection, invariants) if one.severity is Severity.ERROR]
         except apsw.Error as error:
-            raise named(error, path) from error
+            raise named(error, path, "reading") from error
     if found:
         raise CorruptStore(f"what was copied is damaged: {found[0]}", hint="surefoot doctor --full says more")
 
@@ -173,4 +174,4 @@ def retire(path: Path) -> None:
                 raise UnusablePath(f"{path}: {KINDS.get(owner, 'is no Surefoot store')}", hint="name the store itself")
             connection.pragma("application_id", RETIRED_ID)
     except apsw.Error as error:
-        raise named(error, path) from error
+        raise named(error, path, "reading") from error

@@ -5,10 +5,15 @@ left half written. That is right for a crash and silent for damage: acknowledged
 notes, after each commit and outside the file, how far the log reached; a log that ends earlier is refused. The note is
 not synced: after a power loss it may be older than the log, never newer, for it is written when the commit is on disk.
 
-A log that is gone although the last process that had it was killed was written back by another program (which knows
-nothing of page checksums), or deleted.
+The note also has the number of the newest record. A log that is gone although the last process that had it was killed was
+written back by another program (which knows nothing of page checksums), and then the record is there; or it was deleted, or
+the file was replaced by an older copy, and then it isn't, and the store is refused.
 
-Without a note, two commits behind the end of a log show damage too: the second was begun when the first was on disk.
+Without a note, a commit behind the end of a log that is continued by another frame shows damage too: nothing is written
+behind a commit before that is on disk. (A commit alone proves nothing: an earlier crash may have left it there.)
+
+The head of a log is written over when SQLite begins it anew, which it does once all of it is in the database. So a head
+that can't be read is damage only if something behind it is not in the database.
 
 Source: https://sqlite.org/fileformat2.html#the_write_ahead_log (frames, salts, checksums).
 """
@@ -17,11 +22,15 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import apsw
+
+from surefoot.store.checksums import RESERVED_BYTES
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
@@ -29,9 +38,12 @@ SALTS = slice(16, 24)
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 """The first four bytes of a log, and the order of bytes in its checksums."""
 
-_NOTE = struct.Struct("<8sQ")
+_NOTE = struct.Struct("<8sQQ")
 _SUM = struct.Struct("<I")
 NOTE_BYTES = _NOTE.size + _SUM.size
+
+JOURNAL = "journal"
+"""The table whose newest row is noted: rows are only ever added to it, and the newest one is never deleted."""
 
 
 class Place(Protocol):
@@ -60,12 +72,21 @@ class NotedIn:
 
 
 class Log:
-    """The log of one database."""
+    """The log of one database.
+
+    Attributes:
+        newest: The id of the newest row of `JOURNAL` that a commit under way has written, or one before.
+    """
 
     def __init__(self, database: Path, place: Place) -> None:
+        self.newest = 0
+        self._database = database
         self._path = Path(f"{database}-wal")
         self._place = place
         self._file = -1
+        self._salts = b""
+        self._frames = 0
+        self._last = b""
 
     def open(self) -> None:
         """Begin to note; a connection of ours has the log open, so that it stays this file."""
@@ -77,33 +98,57 @@ class Log:
             os.close(self._file)
             self._file = -1
 
+    def may_begin_anew(self) -> None:
+        """A checkpoint has run: the next commit may begin the log anew, under other salts."""
+        self._frames = 0
+
     def note_commit(self, frames: int) -> None:
         """Note that the log has so many frames now; called by the process that has written them, at its turn."""
-        note = _NOTE.pack(os.pread(self._file, 8, SALTS.start), frames)
-        self._place.note(note + _SUM.pack(zlib.crc32(note)))
+        if not 0 < self._frames < frames or self._place.noted() != self._last:  # begun anew, or others have written
+            self._salts = os.pread(self._file, 8, SALTS.start)
+            self.newest = max(self.newest, self._noted()[2])
+        self._frames = frames
+        note = _NOTE.pack(self._salts, frames, self.newest)
+        self._last = note + _SUM.pack(zlib.crc32(note))
+        self._place.note(self._last)
 
     def was_taken_away(self) -> bool:
         """Whether commits were noted in a log that is gone, and none of our processes has closed it."""
         return self._noted()[1] > 0 and self._is_empty()
 
     def note_closed(self) -> None:
-        """Forget what was noted, if whoever closed the database last has written the log back; called at our turn."""
+        """Note that nothing is in the log, if whoever closed the database last has written it back; called at our turn."""
         if self._is_empty():
-            self._place.note(bytes(NOTE_BYTES))
+            note = _NOTE.pack(bytes(8), 0, self._noted()[2])
+            self._place.note(note + _SUM.pack(zlib.crc32(note)))
 
     def _is_empty(self) -> bool:
         return not self._path.exists() or self._path.stat().st_size <= HEADER_BYTES
 
     def damage(self, connection: apsw.Connection) -> str | None:
-        """Return how the log is damaged, or None; a connection has just read from the database."""
+        """Return what is damaged or missing, or None; a connection has just read from the database."""
         try:
             file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return None
+            return self._missing(connection)
         try:
-            return self._damage(file, connection)
+            return self._damage(file, connection) or self._missing(connection)
         finally:
             os.close(file)
+
+    def _missing(self, connection: apsw.Connection) -> str | None:
+        """Return whether records are missing as a whole: the log was deleted, or the file is an older copy."""
+        noted = self._noted()[2]
+        newest = 0
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (JOURNAL,)).fetchall():
+            newest = int(str(connection.execute(f"SELECT coalesce(max(id), 0) FROM {JOURNAL}").fetchall()[0][0]))
+        if newest >= noted:
+            return None
+        return (
+            f"records are missing: number {noted:,} was acknowledged, and the newest is {newest:,}; its log was deleted, "
+            f"or the file was emptied or is an older copy (if that is meant, though what is missing may be done twice: "
+            f"rm {self._database}-desk)"
+        )
 
     def _damage(self, file: int, connection: apsw.Connection) -> str | None:
         header = os.pread(file, HEADER_BYTES, 0)
@@ -111,45 +156,104 @@ class Log:
         if size <= HEADER_BYTES or not any(header):  # empty, or never synced
             return None
         if not _is_sound(header):
-            return "the head of its log is damaged, so that nothing in the log can be read"
+            is_all_there = _is_written_back(file, size, self._database, connection)
+            return None if is_all_there else "the head of its log is damaged, so that nothing in the log can be read"
         frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
-        salts, noted = self._noted()
+        salts, noted, _ = self._noted()
         if salts == header[SALTS] and frames < noted:
             return f"its log is damaged at frame {frames + 1:,}: {noted:,} were acknowledged, {frames:,} can be read"
-        behind = _commits_behind(file, header, size, max(0, frames))
-        if behind >= 2:
-            return f"its log is damaged at frame {frames + 1:,}: {behind:,} commits behind it can't be read"
+        if (later := _continued_behind(file, header, size, max(0, frames))) is not None:
+            return (
+                f"its log is damaged at frame {frames + 1:,}: acknowledged commits up to frame {later:,} can't be read"
+            )
         return None
 
-    def _noted(self) -> tuple[bytes, int]:
+    def _noted(self) -> tuple[bytes, int, int]:
         data = self._place.noted()
         note = data[: _NOTE.size]
         if len(data) != NOTE_BYTES or _SUM.unpack(data[_NOTE.size :])[0] != zlib.crc32(note):
-            return b"", 0
-        salts, frames = _NOTE.unpack(note)
-        return salts, frames
+            return b"", 0, 0
+        salts, frames, newest = _NOTE.unpack(note)
+        return salts, frames, newest
 
 
 def _is_sound(header: bytes) -> bool:
     """Whether a log's header has the checksum it should have."""
-    (magic,) = struct.unpack(">I", header[:4])
-    order = _MAGIC.get(magic)
-    if order is None:
-        return False
-    first = second = 0
-    words = struct.unpack(f"{order}6I", header[:24])
-    for a, b in zip(words[::2], words[1::2], strict=True):
+    order = _order(header)
+    return order is not None and struct.unpack(">2I", header[24:]) == _checksum(order, header[:24], (0, 0))
+
+
+def _order(header: bytes) -> str | None:
+    return _MAGIC.get(struct.unpack(">I", header[:4])[0])
+
+
+def _checksum(order: str, data: bytes, start: tuple[int, int]) -> tuple[int, int]:
+    """Return SQLite's checksum of a log, going on from `start`: that of a frame goes on from the frame before."""
+    first, second = start
+    for a, b in struct.iter_unpack(f"{order}2I", data):
         first = (first + a + second) & 0xFFFFFFFF
         second = (second + b + first) & 0xFFFFFFFF
-    return struct.unpack(">2I", header[24:]) == (first, second)
+    return first, second
 
 
-def _commits_behind(file: int, header: bytes, size: int, frames: int) -> int:
-    """Return how many last frames of commits of the same log lie behind its first `frames` frames."""
-    (page_bytes,) = struct.unpack(">I", header[8:12])
-    frame_bytes = FRAME_HEADER_BYTES + page_bytes
-    found = 0
-    for at in range(HEADER_BYTES + frames * frame_bytes, size - FRAME_HEADER_BYTES + 1, frame_bytes):
-        frame = os.pread(file, FRAME_HEADER_BYTES, at)
-        found += int(frame[8:16] == header[SALTS] and any(frame[4:8]))
-    return found
+class _Frame(NamedTuple):
+    """One frame: `size` is that of the database in pages at the end of a commit, else 0."""
+
+    number: int
+    page: int
+    size: int
+    salts: bytes
+    checksum: tuple[int, int]
+    data: bytes
+
+    def continues(self, before: _Frame, order: str) -> bool:
+        """Whether this frame was written behind that one."""
+        head = struct.pack(">2I", self.page, self.size)
+        return self.salts == before.salts and self.checksum == _checksum(order, head + self.data, before.checksum)
+
+
+def _continued_behind(file: int, header: bytes, size: int, frames: int) -> int | None:
+    """Return the number of a frame behind the `frames` first that continues a commit which is not among them."""
+    order = _order(header)
+    assert order is not None, "the header is sound"
+    before: _Frame | None = None
+    for frame in _frames(file, size, struct.unpack(">I", header[8:12])[0], frames + 1):
+        if before is not None and before.size and before.salts == header[SALTS] and frame.continues(before, order):
+            return frame.number
+        before = frame
+    return None
+
+
+def _is_written_back(file: int, size: int, database: Path, connection: apsw.Connection) -> bool:
+    """Whether all that a log without a readable head can hold is in the database: the last commit's newest pages are there.
+
+    The first frame may have gone with the head, so the second is taken on trust, and each one that continues it.
+    """
+    page_bytes, reserved = int(connection.pragma("page_size")), RESERVED_BYTES
+    order = "<" if sys.byteorder == "little" else ">"
+    newest: dict[int, bytes] = {}
+    pending: dict[int, bytes] = {}
+    before: _Frame | None = None
+    for frame in _frames(file, size, page_bytes, 1):
+        if before is not None and before.number > 1 and not frame.continues(before, order):
+            break
+        pending[frame.page] = frame.data
+        if frame.size:
+            newest.update(pending)
+            pending.clear()
+        before = frame
+    with database.open("rb") as pages:
+        for page, data in newest.items():
+            pages.seek((page - 1) * page_bytes)
+            if pages.read(page_bytes)[:-reserved] != data[:-reserved]:
+                return False
+    return True
+
+
+def _frames(file: int, size: int, page_bytes: int, first: int) -> Iterator[_Frame]:
+    """Yield all frames of a log from the number `first` on."""
+    step = FRAME_HEADER_BYTES + page_bytes
+    for number in range(first, (size - HEADER_BYTES) // step + 1):
+        frame = os.pread(file, step, HEADER_BYTES + (number - 1) * step)
+        page, pages, salts, *checksum = struct.unpack(">2I8s2I", frame[:FRAME_HEADER_BYTES])
+        yield _Frame(number, page, pages, salts, (checksum[0], checksum[1]), frame[FRAME_HEADER_BYTES:])

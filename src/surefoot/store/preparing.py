@@ -58,7 +58,7 @@ def prepare(path: Path, migrations: Sequence[Migration], clock: Clock, log: Log)
     try:
         is_new = _refuse_foreign(connection)
         missing = missing_steps(connection, migrations)
-        damage = None if is_new else log.damage(connection)
+        damage = log.damage(connection)
         if damage is not None:
             raise CorruptStore(
                 f"{path}: {damage}",

@@ -13,8 +13,9 @@ import apsw
 from surefoot.store import checksums, preparing
 from surefoot.store.errors import NewerFormat, OlderFormat, StoreFailed
 from surefoot.store.migrations import Migration, versions_of
+from surefoot.store.naming import named
 from surefoot.store.preparing import APPLICATION_ID
-from surefoot.store.sqlite import named, parse_url, real_path, refuse_unsafe_sqlite
+from surefoot.store.sqlite import parse_url, real_path, refuse_unsafe_sqlite
 from surefoot.store.writer import BUSY_TIMEOUT_MS
 
 
@@ -41,7 +42,7 @@ def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Conne
             )
         _require_format(connection, (*preparing.MIGRATIONS, *migrations))
     except apsw.Error as error:
-        raise named(error, path) from error
+        raise named(error, path, "reading") from error
     try:
         yield connection
     finally:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import threading
@@ -17,12 +18,14 @@ from typing import TypeVar
 import apsw
 
 from surefoot.store import checksums, preparing
-from surefoot.store.checkpoint import Checkpointer
+from surefoot.store.checkpoint import Checkpointer, close_connection
 from surefoot.store.clock import Clock, SystemClock
-from surefoot.store.errors import CorruptStore, StoreBusy, StoreError, StoreFailed, UnsafeSqlite, UnusablePath
+from surefoot.store.errors import CorruptStore, UnsafeSqlite, UnusablePath
 from surefoot.store.log import Log
 from surefoot.store.migrations import Migration
+from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.turnstile import Turnstile
+from surefoot.store.whereabouts import Whereabouts
 from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, Writer
 
 T = TypeVar("T")
@@ -78,6 +81,9 @@ class Store:
         with self._reading:
             try:
                 return query(self._reader)
+            except (*SICK_FILE, UnicodeDecodeError) as error:
+                traceback.clear_frames(error.__traceback__)
+                raise named(error, self.path, "reading") from error
             except BaseException as error:
                 # A query that raises half way leaves its cursor to the traceback, and with it the snapshot open: every
                 # later read would see the past for as long as somebody keeps the error.
@@ -89,8 +95,8 @@ class Store:
         self.writer.close()
         self._checkpointer.close()
         with self._reading:
-            self._reader.close()
-        self._connection.close()
+            close_connection(self._reader)
+        close_connection(self._connection)
         if self._turnstile.is_free():  # else somebody has the file open, and so the log
             self._log.note_closed()
         self._turnstile.close()
@@ -116,28 +122,27 @@ def open_store(
     """
     path = real_path(parse_url(url))
     refuse_unsafe_sqlite(apsw.sqlite_lib_version())
-    _check_place(path)
-    clock = clock or SystemClock()
-    turnstile = Turnstile(path)
-    log = Log(path, turnstile)
-    try:
-        with turnstile:
-            preparing.prepare(path, (*preparing.MIGRATIONS, *migrations), clock, log)
-            connection = _connect(path)
-            preparing.write_ahead(connection)
-        reader = _connect(path, READER_CACHE_KIB)
-        log.open()
-        writer_checkpointer = Checkpointer(connection, _connect(path, READER_CACHE_KIB), log)
-    except apsw.Error as error:
-        turnstile.close()
-        log.close()
-        raise named(error, path) from error
-    except BaseException:
-        turnstile.close()
-        log.close()
-        raise
-    writer = Writer(connection, clock, turnstile, writer_checkpointer, flush_s=flush_s)
-    return Store(path, clock, writer, writer_checkpointer, reader, turnstile, log, connection)
+    with contextlib.ExitStack() as undo:
+        try:
+            _check_place(path)
+            clock = clock or SystemClock()
+            turnstile = Turnstile(path)
+            undo.callback(turnstile.close)
+            log = Log(path, turnstile)
+            undo.callback(log.close)
+            with turnstile:
+                preparing.prepare(path, (*preparing.MIGRATIONS, *migrations), clock, log)
+                connection = _connect(path, CACHE_KIB, undo)
+                preparing.write_ahead(connection)
+            # Only now: a connection that has not seen the log yet moves nothing of it.
+            reader, checkpoints = (_connect(path, READER_CACHE_KIB, undo) for _ in range(2))
+            log.open()
+        except (apsw.Error, OSError, UnicodeDecodeError) as error:
+            raise named(error, path, "opening") from error
+        undo.pop_all()
+    checkpointer = Checkpointer(connection, checkpoints, log)
+    writer = Writer(connection, clock, turnstile, checkpointer, Whereabouts(path), flush_s=flush_s)
+    return Store(path, clock, writer, checkpointer, reader, turnstile, log, connection)
 
 
 def refuse_unsafe_sqlite(version: str) -> None:
@@ -165,6 +170,11 @@ def _check_place(path: Path) -> None:
         raise UnusablePath(f"{path}: there is no directory {folder}", hint=f"mkdir -p {folder}")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise UnusablePath(f"{path}: is not a file", hint="name a file, for example sqlite:///agents.db")
+    if path.exists() and (names := path.stat().st_nlink) > 1:
+        raise UnusablePath(
+            f"{path}: is a file with {names} names (hard links), and would have a log beside each of them",
+            hint=f"find the others with `find . -inum {path.stat().st_ino}` and remove them; copy a store instead",
+        )
     for place in (folder, path) if path.exists() else (folder,):
         if not os.access(place, os.R_OK | os.W_OK):
             raise UnusablePath(
@@ -184,12 +194,13 @@ def connect_to_read(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
-        raise named(error, path) from error
+        raise named(error, path, "opening") from error
     return connection
 
 
-def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
+def _connect(path: Path, cache_kib: int, undo: contextlib.ExitStack) -> apsw.Connection:
     connection = checksums.connect(path)
+    undo.callback(close_connection, connection)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     for pragma in ("mmap_size=0", f"cache_size=-{cache_kib}", "synchronous=FULL", "foreign_keys=OFF"):
         connection.execute(f"PRAGMA {pragma}")
@@ -199,16 +210,3 @@ def _connect(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
             hint="the file is damaged: keep a copy, and restore a backup (surefoot restore)",
         )
     return connection
-
-
-def named(error: apsw.Error, path: Path) -> StoreError:
-    """Return what an error of SQLite means for the file, and what to do about it."""
-    is_damaged = getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA  # a page's checksum is wrong
-    if is_damaged or isinstance(error, apsw.NotADBError | apsw.CorruptError):
-        return CorruptStore(
-            f"{path}: the file is damaged or no SQLite database ({error})",
-            hint=f"keep a copy; restore a backup (surefoot restore), or try `sqlite3 {path} .recover`; nothing was changed",
-        )
-    if isinstance(error, apsw.BusyError | apsw.LockedError):
-        return StoreBusy(f"{path}: locked by another program ({error})", hint="close it and try again")
-    return StoreFailed(f"{path}: can't be opened ({error})", hint="check the path, its permissions and the disk")

@@ -10,6 +10,8 @@ turn it is stands in the desk file. Kernel locks can't be waited for with a limi
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -39,11 +41,12 @@ class Turnstile:
     def __init__(self, database: Path, *, wait_s: float = WAIT_S) -> None:
         self._database = database
         self._wait_s = wait_s
-        self._door = os.open(f"{database}-door", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._desk = os.open(f"{database}-desk", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._desk).st_size < _NOTE_BYTES:
-            os.ftruncate(self._desk, _NOTE_BYTES)
-        self._note = mmap.mmap(self._desk, _NOTE_BYTES)  # written at every turn, without a system call
+        with contextlib.ExitStack() as undo:
+            self._door = _open(f"{database}-door", undo)
+            self._desk = _open(f"{database}-desk", undo)
+            _fill(self._desk, _NOTE_BYTES)
+            self._note = mmap.mmap(self._desk, _NOTE_BYTES)  # written at every turn, without a system call
+            undo.pop_all()
         self._name = str(os.getpid()).encode().ljust(_NAME_BYTES)
         self.before_waiting: Callable[[], object] = _nothing
 
@@ -67,7 +70,10 @@ class Turnstile:
         try:
             fcntl.flock(self._desk, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False  # we stand in the door now, and `_stand` takes it again, which is no change
+            return False  # we stand in the door now, and `stand` takes it again, which is no change
+        except OSError:
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+            raise
         fcntl.flock(self._door, fcntl.LOCK_UN)
         return True
 
@@ -103,6 +109,20 @@ class Turnstile:
             os.close(self._desk)
 
 
+def _fill(file: int, size: int) -> None:
+    """Make a file at least so large, in writing: the hole that `ftruncate` makes is filled when the mapping is written to,
+    which kills the process if there is no room."""
+    there = os.fstat(file).st_size
+    if there < size and os.pwrite(file, bytes(size - there), there) < size - there:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _open(path: str, undo: contextlib.ExitStack) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    undo.callback(os.close, descriptor)
+    return descriptor
+
+
 def _nothing() -> None:
     return None
 
@@ -117,10 +137,17 @@ class _Turn:
         self._lock = threading.Lock()
         self._has_come = threading.Event()
         self._is_given_up = False
+        self._error: OSError | None = None
 
     def wait(self, limit_s: float) -> bool:
-        """Return whether the turn came within the limit; if not, it is given up when it comes."""
+        """Return whether the turn came within the limit; if not, it is given up when it comes.
+
+        Raises:
+            OSError: The system can't lock.
+        """
         if self._has_come.wait(limit_s):
+            if self._error is not None:
+                raise self._error
             return True
         with self._lock:
             self._is_given_up = not self._has_come.is_set()
@@ -137,6 +164,9 @@ class _Turn:
                     fcntl.flock(self._desk, fcntl.LOCK_UN)
                 else:
                     self._has_come.set()
+        except OSError as error:
+            self._error = error
+            self._has_come.set()
         finally:
             os.close(self._door)
             os.close(self._desk)

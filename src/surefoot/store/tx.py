@@ -8,8 +8,6 @@ read: per row that is cheaper, and the other threads of the process may run mean
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from itertools import count
 from typing import Any, cast
 
 import apsw
@@ -46,10 +44,11 @@ class Tx:
 
     Attributes:
         now_ms: Wall clock at the start of the transaction.
+        next_ids: The next row ids of append-only tables; see `take_id`.
         held: What was checked and still holds (see `runs`); whoever changes what was checked must clear it.
     """
 
-    __slots__ = ("_connection", "_execute", "_ids", "_is_hurried", "_version", "_waiting", "held", "now_ms")
+    __slots__ = ("_connection", "_execute", "_is_hurried", "_version", "_waiting", "held", "next_ids", "now_ms")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -59,7 +58,7 @@ class Tx:
         self._version = -1
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
-        self._ids: dict[str, Iterator[int]] = {}
+        self.next_ids: dict[str, int] = {}
 
     def begin(self, now_ms: int, *, is_hurried: bool = False) -> None:
         """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since
@@ -77,7 +76,7 @@ class Tx:
     def forget(self) -> None:
         """Drop what was learned of the file: after a rollback, or when another process has written."""
         self.held.clear()
-        self._ids.clear()
+        self.next_ids.clear()
         self._waiting.clear()
 
     def put(self, statement: Put, row: tuple[Any, ...]) -> bool:
@@ -129,8 +128,8 @@ class Tx:
 
     def take_id(self, table: str) -> int:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
-        ids = self._ids.get(table)
-        if ids is None:
-            first = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
-            ids = self._ids[table] = count(first)
-        return next(ids)
+        found = self.next_ids.get(table)
+        if found is None:
+            found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
+        self.next_ids[table] = found + 1
+        return found

@@ -34,20 +34,15 @@ import apsw
 import msgspec
 
 from surefoot.store.clock import Clock
-from surefoot.store.errors import (
-    DiskFull,
-    InsideTransaction,
-    StoreBusy,
-    StoreClosed,
-    StoreError,
-    StoreFailed,
-    UnitFailed,
-)
+from surefoot.store.errors import InsideTransaction, StoreClosed, StoreError, UnitFailed
+from surefoot.store.log import JOURNAL
+from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.tx import Mistrusted, Tx
 
 if TYPE_CHECKING:
     from surefoot.store.checkpoint import Checkpointer
     from surefoot.store.turnstile import Turnstile
+    from surefoot.store.whereabouts import Whereabouts
 
 T = TypeVar("T")
 
@@ -63,19 +58,6 @@ BATCH_UNITS_MAX = 2_000
 
 BACKLOG_BYTES_MAX = 32 * 1024 * 1024
 """Unsynced bytes above which `has_room` says no. About 0.2 s of a slow cloud disk."""
-
-
-SICK_FILE = (
-    apsw.BusyError,
-    apsw.CantOpenError,
-    apsw.CorruptError,
-    apsw.FullError,
-    apsw.IOError,
-    apsw.NoMemError,
-    apsw.NotADBError,
-    apsw.ReadOnlyError,
-)
-"""What says, out of a unit's SQL, that the file, not the unit, is at fault."""
 
 
 class _SickFile(Exception):
@@ -148,6 +130,7 @@ class Writer:
         clock: Clock,
         turnstile: Turnstile,
         checkpointer: Checkpointer,
+        whereabouts: Whereabouts,
         *,
         flush_s: float = FLUSH_S,
     ) -> None:
@@ -155,6 +138,7 @@ class Writer:
         self._clock = clock
         self._turnstile = turnstile
         self._checkpointer = checkpointer
+        self._whereabouts = whereabouts
         self._flush_s = flush_s
         self._tx = Tx(connection)
         self._queue: deque[Ticket[Any]] = deque()
@@ -358,7 +342,7 @@ class Writer:
             with self._turnstile:
                 if self._transact_at_desk(batch, is_hurried=len(batch) > 1):
                     return
-        except (apsw.Error, OSError, StoreBusy) as error:
+        except (apsw.Error, OSError, StoreError) as error:
             raise _SickFile(error) from error
         for ticket in batch:
             self._transact([ticket])
@@ -366,8 +350,10 @@ class Writer:
     def _transact_at_desk(self, batch: list[Ticket[Any]], *, is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
         connection = self._connection
+        now_ms = self._clock.wall_ms()
+        self._whereabouts.check(now_ms)
         self._lock_file()
-        self._tx.begin(self._clock.wall_ms(), is_hurried=is_hurried)
+        self._tx.begin(now_ms, is_hurried=is_hurried)
         try:
             self._write(batch)
         except BaseException as error:
@@ -383,6 +369,7 @@ class Writer:
             batch[0].refuse(error)
             return True
         self._tell()  # now: what follows is the disk's work
+        self._checkpointer.before_commit(self._tx.next_ids.get(JOURNAL, 1) - 1)
         connection.execute("COMMIT")
         self.syncs += 1
         return True
@@ -410,7 +397,7 @@ class Writer:
     def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
         """Stop for good, and tell all who wait."""
         self._tell()
-        failure = _failure_of(error, str(self._connection.filename))
+        failure = named(error, self._connection.filename, "writing")
         with self._lock:
             self._failure = failure
             batch = [*batch, *self._queue]
@@ -424,28 +411,6 @@ class Writer:
     def failure(self) -> StoreError | None:
         """Why the writer stopped, or None while it works."""
         return self._failure
-
-
-def _failure_of(error: BaseException, path: str) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, apsw.FullError):
-        failure: StoreError = DiskFull(
-            f"{path}: no room on the device",
-            hint="free some room and start the process again; all that was acknowledged is recorded",
-        )
-    elif isinstance(error, apsw.BusyError):
-        failure = StoreBusy(
-            f"{path}: another program holds the write lock",
-            hint="close it (an open transaction in a SQLite shell?) and start the process again",
-        )
-    else:
-        failure = StoreFailed(
-            f"{path}: writing failed ({type(error).__name__}: {error}); this process records nothing more",
-            hint="check the disk, then start the process again; all that was acknowledged is recorded",
-        )
-    failure.__cause__ = error
-    return failure
 
 
 def _nothing(_tx: Tx) -> None:

@@ -1,115 +1,265 @@
-"""An agent as a kind of run: what `app.agent(agent)` returns, and the function behind it."""
+"""An agent as a kind of run: what `app.agent(agent)` returns, the function behind it, and the handle of one of its runs."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelMessage
-from pydantic_ai.usage import UsageLimits
+from pydantic_ai.messages import ModelMessage, UserContent
+from pydantic_ai.usage import RunUsage, UsageLimits
 
+from surefoot.adapters.pydantic_ai import live, transcripts
 from surefoot.adapters.pydantic_ai.capability import Durable
-from surefoot.adapters.pydantic_ai.declarations import Effects
 from surefoot.adapters.pydantic_ai.listing import ToolClass, tool_classes
-from surefoot.journal import current_frame
+from surefoot.adapters.pydantic_ai.live import LiveEvent
+from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
+from surefoot.adapters.pydantic_ai.transcripts import Transcript
+from surefoot.adapters.pydantic_ai.waits import ASKED, RETRY, AskedCall, signal_of, waiting_for_events
+from surefoot.journal import Kind, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
+from surefoot.runs.steps import live_run
+from surefoot.runs.tables import find_run
 
 if TYPE_CHECKING:
     from surefoot.app import Surefoot
 
+Prompt = str | Sequence[UserContent] | None
+"""What is asked: words, or words, images, documents and more in order; None to go on from the message history."""
+
+_LATER = frozenset({"conversation_id", "model"})
+"""Parts of an agent's input that came after the first runs."""
+
+
+class AgentRun(Run):
+    """A handle of one run of an agent."""
+
+    async def transcript(self) -> Transcript:
+        """Wait for the run's end and return its own messages and its usage.
+
+        Raises:
+            RunFailed, RunCancelled: It ended so.
+        """
+        await self.result()
+        records = await self._store.read(lambda connection: load_records(connection, self.row))
+        return transcripts.read(self.id, list(records))
+
+    async def messages(self) -> list[ModelMessage]:
+        """Wait for the run's end and return the whole conversation: the history it was given, and its own messages.
+
+        Give it to the next run: `start("And now?", id=..., message_history=await run.messages())`.
+        """
+        own = (await self.transcript()).messages
+        records = await self._store.read(lambda connection: load_records(connection, self.row))
+        return [*transcripts.history(list(records)), *own]
+
+    async def asked_calls(self) -> list[AskedCall]:
+        """Return the calls of tools that run elsewhere, whose results the run waits for now."""
+        records = await self._store.read(lambda connection: load_records(connection, self.row))
+        asked = [PAYLOAD.load(one.body) for one in records if one.body and one.step.rpartition("/")[2] == ASKED]
+        came = {one.head.name for one in records if one.kind is Kind.SIGNAL}
+        calls = [msgspec.convert(call, AskedCall) for batch in asked for call in batch]
+        return [call for call in calls if signal_of(call.id) not in came]
+
+    async def answer_call(self, call_id: str, result: Any = None, *, retry: str | None = None, by: str = "api") -> bool:
+        """Give the result of a call that runs elsewhere; the first answer is the one that counts.
+
+        Args:
+            call_id: Which call: `AskedCall.id`.
+            result: Its result, a JSON value.
+            retry: Instead of a result: what to tell the model, so that it tries another way.
+            by: Who says so.
+
+        Returns:
+            Whether it was the first answer.
+        """
+        payload = result if retry is None else {RETRY: retry}
+        return await self.signal(signal_of(call_id), payload, by=by, dedupe="answer")
+
+    async def stream(self) -> AsyncIterator[LiveEvent]:
+        """Yield what the agent does, live, until its run has ended; in the process that executes it.
+
+        From the next model request on, the model is asked for a stream. What is shown is provisional; see `LiveEvent`.
+
+        Raises:
+            Elsewhere: Another process executes the run.
+        """
+        with live.watching(self._worker, self.id) as queue:
+            async for event in live.events(self._worker, self, queue):
+                yield event
+
+    async def usage(self) -> RunUsage:
+        """Wait for the run's end and return what it used."""
+        return (await self.transcript()).usage
+
 
 class DurableAgent:
-    """An agent whose runs are durable. Made by `app.agent(agent)`."""
+    """An agent whose runs are durable. Made by `app.agent(agent)`.
+
+    Args:
+        app: The app.
+        agent: The agent.
+        name: Its durable name.
+        capability: What makes it durable, by each name under which open runs know it; the first is today's.
+        deps: Makes the dependencies of one execution, in the process that executes it; None: they are the run's input.
+    """
 
     def __init__(
-        self, app: Surefoot, agent: Agent[Any, Any], name: str, reads: Iterable[str], effects: Effects | None
+        self,
+        app: Surefoot,
+        agent: Agent[Any, Any],
+        name: str,
+        *,
+        was: Iterable[str] = (),
+        deps: Callable[..., Any] | None = None,
+        **options: Any,
     ) -> None:
         self._app = app
         self._agent = agent
         self.name = name
-        self._capability = Durable(reads=reads, effects=effects, name=name)
-        self._kind = KindSpec(f"agent {name}", self._function())
-        register(self._kind)
+        self._make_deps = deps
+        capabilities = [Durable(name=known, waits_for_tools=True, **options) for known in (name, *_names(was))]
+        self._declarations = capabilities[0].declarations
+        self._kinds = [KindSpec(f"agent {one.name}", self._function(one), later=_LATER) for one in capabilities]
+        for kind in self._kinds:
+            register(kind)
 
-    def _function(self) -> Callable[..., Awaitable[Any]]:
-        agent, capability = self._agent, self._capability
-        deps_type = getattr(agent, "deps_type", type(None))
+    def _function(self, capability: Durable) -> Callable[..., Awaitable[Any]]:
+        agent, make_deps = self._agent, self._make_deps
         output_type = getattr(agent, "output_type", object)
 
-        async def run_agent(prompt, deps=None, usage_limits=None, message_history=None):  # type: ignore[no-untyped-def]
-            result = await agent.run(
-                prompt,
-                deps=deps,
-                usage_limits=usage_limits,
-                message_history=message_history,
-                capabilities=[capability],
-                run_id=_run_id(),
-            )
+        async def run_agent(  # type: ignore[no-untyped-def]  # its types are those of the agent
+            prompt, deps=None, usage_limits=None, message_history=None, *, conversation_id=None, model=None
+        ):
+            given = {} if conversation_id is None else {"conversation_id": conversation_id}
+            run = live_run("an agent")
+            with waiting_for_events(run):
+                result = await agent.run(
+                    prompt,
+                    deps=deps if make_deps is None else await _made(make_deps, deps),
+                    usage_limits=usage_limits,
+                    message_history=message_history,
+                    model=model,
+                    capabilities=[capability],
+                    run_id=run.run_id,  # the same on replay, and in the messages
+                    **given,
+                )
+            await transcripts.keep(result)
             return result.output
 
-        run_agent.__qualname__ = f"agent.<locals>.{self.name}"
+        run_agent.__qualname__ = f"agent.<locals>.{capability.name}"
         run_agent.__annotations__ = {
-            "prompt": str,
-            "deps": object if deps_type is type(None) else deps_type | None,
+            "prompt": str | list[UserContent] | None,
+            "deps": self._type_of_deps(),
             "usage_limits": UsageLimits | None,
             "message_history": list[ModelMessage] | None,
+            "conversation_id": str | None,
+            "model": str | None,
             "return": output_type if isinstance(output_type, type) else object,
         }
         return run_agent
 
+    def _type_of_deps(self) -> Any:
+        if self._make_deps is not None:
+            hints = [one.annotation for one in inspect.signature(self._make_deps, eval_str=True).parameters.values()]
+            return hints[0] | None if hints and hints[0] is not inspect.Parameter.empty else object
+        declared = getattr(self._agent, "deps_type", type(None))
+        return object if declared is type(None) else declared | None
+
     async def start(
         self,
-        prompt: str,
+        prompt: Prompt = None,
         *,
         id: str,
         deps: Any = None,
         usage_limits: UsageLimits | None = None,
-        message_history: list[ModelMessage] | None = None,
+        message_history: Sequence[ModelMessage] | None = None,
+        conversation_id: str | None = None,
+        model: str | None = None,
         deadline_s: float | None = None,
-    ) -> Run:
+    ) -> AgentRun:
         """Start a run of the agent, or return the run of that id.
 
         Args:
-            prompt: What is asked of it.
+            prompt: What is asked of it: words, or a list of words, images, documents; None: go on from the history.
             id: The business id: the same id with the same input is the same run.
-            deps: Its dependencies, which become part of the run's input: JSON values or what `deps_type` declares.
+            deps: Its dependencies, which become part of the run's input: JSON values or what `deps_type` declares. With
+                `app.agent(..., deps=make)`, what `make` is called with.
             usage_limits: Limits on requests, tool calls and tokens; they hold across replays.
-            message_history: Earlier messages.
+            message_history: Earlier messages: `await run.messages()` of the run before.
+            conversation_id: The conversation it belongs to; None: the framework's choice.
+            model: Another model, by name; None: the agent's.
             deadline_s: As for `Surefoot.start`.
 
         Raises:
             RunConflict: The id belongs to a run with another input.
         """
-        body, digest = self._kind.dump_input((prompt, deps, usage_limits, message_history), {})
         store = self._app.store
+        kind = self._kinds[0] if len(self._kinds) == 1 else await self._kind_of(id)
+        body, digest = kind.dump_input(
+            (_plain(prompt), deps, usage_limits, None if message_history is None else list(message_history)),
+            {"conversation_id": conversation_id, "model": model},
+        )
         deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
-        return await start_run(store, self._app.worker, self._kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+        run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+        return AgentRun(store, self._app.worker, run.row, run.id, run.kind)
+
+    async def stream(self, prompt: Prompt = None, *, id: str, **options: Any) -> AsyncIterator[LiveEvent]:
+        """Start a run, or join the run of that id, and yield what it does, live, from its first request on.
+
+        Args:
+            prompt: As for `start`.
+            id: As for `start`.
+            options: As for `start`.
+        """
+        with live.watching(self._app.worker, id) as queue:
+            run = await self.start(prompt, id=id, **options)
+            async for event in live.events(self._app.worker, run, queue):
+                yield event
+
+    async def run(self, id: str) -> AgentRun:
+        """Return the handle of an existing run of this agent.
+
+        Raises:
+            RunNotFound: There is none.
+        """
+        run = await self._app.run(id)
+        if run.kind not in [kind.name for kind in self._kinds]:
+            raise SurefootError(f"run {id!r} is one of {run.kind}, not of agent {self.name}", hint="app.run(id)")
+        return AgentRun(self._app.store, self._app.worker, run.row, run.id, run.kind)
+
+    async def _kind_of(self, run_id: str) -> KindSpec:
+        """Return the kind of a run that exists, which may be an earlier name of ours, or else today's."""
+        row = await self._app.store.read(lambda connection: find_run(connection, run_id))
+        known = None if row is None else row.kind
+        return next((kind for kind in self._kinds if kind.name == known), self._kinds[0])
 
     async def tools(self) -> list[ToolClass]:
         """Return the agent's tools, each with its declared class, or the one that its server's hints propose.
 
         MCP servers are started, or connected to, and asked. A proposal changes nothing until it is declared.
         """
-        return await tool_classes(self._agent, self._capability.declarations)
+        return await tool_classes(self._agent, self._declarations)
 
 
-def _run_id() -> str:
-    """Return the agent run's id: the run's own, so that replays and their messages carry the same."""
-    run = current_frame.get()
-    assert run is not None, "called inside a run"
-    return run.run_id
+def _plain(prompt: Prompt) -> str | list[UserContent] | None:
+    return prompt if prompt is None or isinstance(prompt, str) else list(prompt)
 
 
-def durable_agent(
-    app: Surefoot,
-    agent: Any,
-    *,
-    name: str | None = None,
-    reads: Iterable[str] = (),
-    effects: Effects | None = None,
-) -> DurableAgent:
+def _names(was: Iterable[str]) -> tuple[str, ...]:
+    return (was,) if isinstance(was, str) else tuple(was)
+
+
+async def _made(make: Callable[..., Any], given: Any) -> Any:
+    """Return what a factory of dependencies makes; it takes what the run was started with, or nothing."""
+    made = make(given) if inspect.signature(make).parameters else make()
+    return await made if inspect.isawaitable(made) else made
+
+
+def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **options: Any) -> DurableAgent:
     """Return a durable form of an agent; the agent itself is not changed."""
     if not isinstance(agent, Agent):
         raise SurefootError(f"{agent!r} is no Pydantic AI Agent", hint="app.agent(Agent(..., name='support'))")
@@ -119,4 +269,4 @@ def durable_agent(
             "the agent has no name, and a name is what its runs are found by after a restart",
             hint='Agent(..., name="support"), or app.agent(agent, name="support")',
         )
-    return DurableAgent(app, agent, durable_name, reads, effects)
+    return DurableAgent(app, agent, durable_name, **options)

@@ -10,12 +10,9 @@ What holds: an agent whose output may be `DeferredToolRequests`, and a capabilit
 from __future__ import annotations
 
 import dataclasses
-import typing
-from types import UnionType
-from typing import Any
 
-from pydantic_ai import RunContext
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
+from pydantic_ai import DeferredToolRequests
+from pydantic_ai.tools import DeferredToolApprovalResult
 
 from surefoot.adapters.pydantic_ai.conversations import Conversation
 from surefoot.approvals import Approve
@@ -23,22 +20,12 @@ from surefoot.effects import EffectSpec
 
 
 def let_through(
-    conversation: Conversation, context: RunContext[Any], requests: DeferredToolRequests
-) -> DeferredToolResults | None:
-    """Answer for the calls that need approval: they go on, to wait at their claims; None to leave them to the user."""
-    if not requests.approvals or _is_users_own(getattr(context.agent, "output_type", None)):
-        return None
-    conversation.gated.update(call.tool_call_id for call in requests.approvals)
-    return requests.build_results(approvals={call.tool_call_id: True for call in requests.approvals})
-
-
-def _is_users_own(declared: Any) -> bool:
-    """Whether an agent's output may be the requests themselves, so that its caller handles them."""
-    if isinstance(declared, list | tuple):
-        return any(map(_is_users_own, declared))
-    if isinstance(declared, UnionType) or typing.get_origin(declared) is typing.Union:
-        return any(map(_is_users_own, typing.get_args(declared)))
-    return declared is DeferredToolRequests
+    conversation: Conversation, requests: DeferredToolRequests
+) -> dict[str, bool | DeferredToolApprovalResult]:
+    """Answer for the calls that need approval, by their ids: they go on, to wait at their claims."""
+    asked = [call.tool_call_id for call in requests.approvals]
+    conversation.gated.update(asked)
+    return dict.fromkeys(asked, True)
 
 
 def gate_of(conversation: Conversation, call_id: str, spec: EffectSpec | None) -> Approve | None:

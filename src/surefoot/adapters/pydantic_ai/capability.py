@@ -7,12 +7,13 @@ a read. Its idea and its contract are Pydantic AI's `durable_exec`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from pydantic_ai import AgentRunResult, RunContext
-from pydantic_ai.capabilities import WrapRunHandler
+from pydantic_ai import AgentRunResult, DeferredToolRequests, DeferredToolResults, ExternalToolset, RunContext
+from pydantic_ai.agent import EventStreamHandler
+from pydantic_ai.capabilities import WrapOutputProcessHandler, WrapRunHandler
 from pydantic_ai.durable_exec import (
     BaseDurabilityCapability,
     DurabilityEngineSpec,
@@ -26,25 +27,27 @@ from pydantic_ai.durable_exec import (
     ToolsetGetToolsId,
     ToolsetValidateToolArgumentsId,
 )
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
+from pydantic_ai.messages import AgentStreamEvent
+from pydantic_ai.models import Model
+from pydantic_ai.output import OutputContext
+from pydantic_ai.tools import DeferredToolApprovalResult
 from pydantic_ai.toolsets import AbstractToolset
 
 from surefoot.adapters.pydantic_ai.approving import gate_of, let_through
 from surefoot.adapters.pydantic_ai.conversations import conversations_of, decide
 from surefoot.adapters.pydantic_ai.declarations import Declarations, Effects
-from surefoot.adapters.pydantic_ai.mcp import carry, discover, reading
-from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, Codec, encoded
-from surefoot.adapters.pydantic_ai.tools import (
-    answer_of,
-    call_declared,
-    call_open,
-    call_undeclared,
-    declared,
-    is_read,
-)
+from surefoot.adapters.pydantic_ai.live import Channel, can_stream, channel_of
+from surefoot.adapters.pydantic_ai.mcp import carry, discover
+from surefoot.adapters.pydantic_ai.names import Names
+from surefoot.adapters.pydantic_ai.outputs import gives, process_output
+from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, Codec
+from surefoot.adapters.pydantic_ai.tools import Call, perform_call
+from surefoot.adapters.pydantic_ai.toolsets import GuardedToolset
+from surefoot.adapters.pydantic_ai.waits import wait_for_results, waiting_for_events
 from surefoot.journal import current_frame
 from surefoot.runs import take_step
 from surefoot.runs.live import LiveRun
+from surefoot.runs.strand import _parent
 
 
 class Durable(BaseDurabilityCapability[Any]):
@@ -54,6 +57,13 @@ class Durable(BaseDurabilityCapability[Any]):
         reads: Names of tools that change nothing outside, for those not declared with `@sf.read`.
         effects: Tools by name, each with `sf.effect(...)`, for those whose author declared nothing: MCP tools above all.
         name: The agent's durable name; None: `agent.name`. A name is data on disk.
+        was: The agent's earlier names, under which open runs know it.
+        tools_were: Earlier names of its tools, each with today's: `{"refund": "refund_order"}`.
+        event_stream_handler: Sees the agent's events live, once: Pydantic AI's own kind of handler. What it is shown of a
+            model's answer is provisional, and shown again when the attempt is repeated.
+        models: Other models the agent may use, by name, as for Pydantic AI's durable capabilities.
+        waits_for_tools: Whether the run waits for signals with the results of tools that run elsewhere; None: unless the
+            agent gives `DeferredToolRequests` as its output, for code of yours to see to.
     """
 
     engine_spec = DurabilityEngineSpec(
@@ -61,12 +71,27 @@ class Durable(BaseDurabilityCapability[Any]):
         durable_unit_noun="step",
         durable_container_noun="run",
         codec=Codec(),
-        toolset_lifecycles={"function": "enter-always", "mcp": "enter-in-durable-unit", "dynamic": "enter-never"},
+        wrapped_toolset_kinds=frozenset({"mcp"}),  # all others are guarded by a toolset of ours
+        toolset_lifecycles={"mcp": "enter-in-durable-unit"},
     )
 
-    def __init__(self, *, reads: Iterable[str] = (), effects: Effects | None = None, name: str | None = None) -> None:
-        super().__init__(name=name)
+    def __init__(
+        self,
+        *,
+        reads: Iterable[str] = (),
+        effects: Effects | None = None,
+        name: str | None = None,
+        was: Iterable[str] = (),
+        tools_were: Mapping[str, str] | None = None,
+        event_stream_handler: EventStreamHandler[Any] | None = None,
+        models: Mapping[str, Model] | None = None,
+        waits_for_tools: bool | None = None,
+    ) -> None:
+        super().__init__(name=name, models=models, event_stream_handler=self._show)
+        self._handler = event_stream_handler
+        self._waits_for_tools = waits_for_tools
         self.declarations = Declarations(reads, effects)
+        self._were = (was, tools_were)
         self._served: dict[str, AbstractToolset[Any]] = {}
         self._backend: _Backend | None = None
 
@@ -75,22 +100,42 @@ class Durable(BaseDurabilityCapability[Any]):
         """Whether the agent runs inside a run of Surefoot."""
         return isinstance(current_frame.get(), LiveRun)
 
+    @property
+    def has_wrap_run_event_stream(self) -> bool:
+        """Whether the agent's events are shown to anybody; only then are its models asked for streams."""
+        if self._handler is not None:
+            return True
+        return self._is_watched() and can_stream(getattr(self.agent, "model", None))
+
+    def _is_watched(self) -> bool:
+        run = current_frame.get()
+        return isinstance(run, LiveRun) and channel_of(run) is not None
+
+    def wrap_run_event_stream(
+        self, ctx: RunContext[Any], *, stream: AsyncIterable[AgentStreamEvent]
+    ) -> AsyncIterable[AgentStreamEvent]:
+        """Show the agent's events, if anybody sees them."""
+        is_seen = self._handler is not None or self._is_watched()
+        return super().wrap_run_event_stream(ctx, stream=stream) if is_seen else stream
+
+    async def _show(self, ctx: RunContext[Any], stream: AsyncIterable[AgentStreamEvent]) -> None:
+        """Show events to the handler and to whoever watches the run."""
+        run = current_frame.get()
+        channel = channel_of(run) if isinstance(run, LiveRun) else None
+        if channel is not None and isinstance(run, LiveRun):
+            stream = _shown(stream, channel, conversations_of(run).deciding(), run.row.epoch)
+        if self._handler is not None:
+            await self._handler(ctx, stream)
+        async for _ in stream:  # what the handler left, or all of it
+            pass
+
     async def wrap_run(self, ctx: RunContext[Any], *, handler: WrapRunHandler) -> AgentRunResult[Any]:
         """Count the steps of one run of the agent apart from those of the next."""
         run = current_frame.get()
         if not isinstance(run, LiveRun):
             return await super().wrap_run(ctx, handler=handler)
-        with conversations_of(run).enter(run, self.name):
+        with conversations_of(run).enter(run, Names(self.name, *self._were)), waiting_for_events(run):
             return await super().wrap_run(ctx, handler=handler)
-
-    async def handle_deferred_tool_calls(
-        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
-    ) -> DeferredToolResults | None:
-        """Let calls that need approval go on, inside a run of ours, to where they wait for it."""
-        run = current_frame.get()
-        if not isinstance(run, LiveRun):
-            return await super().handle_deferred_tool_calls(ctx, requests=requests)
-        return let_through(conversations_of(run).current(), ctx, requests)
 
     def get_durable_operation_backend(self) -> JournalCallableOperationBackend[None]:
         """Return what executes Pydantic AI's durable operations."""
@@ -99,16 +144,66 @@ class Durable(BaseDurabilityCapability[Any]):
             self._backend = _Backend(made_for, self.declarations, self._served)
         return self._backend
 
-    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any] | None:
-        """Let the calls of MCP toolsets go through us, then wrap them as Pydantic AI does."""
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Let calls that need approval go on to where they wait for it; wait for the results of tools that run elsewhere.
+
+        An agent that may give the requests as its output is left to its own code, unless it says otherwise.
+        """
+        run = current_frame.get()
+        if not isinstance(run, LiveRun):
+            return await super().handle_deferred_tool_calls(ctx, requests=requests)
+        is_users = gives(self.agent, DeferredToolRequests)
+        waits = not is_users if self._waits_for_tools is None else self._waits_for_tools
+        approvals: dict[str, bool | DeferredToolApprovalResult] = (
+            {} if is_users else let_through(conversations_of(run).current(), requests)
+        )
+        calls = await wait_for_results(requests) if waits else {}
+        return DeferredToolResults(approvals=approvals, calls=calls) if approvals or calls else None
+
+    async def wrap_output_process(
+        self,
+        ctx: RunContext[Any],
+        *,
+        output_context: OutputContext,
+        output: Any,
+        handler: WrapOutputProcessHandler,
+    ) -> Any:
+        """Take an output function, and the output's validators, as one step."""
+        run = current_frame.get()
+        if not isinstance(run, LiveRun):
+            return await handler(output)
+        return await process_output(run, self.agent, ctx, output_context, output, handler)
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        """Guard every toolset, whenever it was added: MCP toolsets as Pydantic AI does, the others by one of ours.
+
+        This is also the one call that comes in the task that runs the agent, where it is known what comes next.
+        """
+        run = current_frame.get()
+        if isinstance(run, LiveRun):
+            Names(self.name, *self._were).check(run, _parent.get())
         if "pydantic_ai.mcp" in sys.modules:
             toolset.apply(self._carry)
-        return super().get_wrapper_toolset(toolset)
+        return (super().get_wrapper_toolset(toolset) or toolset).visit_and_replace(self._guard)
+
+    def _guard(self, leaf: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        is_elsewhere = isinstance(leaf, ExternalToolset)
+        return leaf if is_elsewhere else GuardedToolset(leaf, declarations=self.declarations)
 
     def _carry(self, toolset: AbstractToolset[Any]) -> None:
         carry(toolset)
         if toolset.id is not None:
             self._served[toolset.id] = toolset
+
+
+async def _shown(
+    stream: AsyncIterable[AgentStreamEvent], channel: Channel, step: str, attempt: int
+) -> AsyncIterator[AgentStreamEvent]:
+    async for event in stream:
+        channel.publish(step, attempt, event)
+        yield event
 
 
 class _Backend(JournalCallableOperationBackend[None]):
@@ -144,8 +239,11 @@ class _Backend(JournalCallableOperationBackend[None]):
                 return await decide(run, body, cache_key)
             case ToolsetCallToolId():
                 return await self._call_tool(run, body, cache_key, is_served=operation_id.toolset_kind == "mcp")
-            case ToolsetValidateToolArgumentsId() | EventStreamHandlerId():
-                return await body()  # pure, or told live: nothing to remember
+            case ToolsetValidateToolArgumentsId():
+                return await body()  # pure: nothing to remember
+            case EventStreamHandlerId():
+                is_news = conversations_of(run).current().is_news(cache_key[0])
+                return await body() if is_news else None  # a replay has nothing new to show
             case ToolsetGetToolsId() | ToolsetGetInstructionsId():
                 # By decision, not by count: the framework asks its toolsets in tasks of their own each time.
                 turn = str(conversations_of(run).current().decisions)
@@ -161,19 +259,7 @@ class _Backend(JournalCallableOperationBackend[None]):
         call_id = str(getattr(context, "tool_call_id", "") or name)
         conversation = conversations_of(run).current()
         with run.tool_call(conversation.call(call_id)):
-            spec = declared(tool)
-            if spec is not None:
-                return await call_declared(spec, body, tool, gate_of(conversation, call_id, spec))
             seen_name = conversation.tool_name(call_id) or name
-            if seen_name in self._declarations.reads or is_read(tool):
-
-                async def read() -> Any:
-                    return encoded(await reading(body))
-
-                return await take_step(name, None, PAYLOAD, read)
-            answer = partial(answer_of, body, tool, is_served=is_served)
-            open_spec = self._declarations.effects.get(seen_name)
-            gate = gate_of(conversation, call_id, open_spec)
-            if open_spec is None:
-                return await call_undeclared(name, arguments, answer, gate)
-            return await call_open(open_spec, arguments, answer, gate)
+            call = Call(conversation.recorded_name(call_id, name), seen_name, arguments)
+            live, gate = conversation.noting_news(call_id, body), partial(gate_of, conversation, call_id)
+            return await perform_call(run, call, tool, live, self._declarations, is_served=is_served, gate=gate)

@@ -10,10 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage
 from pydantic_core import from_json
 
+from surefoot.adapters.pydantic_ai.live import channel_of
+from surefoot.adapters.pydantic_ai.names import Names, check_tools
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
+from surefoot.adapters.pydantic_ai.refusals import model_error, raise_model_error
 from surefoot.adapters.pydantic_ai.requests import RequestDigests
 from surefoot.journal.records import Head
 from surefoot.journal.values import canonical_bytes
@@ -29,21 +33,62 @@ class Conversation:
     `gated` has the calls of the last decision that the framework says need approval.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names) -> None:
+        self.names = names
         self.decisions = 0
         self.gated: set[str] = set()
+        self.deciding = ""
         self._decision = ""
+        self._is_new = False
+        self._new_calls: set[str] = set()
+        self._were: dict[str, str] = {}
         self._calls: dict[str, ToolCall] = {}
         self._names: dict[str, str] = {}
         self._made: dict[tuple[str, bytes], list[ToolCall]] = {}
+
+    def end(self, decision: str, *, is_new: bool) -> None:
+        """Note whether the decision just taken was asked of the model now, or replayed."""
+        self.deciding, self._is_new = decision, is_new
 
     def call(self, call_id: str) -> ToolCall:
         """Return a tool call of the last decision."""
         return self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
 
+    def is_news(self, event: Any) -> bool:
+        """Whether an event is of something that happens now, and not of a replay."""
+        part = getattr(event, "part", None) or getattr(event, "result", None)
+        call_id = getattr(event, "tool_call_id", None) or getattr(part, "tool_call_id", None)
+        return self._is_new or call_id in self._new_calls
+
+    def noting_news(self, call_id: str, body: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+        """Return a tool call's body that notes that it is executed."""
+
+        async def live() -> object:
+            self._new_calls.add(call_id)
+            return await body()
+
+        return live
+
     def tool_name(self, call_id: str) -> str | None:
         """Return the name by which the last decision asked for a call; None if it didn't."""
         return self._names.get(call_id)
+
+    def recorded_name(self, call_id: str, name: str) -> str:
+        """Return the name under which the journal knows a tool call, whatever the tool is called today.
+
+        The journal has the tool's own name, the model's answer the one with its toolset's prefix.
+        """
+        was = self._were.get(call_id)
+        return name if was is None else was.removeprefix(self._names[call_id].removesuffix(name))
+
+    def rename(self, payload: Any) -> Any:
+        """Return a recorded response with its calls under today's names of their tools."""
+        for part in payload.get("parts", ()) if self.names.tools_were else ():
+            was = part.get("tool_name")
+            if part.get("part_kind") == "tool-call" and was in self.names.tools_were:
+                self._were[str(part.get("tool_call_id"))] = was
+                part["tool_name"] = self.names.tools_were[was]
+        return payload
 
     def note(self, decision: str, payload: Any, seen: Callable[[], frozenset[str]]) -> None:
         """Note a decision and, for each call it asks for, which identical calls came before.
@@ -93,9 +138,10 @@ class Conversations:
         self._started: dict[str, int] = {}
 
     @contextmanager
-    def enter(self, run: LiveRun, name: str) -> Iterator[None]:
+    def enter(self, run: LiveRun, names: Names) -> Iterator[None]:
         """Take the steps inside as those of one more run of this agent."""
         parent = _parent.get()
+        name = names.in_journal(run, parent)
         base = step_key(parent, name, None)
         if base in self._started and any(step_key(parent, name, None, n) in self.by_path
                                          for n in range(1, self._started[base] + 1)):  # fmt: skip
@@ -105,7 +151,7 @@ class Conversations:
             )
         self._started[base] = self._started.get(base, 0) + 1
         path = step_key(parent, name, None, self._started[base])
-        self.by_path[path] = Conversation()
+        self.by_path[path] = Conversation(names)
         token = _parent.set(path)
         try:
             yield
@@ -113,9 +159,15 @@ class Conversations:
             _parent.reset(token)
             del self.by_path[path]
 
+    def deciding(self) -> str:
+        """Return the decision that is being taken or was taken last, in the code of an agent or of its model."""
+        parent = _parent.get()
+        found = self.by_path.get(parent)
+        return parent if found is None else found.deciding
+
     def current(self) -> Conversation:
         """Return the agent run whose step is being taken."""
-        return self.by_path.setdefault(_parent.get(), Conversation())
+        return self.by_path.setdefault(_parent.get(), Conversation(Names("")))
 
 
 def conversations_of(run: LiveRun) -> Conversations:
@@ -137,10 +189,27 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     def head(payload: Any) -> Head:
         return Head(request=request, cost=_cost(payload))
 
+    is_new = False
+
+    async def ask() -> object:
+        nonlocal is_new
+        is_new = True
+        channel = channel_of(run)
+        if channel is not None:
+            channel.begin(_parent.get(), run.row.epoch)
+        try:
+            return await body()
+        except AgentRunError as error:
+            return model_error(error)
+
     conversation.decisions += 1
     payload, taken = await take_step(
-        "decision", str(conversation.decisions), PAYLOAD, body, request=request, head=head, is_told_step=True
+        "decision", str(conversation.decisions), PAYLOAD, ask, request=request, head=head, is_told_step=True
     )
+    conversation.end(taken.key, is_new=is_new)
+    if payload.get("kind") == "model_error":
+        raise_model_error(payload)
+    check_tools(run, taken.key, conversation.rename(payload), cache_key[3], is_drift=taken.key in run.history.drifts)
     conversation.note(taken.key, payload, lambda: conversations.digests.calls_seen(messages))
     return payload
 

@@ -16,7 +16,7 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_ai.usage import RunUsage
 
 from surefoot.adapters.pydantic_ai.declarations import Declarations
-from surefoot.adapters.pydantic_ai.tools import declared, is_read
+from surefoot.adapters.pydantic_ai.tools import declared, function_of, is_marked_read
 from surefoot.effects import AskPerson, EffectSpec, Overwrite, Read
 from surefoot.effects.classify import describe
 
@@ -80,13 +80,13 @@ async def _tools_of(toolset: AbstractToolset[Any], context: RunContext[Any]) -> 
 def _class_of(tool: ToolsetTool[Any], toolset: str, declarations: Declarations) -> ToolClass:
     name = tool.tool_def.name
     parameters = tuple(tool.tool_def.parameters_json_schema.get("properties", ()))
-    spec, for_agent = declared(tool), declarations.effects.get(name)
+    spec, for_agent = declared(function_of(tool)), declarations.effects.get(name)
     why = "declared for the agent" if spec is None else "declared on the function"
     if spec is not None and for_agent is not None:
         why += "; what is declared for the agent is not used"
     if (spec := spec or for_agent) is not None:
         return ToolClass(name, toolset, spec.in_doubt.name, _key_of(spec), None, why, parameters)
-    if name in declarations.reads or is_read(tool):
+    if name in declarations.reads or is_marked_read(tool):
         return ToolClass(name, toolset, Read.name, None, None, "declared for the agent", parameters)
     hints = (tool.tool_def.metadata or {}).get("annotations") or {}
     for hint, value, proposed, why in _HINTS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -186,6 +187,12 @@ async def _read(call_tool: Call, name: str, arguments: dict[str, Any], metadata:
         await _forget_closed(client, error)
     async with _connected(client):
         return await call_tool(name, arguments, metadata=metadata)
+
+
+def is_served(toolset: AbstractToolset[Any]) -> bool:
+    """Whether the calls of a toolset's tools are made by an MCP server."""
+    mcp = sys.modules.get("pydantic_ai.mcp")
+    return mcp is not None and isinstance(toolset, mcp.MCPToolset)
 
 
 def carry(toolset: AbstractToolset[Any]) -> None:
