@@ -41,6 +41,17 @@ $(OLDEST)/.installed: pyproject.toml tools/setup-oldest.sh
 test-slow: $(STAMP) ## the slow lane: whole kill sweeps, thousands of schedules, planted bugs
 	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m slow
 
+.PHONY: coverage
+coverage: $(STAMP) ## which lines and branches of the engine's rooms no test of the fast lane passes
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist=worksteal -m "not slow"
+	@$(BIN)/coverage combine --quiet .coverage
+	@$(BIN)/coverage report
+
+.PHONY: mutate
+mutate: $(STAMP) ## change the effects room in a thousand small ways, and see which changes no test notices (hours)
+	@$(BIN)/python -m tests.mutation
+
 .PHONY: check
 check: $(STAMP) ## format, lint, types, layers, tests
 	@$(BIN)/ruff format --check .

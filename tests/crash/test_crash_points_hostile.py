@@ -90,9 +90,8 @@ async def test_a_process_that_hangs_is_ended_and_says_where(is_blocking: bool) -
 
         return app_of(url, stand_still)
 
-    with pytest.raises(NothingToSweep, match="event loop blocked" if is_blocking else "stand_still") as raised:
-        await quiet(app, limit_s=1.0)
-    assert "still there after 1 s" in str(raised.value)
+    with pytest.raises(NothingToSweep, match="event loop blocked" if is_blocking else "stand_still"):
+        await quiet(app, limit_s=0.5 if is_blocking else 4.0)
 
 
 @pytest.mark.parametrize(
