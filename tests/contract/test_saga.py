@@ -11,7 +11,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import Gate, Pass, Refuse, Request
-from surefoot.effects.desk import list_effects
+from surefoot.effects.desk import evidence, list_effects
 from surefoot.store import Tx
 
 log: Calls = []
@@ -377,3 +377,33 @@ async def test_a_denied_compensation_parks_too(url: str, quick_eviction: None) -
         with pytest.raises(sf.RunFailed):
             await run.result(timeout_s=10)
     assert log == ["+train", "-train:ref-train"]
+
+
+async def test_a_person_can_say_that_they_have_undone_it(app: sf.Surefoot, quick_eviction: None) -> None:
+    """Catches a saga that nobody can end because its compensation will never be done by the service."""
+
+    @sf.durable
+    async def stuck_for_good() -> None:
+        async with sf.saga("s"):
+            await book("train")
+            await book("flight")
+            raise ValueError("no")
+
+    refusals.append("flight")
+    run = await app.start(stuck_for_good, id="s")
+    status = await wait_state(run, "waiting", "blocked")
+    (effect,) = [one for one in app.store.read_now(list_effects) if one.key == "saga:flight"]
+    assert f"surefoot resolve {effect.id} --undone" in status.reason
+    with pytest.raises(sf.SurefootError, match="only what is done"):
+        await app.undone(effect.id + 1, by="ann", reason="called them")
+    view = await app.undone(effect.id, by="ann", reason="called them")
+    assert view.state == "compensated"
+    with pytest.raises(sf.SurefootError, match="only what is done"):
+        await app.undone(effect.id, by="ann", reason="called them again")
+    with pytest.raises(sf.RunFailed, match="ValueError: no"):
+        await run.result(timeout_s=10)
+    assert log == ["+train", "+flight", "-train:ref-train"]
+    assert [one.kind for one in app.store.read_now(lambda connection: evidence(connection, effect.id))] == [
+        "undone by hand"
+    ]
+    assert await book("flight") == "ref-flight"
