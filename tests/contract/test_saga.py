@@ -273,6 +273,41 @@ async def test_nothing_new_begins_in_a_saga_that_is_being_undone(app: sf.Surefoo
     assert log == ["+slow", "-slow:slow"]
 
 
+async def test_nothing_new_begins_once_it_is_listed_what_is_undone(app: sf.Surefoot) -> None:
+    """Catches an effect of a task that nobody could see in the saga, and that begins while it is being undone."""
+    is_undoing, is_tried = asyncio.Event(), asyncio.Event()
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="24h"))
+    async def give_back(what: str) -> None:
+        is_undoing.set()
+        await is_tried.wait()
+        log.append(f"-{what}")
+
+    @sf.effect(key="borrowed:{what}", compensate=give_back)
+    async def borrow(what: str) -> str:
+        log.append(f"+{what}")
+        return what
+
+    async def other() -> None:
+        await is_undoing.wait()
+        try:
+            await book("too late")
+        finally:
+            is_tried.set()
+
+    @sf.durable
+    async def aside() -> None:
+        async with sf.saga("s"):
+            task = asyncio.create_task(other())
+            await borrow("book")
+            await asyncio.gather(task, book("full"))
+
+    run = await app.start(aside, id="a")
+    with pytest.raises(sf.RunFailed, match="no room left"):
+        await run.result(timeout_s=10)
+    assert log == ["+book", "-book"]
+
+
 async def test_a_cancellation_is_heard_of_after_the_undoing(app: sf.Surefoot) -> None:
     """Catches a saga that is left half undone because somebody cancelled its run, once or twice."""
     may_go_on = asyncio.Event()
@@ -337,11 +372,13 @@ async def test_children_of_a_saga_are_cancelled_and_undone(app: sf.Surefoot, qui
         async with sf.saga("s"):
             await sf.child(leg, "train", 0.01)
             task = asyncio.create_task(sf.child(leg, "flight", 60.0, key="2"))
-            await until(lambda: "+flight" in log)
+            await sf.wait_signal("flown")
             await book("full")
             await task
 
     run = await app.start(legs, id="k")
+    await until(lambda: "+flight" in log)
+    await run.signal("flown")
     with pytest.raises(sf.RunFailed, match="no room left"):
         await run.result(timeout_s=10)
     assert log == [
