@@ -364,6 +364,10 @@ class Surefoot:
                 _logger.exception("deleting what is older than keep_for failed; tried again in %.0f s", KEEP_LOOK_S)
             await asyncio.sleep(KEEP_LOOK_S)
 
+    async def undone(self, effect: int, *, by: str, reason: str) -> EffectView:
+        """Note that a done effect was undone by hand; see `surefoot.effects.desk.undone_by_person`."""
+        return await desk.undone_by_person(self.store, effect, who=by, reason=reason, wake=wake)
+
     def agent(
         self,
         agent: Agent[Any, Any],
