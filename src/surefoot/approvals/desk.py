@@ -11,6 +11,7 @@ import apsw
 import msgspec
 
 from surefoot.approvals import tables
+from surefoot.approvals.forgetting import GONE
 from surefoot.approvals.states import Event, State
 from surefoot.approvals.tables import Asker, Note, Row, Rule
 from surefoot.effects.ledger import Call, decode_call
@@ -108,7 +109,9 @@ def view(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, row: 
 
 
 def call_of(connection: apsw.Connection, row: Row) -> Call:
-    """Return what was asked."""
+    """Return what was asked; of a question whose run's records retention has deleted, that it has gone."""
+    if not connection.execute("SELECT 1 FROM journal WHERE id = ?", (row.record,)).fetchall():
+        return GONE
     body = load_record(connection, row.record).body
     assert body is not None, "a question has a body"
     return decode_call(body)

@@ -1,5 +1,6 @@
 """Retention: what ended long ago leaves its values, and keeps its keys.
 
+    approvals decided long ago  -> arguments deleted; who decided what, and the digest of what, stay
     effects of runs that may go -> arguments, value and evidence deleted; the ledger's row, the key and a digest stay
     runs that may go            -> records, blobs and letters deleted; the run's row and its end, without its value, stay
     pages that are unused       -> given back to the file system
@@ -22,6 +23,7 @@ from functools import partial
 
 import apsw
 
+from surefoot.approvals import forgetting as questions
 from surefoot.effects import ledger
 from surefoot.effects.forgetting import detach, digest_of, forget
 from surefoot.journal.records import Head, decode_head, encode_head
@@ -96,6 +98,7 @@ class Retention:
         await store.read(self._look)
         await self._sweep_effects()
         await self._sweep_runs()
+        await self._sweep_questions()
         if not self._is_dry:
             await self._give_back()
             self._swept = replace(self._swept, bytes_after=await store.read(_size))
@@ -117,6 +120,7 @@ class Retention:
             "SELECT DISTINCT l.run FROM evidence e JOIN ledger l ON l.id = e.effect WHERE e.is_open = 1"
         )
         self._kept_runs |= {int(str(row[0])) for row in contradicted if row[0] is not None}
+        self._kept_runs |= questions.kept_runs(connection)
 
     def _run_may_go(self, connection: apsw.Connection, run: int) -> bool:
         known = self._may_go.get(run)
@@ -181,6 +185,19 @@ class Retention:
                 detach(tx, record)
         return Swept(effects=count)
 
+    # -- approvals ---------------------------------------------------------------------------------------------------
+
+    async def _sweep_questions(self) -> None:
+        after = 0
+        while True:
+            look = partial(questions.find_old, after=after, before_ms=self._before_ms, limit=EFFECTS_AT_ONCE)
+            last, found = await self._store.read(look)
+            if found and not self._is_dry:
+                await self._do(partial(_forget_questions, found))
+            if last == after:
+                return
+            after = last
+
     # -- runs --------------------------------------------------------------------------------------------------------
 
     async def _sweep_runs(self) -> None:
@@ -233,6 +250,11 @@ class Retention:
         while (left := await self._store.read(_unused)) > 0 and left != unused:
             unused = left
             await self._do(_give_back_some)
+
+
+def _forget_questions(found: list[int], tx: Tx) -> Swept:
+    questions.forget(tx, found)
+    return Swept()
 
 
 def _is_over(connection: apsw.Connection, run: int, before_ms: int) -> bool:
