@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from surefoot.approvals import invariants as approvals
 from surefoot.cli.words import count_words, one_line, span_words
 from surefoot.effects import invariants as effects
 from surefoot.effects import ledger
@@ -21,7 +22,7 @@ from surefoot.runs.tables import claim_holders, run_holders
 from surefoot.store.examine import Examined
 from surefoot.store.finding import Finding, Severity
 
-INVARIANTS = (*journal.INVARIANTS, *effects.INVARIANTS, *runs.INVARIANTS)
+INVARIANTS = (*journal.INVARIANTS, *effects.INVARIANTS, *approvals.INVARIANTS, *runs.INVARIANTS)
 
 STUCK_MS = 86_400_000
 """How long a run may be blocked, or pending, before somebody should look: a day."""
