@@ -24,7 +24,17 @@ from tests.disk.vfs import Disk
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
-from surefoot.store import CorruptStore, DiskFull, Store, StoreError, StoreFailed, SystemClock, Tx, open_store
+from surefoot.store import (
+    CorruptStore,
+    DiskFull,
+    Store,
+    StoreBusy,
+    StoreError,
+    StoreFailed,
+    SystemClock,
+    Tx,
+    open_store,
+)
 from surefoot.store.turnstile import Turnstile
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks, and pytest has threads
@@ -345,3 +355,34 @@ def test_a_failed_open_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("surefoot.store.turnstile.os.pwrite", full)
     with pytest.raises(DiskFull, match="no room"):
         opened(tmp_path / "agents.db")
+
+
+def test_a_failed_checkpoint_stops_everybody_until_somebody_is_alone(tmp_path: Path) -> None:
+    """Would catch a checkpoint that is tried again after the system has dropped its pages, and lets the log go."""
+    place = tmp_path / "agents.db"
+    first, second = opened(place), opened(place)
+    assert [add(first), add(second)] == [1, 2]
+
+    class Failing:
+        def __init__(self, connection: apsw.Connection) -> None:
+            self._connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+        def wal_checkpoint(self, **_: Any) -> None:
+            raise apsw.IOError("disk I/O error")
+
+    first._checkpointer._move(Failing(first._checkpointer._own))  # type: ignore[arg-type]  # looks like one
+    for store in (first, second):
+        with pytest.raises(StoreFailed, match="a sync of the database has failed"):
+            add(store)
+    first.close()
+    with pytest.raises(StoreBusy, match="others of its processes"):
+        opened(place)
+    second.close()
+    assert Path(f"{place}-wal").stat().st_size > 0  # neither has moved it
+    after = opened(place)
+    assert numbers(after) == [1, 2]
+    assert add(after) == 3
+    after.close()

@@ -42,6 +42,9 @@ _NOTE = struct.Struct("<8sQQ")
 _SUM = struct.Struct("<I")
 NOTE_BYTES = _NOTE.size + _SUM.size
 
+SICK_AT, SICK = 15, b"!"
+"""Where, before the note, it says that a checkpoint has failed."""
+
 JOURNAL = "journal"
 """The table whose newest row is noted: rows are only ever added to it, and the newest one is never deleted."""
 
@@ -55,6 +58,13 @@ class Place(Protocol):
     def noted(self) -> bytes:
         """Return them."""
 
+    @property
+    def is_sick(self) -> bool:
+        """Whether a checkpoint has failed; see `checkpoint`."""
+
+    @is_sick.setter
+    def is_sick(self, is_so: bool) -> None: ...
+
 
 class NotedIn:
     """The note as a process finds it that only looks: in the file of the turnstile."""
@@ -64,6 +74,15 @@ class NotedIn:
 
     def note(self, data: bytes) -> None:
         """Whoever only looks, notes nothing."""
+        raise NotImplementedError
+
+    @property
+    def is_sick(self) -> bool:
+        """See `Place`."""
+        return self._path.exists() and self._path.read_bytes()[SICK_AT : SICK_AT + 1] == SICK
+
+    @is_sick.setter
+    def is_sick(self, is_so: bool) -> None:
         raise NotImplementedError
 
     def noted(self) -> bytes:
@@ -97,6 +116,15 @@ class Log:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    @property
+    def is_sick(self) -> bool:
+        """Whether a checkpoint has failed in any process; see `checkpoint`."""
+        return self._place.is_sick
+
+    @is_sick.setter
+    def is_sick(self, is_so: bool) -> None:
+        self._place.is_sick = is_so
 
     def may_begin_anew(self) -> None:
         """A checkpoint has run: the next commit may begin the log anew, under other salts."""

@@ -95,8 +95,8 @@ class Store:
         self.writer.close()
         self._checkpointer.close()
         with self._reading:
-            close_connection(self._reader)
-        close_connection(self._connection)
+            close_connection(self._reader, keeps_log=self._log.is_sick)
+        close_connection(self._connection, keeps_log=self._log.is_sick)
         if self._turnstile.is_free():  # else somebody has the file open, and so the log
             self._log.note_closed()
         self._turnstile.close()
