@@ -11,8 +11,8 @@ Keep the output of the sweeps, in as many parts as there are processors, then ma
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,9 +28,9 @@ other, an effect outside runs, checkpoints in between. The world, with the servi
 outlives every worker.
 
 After each fault: the worker ended well, or with an error that names what failed and what to do (no bare error of the
-system, no hang, no signal). All that it had acknowledged is in the file, and so is the claim of all that was sent. The next worker
-finishes, and ledger, journal, callers and the services' books tell one story, in which everything happened once. A case in
-which any of this is not so is **wrong**.
+system, no hang, no signal). All that it had acknowledged is in the file, and so is the claim of all that was sent. The next
+worker finishes, and ledger, journal, callers and the services' books tell one story, in which everything happened once. A
+case in which any of this is not so is **wrong**.
 """
 
 CALLS = """
@@ -88,6 +88,8 @@ FOOT = """
   and then it says less. The last commit of a log whose note is older, damaged at once with a power failure, is taken for
   one that never was.
 
+This run: {note}.
+
 Made by `python -m tests.disk.page`, whose head says how; the slow lane (`make test-slow`) asserts it.
 """
 
@@ -133,24 +135,29 @@ def flips(rows: Iterable[Row]) -> Iterator[str]:
         yield f"| {store} | `{file}` | {sum(fates.values()):,} | {each} |"
 
 
-def page(parts: dict[str, list[Row]]) -> str:
+def page(parts: dict[str, list[Row]], note: str) -> str:
     """Return the page."""
     lines = [HEAD.rstrip()]
     for name, head in (("calls", CALLS), ("strace", STRACE)):
         rows = parts[name]
         struck, wrong = sum(row["is_struck"] for row in rows), sum(bool(row["wrong"]) for row in rows)
         lines += [head.format(cases=len(rows), struck=struck, wrong=wrong).rstrip(), "", *tables(rows)]
-    lines += [IMAGES.rstrip(), *images(parts["images"]), FLIPS.rstrip(), *flips(parts["flips"]), FOOT.rstrip()]
+    lines += [IMAGES.rstrip(), *images(parts["images"]), FLIPS.rstrip(), *flips(parts["flips"])]
+    lines += [FOOT.format(note=note).rstrip()]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Print the page of the files that are named: those of one sweep begin with its name."""
+    """Print the page of the files that are named: those of one sweep begin with its name. `--note` says what was run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.disk.page", description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--note", default="all cases", help="which part of all cases this is")
+    asked = parser.parse_args()
     parts: dict[str, list[Row]] = {name: [] for name in ("calls", "strace", "images", "flips")}
-    for path in map(Path, sys.argv[1:]):
+    for path in asked.files:
         name = next(name for name in parts if path.name.startswith(name))
         parts[name] += [json.loads(line) for line in path.read_text().splitlines()]
-    print(page(parts), end="")
+    print(page(parts, asked.note), end="")
 
 
 if __name__ == "__main__":
