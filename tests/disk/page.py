@@ -11,8 +11,8 @@ Keep the output of the sweeps, in as many parts as there are processors, then ma
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,15 +22,15 @@ Row = dict[str, Any]
 
 HEAD = """# Disk and power
 
-What happens when the disk fails, when the power fails, and when bytes change by themselves. The work is the same in all of it:
+What happens when the disk fails, when the power fails, and when bytes change by themselves. The work is always the same:
 durable runs with effects of three classes, a child, a signal, a wait that leaves memory, a large value, calls beside each
 other, an effect outside runs, checkpoints in between. The world, with the services' own books, lives in another process and
 outlives every worker.
 
-After each fault: the worker ended well, or with an error that names what failed and what to do (no bare error of the system,
-no hang, no signal). All that it had acknowledged is in the file, and so is the claim of all that was sent. The next worker
-finishes, and ledger, journal, callers and the services' books tell one story, in which everything happened once. A case in
-which any of this is not so is **wrong**.
+After each fault: the worker ended well, or with an error that names what failed and what to do (no bare error of the
+system, no hang, no signal). All that it had acknowledged is in the file, and so is the claim of all that was sent. The next
+worker finishes, and ledger, journal, callers and the services' books tell one story, in which everything happened once. A
+case in which any of this is not so is **wrong**.
 """
 
 CALLS = """
@@ -56,10 +56,10 @@ locks, directories; and our own files: the turnstile (door, desk) and the lock f
 IMAGES = """
 ## Power failures
 
-All that the work wrote and synced was recorded, and the disk rebuilt as it may be when the power fails after each event: what
-was synced is there; of what was not, each sector of 512 bytes is there, lost, torn or garbage, in any order; a file that is
-new, or gone, is so for sure once its directory was synced. Each image is opened after a reboot. It must hold exactly what some
-moment of the recording held, at or after the last commit that had returned.
+All that the work wrote and synced was recorded, and the disk rebuilt as it may be when the power fails after each event:
+what was synced is there; of what was not, each sector of 512 bytes is there, lost, torn or garbage, in any order; a file
+that is new, or gone, is so for sure once its directory was synced. Each image is opened after a reboot. It must hold
+exactly what some moment of the recording held, at or after the last commit that had returned.
 
 | seed | crash points | images | contents found | next worker finished from | wrong |
 |---|---|---|---|---|---|
@@ -84,9 +84,11 @@ FOOT = """
 * A page that was synced stays what it was, or its damage shows in its checksum.
 * On Linux a failed sync is told to each process that has the file open
   ([errseq](https://docs.kernel.org/core-api/errseq.html)).
-* The note of how far the log reached (`agents.db-desk`) is not synced: after a power failure it may be older than the log, and
-  then it says less. The last commit of a log whose note is older, damaged by itself and at once with a power failure, is taken
-  for one that never was.
+* The note of how far the log reached (`agents.db-desk`) is not synced: after a power failure it may be older than the log,
+  and then it says less. The last commit of a log whose note is older, damaged at once with a power failure, is taken for
+  one that never was.
+
+This run: {note}.
 
 Made by `python -m tests.disk.page`, whose head says how; the slow lane (`make test-slow`) asserts it.
 """
@@ -133,24 +135,29 @@ def flips(rows: Iterable[Row]) -> Iterator[str]:
         yield f"| {store} | `{file}` | {sum(fates.values()):,} | {each} |"
 
 
-def page(parts: dict[str, list[Row]]) -> str:
+def page(parts: dict[str, list[Row]], note: str) -> str:
     """Return the page."""
     lines = [HEAD.rstrip()]
     for name, head in (("calls", CALLS), ("strace", STRACE)):
         rows = parts[name]
         struck, wrong = sum(row["is_struck"] for row in rows), sum(bool(row["wrong"]) for row in rows)
         lines += [head.format(cases=len(rows), struck=struck, wrong=wrong).rstrip(), "", *tables(rows)]
-    lines += [IMAGES.rstrip(), *images(parts["images"]), FLIPS.rstrip(), *flips(parts["flips"]), FOOT.rstrip()]
+    lines += [IMAGES.rstrip(), *images(parts["images"]), FLIPS.rstrip(), *flips(parts["flips"])]
+    lines += [FOOT.format(note=note).rstrip()]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Print the page of the files that are named: those of one sweep begin with its name."""
+    """Print the page of the files that are named: those of one sweep begin with its name. `--note` says what was run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.disk.page", description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--note", default="all cases", help="which part of all cases this is")
+    asked = parser.parse_args()
     parts: dict[str, list[Row]] = {name: [] for name in ("calls", "strace", "images", "flips")}
-    for path in map(Path, sys.argv[1:]):
+    for path in asked.files:
         name = next(name for name in parts if path.name.startswith(name))
         parts[name] += [json.loads(line) for line in path.read_text().splitlines()]
-    print(page(parts), end="")
+    print(page(parts, asked.note), end="")
 
 
 if __name__ == "__main__":

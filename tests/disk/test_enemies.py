@@ -76,13 +76,15 @@ def numbers(store: Store) -> list[Any]:
     ]
 
 
-def killed(place: Path, records: int = 3) -> None:
-    """Leave a store behind as a killed process does."""
+def killed(place: Path, records: int = 3, *, is_moved: bool = False) -> None:
+    """Leave a store behind as a killed process does, with all of its log in the database too or not."""
 
     def run(line: Line) -> None:
         store = opened(place)
         for _ in range(records):
             add(store)
+        if is_moved:
+            store._checkpointer._own.wal_checkpoint()
         line.tell("end", {"said": "killed"})
         threading.Event().wait()
 
@@ -162,6 +164,33 @@ def test_a_log_written_back_by_another_program_is_no_loss(tmp_path: Path) -> Non
     store = opened(place)
     assert numbers(store) == [1, 2, 3]
     store.close()
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_head_of_the_log_that_was_torn_is_no_damage_once_all_is_moved(tmp_path: Path, first: int) -> None:
+    """Would catch a store that is refused because the power failed while SQLite began its log anew."""
+    place = tmp_path / "agents.db"
+    killed(place, is_moved=True)
+    log = Path(f"{place}-wal")
+    log.write_bytes(log.read_bytes()[:first] + b"\xa5" * (512 - first) + log.read_bytes()[512:])
+    store = opened(place)
+    assert numbers(store) == [1, 2, 3]
+    assert add(store) == 4
+    store.close()
+
+
+@pytest.mark.parametrize("has_note", [True, False])
+def test_a_damaged_head_of_a_log_that_is_needed_is_damage(tmp_path: Path, has_note: bool) -> None:
+    """Would catch a log that is thrown away as a whole, since it could have been torn."""
+    place = tmp_path / "agents.db"
+    killed(place)
+    if not has_note:
+        Path(f"{place}-desk").unlink()
+    with Path(f"{place}-wal").open("r+b") as log:
+        log.seek(20)
+        log.write(b"\x5a")
+    with pytest.raises(CorruptStore, match="head of its log"):
+        opened(place)
 
 
 def test_a_lower_number_of_another_process_takes_nothing_from_the_note(tmp_path: Path) -> None:

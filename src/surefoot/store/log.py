@@ -184,7 +184,7 @@ class Log:
         if size <= HEADER_BYTES or not any(header):  # empty, or never synced
             return None
         if not _is_sound(header):
-            is_all_there = _is_written_back(file, size, self._database, connection)
+            is_all_there = _is_written_back(file, size, self._database, connection, self._noted()[0])
             return None if is_all_there else "the head of its log is damaged, so that nothing in the log can be read"
         frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
         salts, noted, _ = self._noted()
@@ -252,10 +252,11 @@ def _continued_behind(file: int, header: bytes, size: int, frames: int) -> int |
     return None
 
 
-def _is_written_back(file: int, size: int, database: Path, connection: apsw.Connection) -> bool:
+def _is_written_back(file: int, size: int, database: Path, connection: apsw.Connection, noted: bytes) -> bool:
     """Whether all that a log without a readable head can hold is in the database: the last commit's newest pages are there.
 
-    The first frame may have gone with the head, so the second is taken on trust, and each one that continues it.
+    The first frame may have gone with the head: it is one if it has the noted salts, or those of the second. That one is
+    taken on trust, and each one that continues it.
     """
     page_bytes, reserved = int(connection.pragma("page_size")), RESERVED_BYTES
     order = "<" if sys.byteorder == "little" else ">"
@@ -265,11 +266,15 @@ def _is_written_back(file: int, size: int, database: Path, connection: apsw.Conn
     for frame in _frames(file, size, page_bytes, 1):
         if before is not None and before.number > 1 and not frame.continues(before, order):
             break
+        if before is not None and before.salts not in (noted, frame.salts):
+            newest, pending = {}, {}  # the first was none
         pending[frame.page] = frame.data
         if frame.size:
             newest.update(pending)
             pending.clear()
         before = frame
+    if before is not None and before.number == 1 and before.salts != noted:
+        return True
     with database.open("rb") as pages:
         for page, data in newest.items():
             pages.seek((page - 1) * page_bytes)

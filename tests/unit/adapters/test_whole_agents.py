@@ -199,7 +199,7 @@ async def test_a_conversation_goes_on_in_a_second_run(url: str) -> None:
         assert len(await two.messages()) == 4
         assert transcript.conversation_id in ("c-1", None)
         words, url_, picture = history[0].parts[0].content  # type: ignore[union-attr,misc]  # the user's own
-        assert [words, url_, picture.data] == [*pictures[:2], b"\x01"]
+        assert [words, url_, picture.data] == [*pictures[:2], b"\x01"]  # type: ignore[union-attr]  # a picture
         assert history[0].instructions == "You work at Corner, shelf 7."  # type: ignore[union-attr]  # a request
     async with sf.Surefoot(url) as app:
         clerk = app.agent(agent)
