@@ -295,3 +295,43 @@ async def test_an_app_keeps_values_for_as_long_as_it_says(url: str) -> None:
                 await asyncio.sleep(0.02)
     with pytest.raises(sf.SurefootError, match="duration"):
         sf.Surefoot(url, keep_for="soon")
+
+
+@sf.effect(key="ask:{order}", approve=sf.Approve())
+async def asked(order: str, words: str) -> str:
+    return f"secret of {order}"
+
+
+@sf.durable
+async def old_asking(order: str) -> str:
+    return await asked(order, "secret words")
+
+
+async def test_what_people_were_asked_goes_too(url: str) -> None:
+    """Catches arguments that stay in an old question, and a question whose record is gone under it."""
+    async with sf.Surefoot(url) as app:
+        run = await app.start(old_asking, "A-1", id="r1")
+        async with asyncio.timeout(20):
+            while not await app.approvals():
+                await asyncio.sleep(0.01)
+        (question,) = await app.approvals()
+        await sweep(app)  # open: nothing goes
+        await app.approve(question.id, by="Ada", reason="she may")
+        assert await run.result(timeout_s=20) == "secret of A-1"
+        assert (await sweep(app)).runs == 1
+        assert "secret" not in text_of(app)
+        is_sound(app)
+        rows = app.store.read_now(
+            lambda c: c.execute("SELECT j.id FROM approvals a JOIN journal j ON j.id = a.record").fetchall()
+        )
+        assert len(rows) == 1
+        assert "she may" in text_of(app)
+
+
+async def test_a_forgotten_run_is_not_forked(url: str) -> None:
+    """Catches a fork that begins with nothing because the source's steps are gone."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(old_shop, "A-1", id="r1")).result()
+        await sweep(app)
+        with pytest.raises(sf.SurefootError, match="deleted its steps"):
+            await (await app.run("r1")).fork(1, id="fork")
