@@ -120,7 +120,9 @@ SAMPLE = {("http", "hang", "retry"), ("stdio", "die", "retry"), ("stdio", "die",
         for how in itertools.product(("http", "stdio"), ("die", "hang"), ("retry", "error", "failed"))
     ],
 )
-async def test_a_lost_reply_is_unknown(app: sf.Surefoot, till: Till, behavior: Any, tool: str, over: str) -> None:
+async def test_a_lost_reply_is_unknown(
+    app: sf.Surefoot, till: Till, served: Till, over: str, tool: str, behavior: Any
+) -> None:
     """Catches a server's death, or its silence, that the model is told as a failure to try again."""
     read_timeout = 1.0 if tool == "hang" else 60.0
     order = f"{over} {tool} {behavior}"
