@@ -189,3 +189,29 @@ async def test_a_person_can_end_only_what_is_in_doubt(app: sf.Surefoot) -> None:
         with pytest.raises(desk.CannotResolve, match=words):
             await app.resolve(effect, is_done=True, by=by, reason=reason)
     assert app.store.read_now(desk.list_effects)[0].state == State.DONE.name.lower()
+
+
+async def test_an_effect_that_is_in_time_is_done_with_its_value(app: sf.Surefoot) -> None:
+    """Would catch a time limit that loses the answers of those who keep it."""
+
+    @sf.effect(name="is in time", timeout_s=30.0)
+    async def act(order: str) -> str:
+        return f"sent {order}"
+
+    outcome = await act.outcome("A-1")
+    assert (outcome.told, outcome.value) == ("done", "sent A-1")
+    (view,) = app.store.read_now(desk.list_effects)
+    assert (view.state, view.value) == ("done", "sent A-1")
+
+
+async def test_a_refusal_keeps_its_reason(app: sf.Surefoot) -> None:
+    """Would catch a "no" without a why: in the ledger, and for whoever asks again."""
+
+    @sf.effect(name="is refused", key="refused:{order}")
+    async def act(order: str) -> str:
+        raise sf.NotDone("closed account")
+
+    outcome = await act.outcome("A-1")
+    assert (outcome.told, outcome.reason) == ("not_done", "closed account")
+    (view,) = app.store.read_now(desk.list_effects)
+    assert (view.state.replace("_", " "), view.reason) == ("not done", "closed account")
