@@ -59,6 +59,7 @@ async def test_a_person_who_looks_ends_the_doubts() -> None:
     assert len(report.killed) == len(report.points)
 
 
+@pytest.mark.slow
 async def test_a_mistake_that_takes_two_kills_is_found_with_two() -> None:
     """Would catch recoveries that are never killed, and a schedule that names more kills than it takes."""
 

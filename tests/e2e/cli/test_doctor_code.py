@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests.e2e.cli.conftest import Shell
 
-CARELESS = Path(__file__).parents[2] / "unit" / "doctor" / "careless.py"
+CARELESS = """
+import time
+import surefoot as sf
+
+@sf.effect(name="careless.ship")
+def ship(order_id: str, note: str) -> str:
+    return order_id
+
+@sf.effect(key="refund:{order_id}", in_doubt=sf.Resend(key_ttl="30m"), name="careless.refund")
+async def refund(order_id: str) -> str:
+    return order_id
+
+@sf.durable(name="careless run")
+async def careless_run() -> float:
+    return time.time()
+
+app = sf.Surefoot("sqlite:///careless.db")
+print("careless is imported")
+"""
+"""It prints, and its store is not there."""
 
 
 @pytest.fixture
 def code(shell: Shell) -> Shell:
-    """A directory with a careless module, which prints and has a store that is not there."""
-    (shell.place / "careless.py").write_text(CARELESS.read_text() + '\nprint("careless is imported")\n')
+    """A directory with a careless module."""
+    (shell.place / "careless.py").write_text(CARELESS)
     return shell
 
 
 def test_tools_and_findings_are_shown_with_what_to_write(code: Shell) -> None:
     """Would catch a table that is not shown, words of the module among the data, and a look that makes a store."""
     done = code.type("doctor", "careless")
-    assert (done.code, "careless is imported" in done.out) == (0, False)
     lines = done.out.splitlines()
-    assert lines[0] == "10 tools, the worst first"
-    assert [line.split()[0] for line in lines[2:5]] == ["cancel_order", "find_order", "careless.ship"]
-    assert (
-        "retries beneath us: careless.mail uses an httpx client 'patient', which seems to retry by itself" in done.out
-    )
-    assert "    write httpx.HTTPTransport(retries=0); Surefoot sends again where the declaration allows it" in lines
+    assert (done.code, lines[0], "careless is imported" in done.out) == (0, "2 tools, the worst first", False)
+    assert [line.split()[0] for line in lines[2:4]] == ["careless.ship", "careless.refund"]
+    assert "  resends: careless.refund is sent again, and its code never seems to use the key" in done.out
+    assert '    key="careless.ship:{order_id}", if two of these would be a mistake' in lines
+    assert "    write sf.now(), or put it into a step of its own (@sf.step)" in lines
     assert not (code.place / "careless.db").exists()
 
 
 def test_the_document_has_the_tools_and_the_findings(code: Shell) -> None:
     """Would catch a document without what the screen shows."""
     document = code.type("doctor", "careless", "--json").document
-    first = document["tools"][0]
-    assert (first["name"], first["doubt"], first["risk"]) == ("cancel_order", "undeclared", "undeclared")
-    assert first["agents"] == ["careless support"]
+    shown = [(one["name"], one["doubt"], one["key"], one["risk"]) for one in document["tools"]]
+    assert shown == [
+        ("careless.ship", "ask a person", None, "no key"),
+        ("careless.refund", "resend", "refund:{order_id}", "keys"),
+    ]
     assert {one["severity"] for one in document["findings"]} == {"warning", "note"}
     assert document["store"] is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,6 @@ async def test_an_effect_without_a_transaction_has_none(app: sf.Surefoot) -> Non
 
 async def test_an_asynchronous_driver_is_not_taken_for_a_synchronous_one(app: sf.Surefoot, tmp_path: Path) -> None:
     """Would catch a receipt that was never awaited, and so never written, behind an effect that is called done."""
-    import sqlite3
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(tmp_path / "books.db")
@@ -189,3 +189,52 @@ async def test_a_person_can_end_only_what_is_in_doubt(app: sf.Surefoot) -> None:
         with pytest.raises(desk.CannotResolve, match=words):
             await app.resolve(effect, is_done=True, by=by, reason=reason)
     assert app.store.read_now(desk.list_effects)[0].state == State.DONE.name.lower()
+
+
+async def test_an_effect_that_is_in_time_is_done_with_its_value(app: sf.Surefoot) -> None:
+    """Would catch a time limit that loses the answers of those who keep it."""
+
+    @sf.effect(name="is in time", timeout_s=30.0)
+    async def act(order: str) -> str:
+        return f"sent {order}"
+
+    outcome = await act.outcome("A-1")
+    assert (outcome.told, outcome.value) == ("done", "sent A-1")
+    (view,) = app.store.read_now(desk.list_effects)
+    assert (view.state, view.value) == ("done", "sent A-1")
+
+
+async def test_a_refusal_keeps_its_reason(app: sf.Surefoot) -> None:
+    """Would catch a "no" without a why: in the ledger, and for whoever asks again."""
+
+    @sf.effect(name="is refused", key="refused:{order}")
+    async def act(order: str) -> str:
+        raise sf.NotDone("closed account")
+
+    outcome = await act.outcome("A-1")
+    assert (outcome.told, outcome.reason) == ("not_done", "closed account")
+    (view,) = app.store.read_now(desk.list_effects)
+    assert (view.state.replace("_", " "), view.reason) == ("not done", "closed account")
+
+
+async def test_a_receipt_gives_its_value_back_as_it_will_be_read(app: sf.Surefoot, tmp_path: Path) -> None:
+    """Would catch code behind a receipt that goes on with another value than a recovery finds."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(tmp_path / "books.db")
+
+    receipts = sf.Receipts(connect, paramstyle="qmark")
+    with connect() as db:
+        db.execute(receipts.ddl)
+    given, seen = {"lines": [1, 2]}, []
+
+    @sf.effect(name="looks at its receipt", in_doubt=sf.Transactional(receipts=receipts))
+    def act() -> dict[str, list[int]]:
+        with connect() as db:
+            found = sf.current_effect().receipt(db.execute, given)
+            seen.append((found, found is given))
+            return found
+
+    outcome = await act.outcome()
+    assert seen == [({"lines": [1, 2]}, False)]
+    assert outcome.value == {"lines": [1, 2]}
