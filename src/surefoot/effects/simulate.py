@@ -65,6 +65,10 @@ class SimulatedGuard(Guard):
         return ledger.find(tx.connection, digest)
 
 
+# Under whichever name `Guard` decides about a claim, this one must stand in its place: a rename fails here, not in a run.
+assert SimulatedGuard.write_claim is not Guard.write_claim, "a simulated run could act"
+
+
 def _nothing(case: Case, row: Row | None) -> NothingRecorded:
     why = "no outcome of it is recorded" if row is None else f"its outcome is not known: effect {row.id}"
     call = f"{case.spec.name}({case.arguments.decode()}), key {case.identity.key}"
