@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from fastmcp.client.transports import StdioTransport
@@ -27,7 +28,7 @@ class Till:
 
     def __init__(self, folder: Path) -> None:
         self.world = folder / "world"
-        self.world.mkdir(parents=True)
+        self.world.mkdir(parents=True, exist_ok=True)
         self._port = folder / "port"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -40,15 +41,16 @@ class Till:
         self._process = subprocess.Popen(command, cwd=ROOT)
         while not self._port.exists():
             assert self._process.poll() is None
+            time.sleep(0.01)
         return self
 
     def kill_own(self) -> None:
         """Kill the one over stdio, and return once its client has its end."""
-        pid = int((self.world / "pid").read_text())
+        pid = int((self.world.parent / "pid").read_text())
         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it is gone
             while ") Z " not in Path(f"/proc/{pid}/stat").read_text():
-                pass
+                time.sleep(0.01)
 
     def kill(self) -> None:
         """Kill it."""
@@ -110,10 +112,13 @@ def till(tmp_path: Path) -> Iterator[Till]:
     till.kill()
 
 
+Call: TypeAlias = tuple[str, Mapping[str, Any]]
+
+
 class Script:
     """A model that makes the given calls one after the other, several at once where a list says so, and then ends."""
 
-    def __init__(self, *turns: tuple[str, dict[str, Any]] | list[tuple[str, dict[str, Any]]]) -> None:
+    def __init__(self, *turns: Call | Sequence[Call]) -> None:
         self._turns = turns
         self.heard: list[Any] = []
         self.meanwhile: dict[int, Callable[[], None]] = {}
@@ -130,8 +135,10 @@ class Script:
         turn = sum(isinstance(message, ModelResponse) for message in messages)
         if turn < len(self._turns):
             calls = self._turns[turn]
-            some = calls if isinstance(calls, list) else [calls]
-            return ModelResponse([ToolCallPart(*call, f"c{turn}.{nth}") for nth, call in enumerate(some)])
+            some: Sequence[Any] = calls if isinstance(calls, list) else [calls]
+            return ModelResponse(
+                [ToolCallPart(tool, dict(given), f"c{turn}.{nth}") for nth, (tool, given) in enumerate(some)]
+            )
         return ModelResponse([TextPart(json.dumps(self.heard))])
 
 

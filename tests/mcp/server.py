@@ -166,7 +166,7 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
     server = build(chosen.world / "till.jsonl", has_keys=chosen.keys)
-    (chosen.world / "pid").write_text(str(os.getpid()))
+    (chosen.world.parent / "pid").write_text(str(os.getpid()))
     if not chosen.http:
         server.run("stdio")
         return

@@ -121,7 +121,7 @@ class Sweep:
 
     def _reset(self) -> None:
         for path in self.folder.iterdir():
-            if path.name not in ("port", "server.log"):
+            if path.name not in ("port", "pid", "server.log"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.scenario.prepare(self.world)
 

@@ -26,6 +26,7 @@ the bug is named, with the law or the test that failed:
 * **rules**: property tests of the pure modules (`tests/property/test_rules.py`).
 * **contract**: the promises one by one (`tests/contract`).
 * **worlds**: real processes, killed for real, in AgentDojo's worlds (`tests/worlds`).
+* **disk**: disks that fail, lose power and change bytes (`tests/disk`).
 
 With no bug planted, {sound:,} of the {schedules:,} schedules keep every law. A bug that nothing finds fails the slow lane
 (`make test-slow`), and so does a detector that finds something in the engine as it is. Seconds are those of the detector

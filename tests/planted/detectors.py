@@ -37,6 +37,7 @@ DETECTORS = (
     Detector("rules", (*PYTEST, "tests/property/test_rules.py")),
     Detector("contract", (*PYTEST, "tests/contract")),
     Detector("worlds", (*PYTEST, "tests/worlds/test_surefoot.py")),
+    Detector("disk", (*PYTEST, "tests/disk"), patience_s=600),
 )
 
 

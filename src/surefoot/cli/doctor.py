@@ -23,6 +23,7 @@ from surefoot.cli.screen import Column, emit, heading, line, listing, say, to_ty
 from surefoot.cli.shapes import DoctorDocument, FindingShape, ToolShape
 from surefoot.cli.words import count_words
 from surefoot.doctor import CHECKS, Code, ToolLine, lines, look
+from surefoot.journal import Codec, Encrypted, MissingKey
 from surefoot.problem import SurefootError
 from surefoot.store import examine
 from surefoot.store.examine import Examined, examined
@@ -86,6 +87,7 @@ def doctor(
     findings: list[FindingShape] = []
     tools: list[ToolShape] = []
     url: str | None
+    codec: Codec | None = None
     if is_code:
         module_name, _, name = str(target).partition(":")
         with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
@@ -93,11 +95,11 @@ def doctor(
         code = look(module)
         tools = [_tool(one) for one in lines(code.tools)]
         findings += _made(CODE_CHECKS, code, None)
-        url = _url_of(module, name or None, store)
+        url, codec = _store_of(module, name or None, store)
     else:
         url = find_url(target or store)
     if url is not None:
-        findings += _look_at(url, is_full=is_full)
+        findings += _look_at(url, codec, is_full=is_full)
     findings.sort(key=lambda one: ORDER[Severity(one.severity)])
     made = [*(CODE_CHECKS if is_code else ()), *((*STORE_CHECKS, *RECORD_CHECKS) if url else ())]
     document = DoctorDocument(str(target or url), url, made, findings, tools)
@@ -109,22 +111,24 @@ def doctor(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _url_of(module: ModuleType, name: str | None, given: str | None) -> str | None:
+def _store_of(module: ModuleType, name: str | None, given: str | None) -> tuple[str | None, Codec | None]:
     """Return the store of a module's app; None if it is not there yet, or the module has no app and none was named."""
     try:
-        return find_url(find_app(module, name, given).url)
+        app = find_app(module, name, given)
+        return find_url(app.url), app.codec
     except (WrongUsage, SurefootError):
         if name is not None or given is not None:
             raise
-        return None
+        return None, None
 
 
-def _look_at(url: str, *, is_full: bool) -> list[FindingShape]:
+def _look_at(url: str, codec: Codec | None, *, is_full: bool) -> list[FindingShape]:
     try:
         store = examined(url, MIGRATIONS, is_full=is_full)
     except SurefootError as error:
         return [FindingShape(Severity.ERROR.value, "open", error.message, error.hint or None)]
     try:
+        store.connection.codec = codec or Encrypted.from_environment()
         found = list(_made(STORE_CHECKS, store, url))
         return found + list(_made(RECORD_CHECKS, store, url)) if examine.is_current(store) else found
     finally:
@@ -135,6 +139,8 @@ def _made(table: dict[str, Callable[[T], Iterable[Finding]]], subject: T, url: s
     for name, check in table.items():
         try:
             yield from [_shape(name, finding, url) for finding in check(subject)]
+        except MissingKey as missing:
+            yield FindingShape(Severity.WARNING.value, name, f"could not be looked at: {missing.message}", missing.hint)
         except SurefootError as error:
             yield FindingShape(Severity.ERROR.value, name, error.message, error.hint or None)
         except Exception as error:  # whatever damage makes of a query or a record: it is named, and the rest goes on

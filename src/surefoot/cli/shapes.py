@@ -440,6 +440,12 @@ class TrustDocument(Struct, frozen=True):
     restores: Annotated[int, Meta(description="how many restores it was said of; 0 if there was nothing to say")]
 
 
+class RotateDocument(Struct, frozen=True):
+    """`surefoot rotate-keys`."""
+
+    rows: Annotated[int, Meta(description="rows that were written anew under the current key")]
+
+
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, SignalShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape,
     StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape, ToolShape,
@@ -469,6 +475,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "backup": (BackupDocument,),
     "restore": (RestoreDocument,),
     "trust": (TrustDocument,),
+    "rotate-keys": (RotateDocument,),
 }
 """What each command prints with `--json`."""
 
