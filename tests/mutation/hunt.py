@@ -28,7 +28,9 @@ PATIENCE_S = 60.0
 
 FATES = {0: "survived", 1: "killed", 2: "killed", -6: "killed", -11: "killed"}
 """What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. Any other says that
-the hunt is wrong, not the mutant."""
+the hunt is wrong, not the mutant; but for tests that are asked for by name in a file that can't be imported, which is 4."""
+
+NOT_IMPORTED = "ERROR collecting"
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,18 @@ class Worker:
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return FATES.get(os.waitstatus_to_exitcode(status)) or self._raise_log()
+                return FATES.get(os.waitstatus_to_exitcode(status)) or self._fate_by_log()
             if time.monotonic() > until_s:
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 return "hangs"
             time.sleep(0.02)
 
-    def _raise_log(self) -> str:
-        raise RuntimeError(f"the tests could not be run:\n{self._log.read_text()[-3000:]}")
+    def _fate_by_log(self) -> str:
+        said = self._log.read_text()
+        if NOT_IMPORTED in said:
+            return "killed"
+        raise RuntimeError(f"the tests could not be run:\n{said[-3000:]}")
 
 
 def _be(copy: Path, log: Path, tests: Sequence[str]) -> None:
