@@ -14,7 +14,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from surefoot.store import CorruptStore, Migration, StoreBusy, StoreError, checksums, open_store
+import surefoot as sf
+from surefoot.journal import take_record_id
+from surefoot.store import CorruptStore, Migration, StoreBusy, StoreError, Tx, checksums, open_store
 from surefoot.store.log import FRAME_HEADER_BYTES, HEADER_BYTES
 
 TABLE = Migration("test", 1, "numbers", "CREATE TABLE numbers (id INTEGER PRIMARY KEY, n INTEGER, body BLOB)")
@@ -283,3 +285,16 @@ open_store(sys.argv[1], [Migration("test", 1, "numbers", "")]).close()
             break
         kills += 1
     assert kills > 1
+
+
+async def test_an_id_that_was_taken_and_not_used_is_no_loss(url: str) -> None:
+    """Catches a store that is called damaged because a claim took a record's number and then met somebody else's."""
+    async with sf.Surefoot(url, is_worker=False) as app:
+
+        def unit(tx: Tx) -> None:
+            take_record_id(tx)
+            tx.execute("INSERT INTO blobs (run, body) VALUES (1, x'00')")
+
+        await app.store.commit(unit, label="test")
+    async with sf.Surefoot(url, is_worker=False) as app:
+        assert await app.runs() == []

@@ -446,7 +446,8 @@ class Schedule:
             process.kill()
         with connection:
             connection.execute("DELETE FROM inbox WHERE name = '$cancel'")  # it came too late then
-            connection.execute("DELETE FROM journal WHERE id IN (SELECT ended FROM runs WHERE state = 4)")
+            # Set aside, not deleted: a store whose newest records are gone is refused.
+            connection.execute("UPDATE journal SET run = -run WHERE id IN (SELECT ended FROM runs WHERE state = 4)")
             connection.execute(
                 "UPDATE runs SET state = 1, ended = NULL, holder = NULL, epoch = epoch + 1 WHERE state = 4"
             )

@@ -74,6 +74,7 @@ def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Va
         (row_id, record.run, record.seq, record.kind, record.step, record.after, tx.now_ms,
          None if head is NO_HEAD else encode_head(head), body, blob),
     )  # fmt: skip
+    tx.newest = max(tx.newest, row_id)
     return row_id
 
 

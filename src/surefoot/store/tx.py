@@ -47,7 +47,8 @@ class Tx:
     Attributes:
         now_ms: Wall clock at the start of the transaction.
         codec: How values lie on disk; None: as they are.
-        next_ids: The next row ids of append-only tables; see `take_id`.
+        newest: The highest id of a journal row that this transaction has written; 0 for none. (An id that was taken for a
+            row which then was not written is no acknowledged record.)
         held: What was checked and still holds (see `runs`); whoever changes what was checked must clear it.
     """
 
@@ -55,11 +56,12 @@ class Tx:
         "_connection",
         "_execute",
         "_is_hurried",
+        "_next_ids",
         "_version",
         "_waiting",
         "codec",
         "held",
-        "next_ids",
+        "newest",
         "now_ms",
     )
 
@@ -72,12 +74,14 @@ class Tx:
         self.codec = codec_of(connection)
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
-        self.next_ids: dict[str, int] = {}
+        self.newest = 0
+        self._next_ids: dict[str, int] = {}
 
     def begin(self, now_ms: int, *, is_hurried: bool = False) -> None:
         """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since
         (SQLite's data_version says so), because whoever changes it in this process clears it."""
         self.now_ms = now_ms
+        self.newest = 0
         self._is_hurried = is_hurried
         self._waiting.clear()
         # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
@@ -90,7 +94,7 @@ class Tx:
     def forget(self) -> None:
         """Drop what was learned of the file: after a rollback, or when another process has written."""
         self.held.clear()
-        self.next_ids.clear()
+        self._next_ids.clear()
         self._waiting.clear()
 
     def put(self, statement: Put, row: tuple[Any, ...]) -> bool:
@@ -142,8 +146,8 @@ class Tx:
 
     def take_id(self, table: str) -> int:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
-        found = self.next_ids.get(table)
+        found = self._next_ids.get(table)
         if found is None:
             found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
-        self.next_ids[table] = found + 1
+        self._next_ids[table] = found + 1
         return found

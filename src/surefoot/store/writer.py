@@ -35,7 +35,6 @@ import msgspec
 
 from surefoot.store.clock import Clock
 from surefoot.store.errors import InsideTransaction, StoreClosed, StoreError, StoreFailed, UnitFailed
-from surefoot.store.log import JOURNAL
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.tx import Mistrusted, Tx
 
@@ -376,7 +375,7 @@ class Writer:
             batch[0].refuse(error)
             return True
         self._tell()  # now: what follows is the disk's work
-        self._checkpointer.before_commit(self._tx.next_ids.get(JOURNAL, 1) - 1)
+        self._checkpointer.before_commit(self._tx.newest)
         connection.execute("COMMIT")
         self.syncs += 1
         return True
