@@ -47,7 +47,7 @@ class Dying:
 
 whole = Writer._transact_at_desk
 
-def transact(self, batch, is_hurried):
+def transact(self, batch, *, is_hurried):
     global left
     is_hit = False
     if (is_hurried or len(batch) == 1) and label in [ticket.label for ticket in batch]:
@@ -55,7 +55,7 @@ def transact(self, batch, is_hurried):
         is_hit = left == 0
     if is_hit and when == "before":
         self._connection = Dying(self._connection)
-    found = whole(self, batch, is_hurried)
+    found = whole(self, batch, is_hurried=is_hurried)
     if is_hit and when == "after":
         die()
     return found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 
-import apsw
 import pytest
 from tests.e2e.cli.conftest import Shell, until
 from tests.e2e.cli.floor import HOSTILE
@@ -131,27 +131,32 @@ def test_the_trail_tells_each_decision_and_finds_what_was_changed(shell: Shell) 
     assert all(one["host"] and one["pid"] and one["reason"] for one in whole.document["entries"])
     assert shell.here("audit", "--verify", "--head", whole.document["head"]).code == 0
     assert shell.here("audit", "--verify", "--head", "ab" * 32).code == 1
-    for change, told in (
-        ("UPDATE trail SET who = 'mallory' WHERE id = 2", "entry 2"),
-        ("UPDATE trail SET digest = x'00' WHERE id = 3", "entry 3"),
-        ("DELETE FROM trail WHERE id = 3", "entries 3 to 3 are missing"),
-        ("DELETE FROM trail WHERE id = 4", "entries 4 to 4 are missing at the end"),
-        ("DELETE FROM trail WHERE id = 2", "approval 1 is used, and the trail has no such decision"),
-        ("INSERT OR REPLACE INTO people VALUES (1, '{}', 0, 'mallory')", "the rules of who may do what"),
-        ("UPDATE approvals SET call = x'00' WHERE id = 1", "no such decision of that call"),
+    for number, (change, told) in enumerate(
+        (
+            ("UPDATE trail SET who = 'mallory' WHERE id = 2", "entry 2"),
+            ("UPDATE trail SET digest = x'00' WHERE id = 3", "entry 3"),
+            ("DELETE FROM trail WHERE id = 3", "entries 3 to 3 are missing"),
+            ("DELETE FROM trail WHERE id = 4", "entries 4 to 4 are missing at the end"),
+            ("DELETE FROM trail WHERE id = 2", "approval 1 is used, and the trail has no such decision"),
+            ("INSERT OR REPLACE INTO people VALUES (1, '{}', 0, 'mallory')", "the rules of who may do what"),
+            ("UPDATE approvals SET call = x'00' WHERE id = 1", "no such decision of that call"),
+        )
     ):
-        connection = apsw.Connection("agents.db")
-        connection.execute("BEGIN")
-        kept = (shell.place / "agents.db").read_bytes(), (shell.place / "agents.db-wal")
-        connection.execute(change)
-        connection.execute("COMMIT")
-        connection.close()
-        found = shell.here("audit", "--verify")
-        (shell.place / "agents.db").write_bytes(kept[0])
-        for left in ("agents.db-wal", "agents.db-shm"):
-            (shell.place / left).unlink(missing_ok=True)
+        copy = shell.place / f"copy-{number}"
+        copy.mkdir()
+        for file in shell.place.glob("agents.db*"):
+            (shutil.copytree if file.is_dir() else shutil.copy)(file, copy / file.name)
+        url = f"sqlite:///{copy}/agents.db"
+        asyncio.run(change_store(url, change))
+        found = shell.here("audit", "--verify", "--store", url)
         assert (found.code, told in found.err) == (1, True), (change, found.err)
     assert shell.here("audit", "--verify").code == 0
+
+
+async def change_store(url: str, change: str) -> None:
+    """Change what is recorded, as somebody with a program of their own could."""
+    async with sf.Surefoot(url, is_worker=False) as app:
+        await app.store.commit(lambda tx: tx.execute(change), label="change")
 
 
 def test_secrets_are_shown_only_for_a_reason(shell: Shell) -> None:
