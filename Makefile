@@ -6,6 +6,7 @@ VENV := .venv
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest
 WORKERS ?= auto
 
 .PHONY: help
@@ -28,9 +29,28 @@ demo: $(STAMP) ## watch workers being killed, and count the effects in the shop'
 test: $(STAMP) ## the fast lane of the tests
 	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m "not slow"
 
+.PHONY: test-oldest
+test-oldest: $(OLDEST)/.installed ## the agents' tests on the oldest Pydantic AI that is supported
+	@$(OLDEST)/bin/pytest -n $(WORKERS) --dist=worksteal -m "not slow" tests/unit/adapters
+
+$(OLDEST)/.installed: pyproject.toml tools/setup-oldest.sh
+	@PYTHON="$(PYTHON)" VENV="$(OLDEST)" bash tools/setup-oldest.sh
+	@touch $@
+
 .PHONY: test-slow
 test-slow: $(STAMP) ## the slow lane: whole kill sweeps, thousands of schedules, planted bugs
 	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m slow
+
+.PHONY: coverage
+coverage: $(STAMP) ## which lines and branches of the engine's rooms no test of the fast lane passes
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist=worksteal -m "not slow"
+	@$(BIN)/coverage combine --quiet .coverage
+	@$(BIN)/coverage report
+
+.PHONY: mutate
+mutate: $(STAMP) ## change the effects room in a thousand small ways, and see which changes no test notices (hours)
+	@$(BIN)/python -m tests.mutation
 
 .PHONY: check
 check: $(STAMP) ## format, lint, types, layers, tests
@@ -51,4 +71,4 @@ bench: $(STAMP) ## speed beside DBOS and LangGraph in one run (about 10 minutes)
 
 .PHONY: clean
 clean: ## remove .venv and caches
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.envs
+	@rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.envs

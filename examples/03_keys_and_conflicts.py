@@ -43,7 +43,7 @@ async def main(url: str) -> None:
 with tempfile.TemporaryDirectory() as folder:
     asyncio.run(main(f"sqlite:///{folder}/agents.db"))
 
-# Outcome(told='not_done', value=None, reason='refused by the service: OutOfStock: mug', effect=1, detail=None)
+# Outcome(told='not_done', value=None, reason='refused by the service: OutOfStock: mug', effect=1, detail=None, is_forgotten=False)
 # parcel of A-1
 # repeated
 # key 'ship:A-1' was used with other values: item='lamp' (recorded 'mug')

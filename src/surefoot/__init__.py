@@ -32,7 +32,7 @@ from surefoot.effects import (
     nothing_to_undo,
     read,
 )
-from surefoot.journal import Forgotten, Undecodable, Unserializable, ValueTooLarge
+from surefoot.journal import Codec, Encrypted, Forgotten, MissingKey, Undecodable, Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.people import NotAllowed, People
 from surefoot.problem import SurefootError
@@ -77,16 +77,19 @@ __all__ = [
     "BadEffect",
     "CannotDecide",
     "CannotTell",
+    "Codec",
     "CurrentEffect",
     "DeadlinePassed",
     "Denied",
     "Divergence",
     "EffectError",
+    "Encrypted",
     "Escalation",
     "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",
+    "MissingKey",
     "NoStore",
     "NotAllowed",
     "NotDone",

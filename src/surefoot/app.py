@@ -22,17 +22,20 @@ from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opene
 from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
+from surefoot.journal.encrypted import Encrypted
 from surefoot.leases import Session, Sessions
 from surefoot.people import People
-from surefoot.people.trail import set_rules
+from surefoot.people.trail import identify, set_rules
 from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, Run, Worker
 from surefoot.runs.desk import is_open, wake
 from surefoot.runs.life import RunState
 from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.retention import Retention, Swept
+from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.store import Clock, Store, StoreError, open_store
+from surefoot.store.codec import Codec
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
@@ -82,6 +85,8 @@ class Surefoot:
             the trail. None: what the store has; where nothing was ever said, anybody who can open it.
         keep_for: How long values of what has ended are kept, as "90d" or seconds; this process's worker looks every hour,
             and deletes what is older as `gc` does. None: for ever, or until `surefoot gc` is called.
+        codec: How values lie on disk: `sf.Encrypted({"2026": key})`. None: what the SUREFOOT_KEYS environment variable
+            says, else as they are.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Surefoot:
         on_escalation: Callable[[Escalation], Awaitable[object] | object] | None = None,
         people: People | None = None,
         keep_for: str | float | None = None,
+        codec: Codec | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
@@ -110,6 +116,7 @@ class Surefoot:
         self._clock = clock
         self._is_worker = is_worker
         self._on_escalation = on_escalation
+        self.codec = codec if codec is not None else Encrypted.from_environment()
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
         self._keeping: asyncio.Task[None] | None = None
         self._store: Store | None = None
@@ -129,7 +136,7 @@ class Surefoot:
         """Open the store and, unless `is_worker` is False, begin to execute runs."""
         if self._store is not None:
             raise SurefootError(f"the app on {self.url} is open already", hint="open it once per process")
-        self._store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock)
+        self._store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock, codec=self.codec)
         try:
             await self._begin(self._store)
         except BaseException:
@@ -248,12 +255,28 @@ class Surefoot:
         sessions = self.worker.sessions
         return await self.store.read(lambda connection: list_approvals(connection, sessions, is_open, limit=limit))
 
+    @property
+    def people(self) -> People | None:
+        """The rules it was given."""
+        return self._people
+
+    async def identify(self, name: str) -> str:
+        """Return a name as this app's `People(authenticate=...)` has proven it; as it was given, where there is none.
+
+        For `by=` of what a run's handle does: `await run.cancel("...", by=await app.identify("anna"))`. `approve`, `deny`
+        and `resolve` ask for themselves.
+
+        Raises:
+            NotAllowed: It was not proven.
+        """
+        return await identify(self._people, name)
+
     async def approve(self, approval: int, *, by: str, reason: str) -> ApprovalView:
         """Say yes to an approval; whoever waits for it goes on.
 
         Args:
             approval: Its number.
-            by: Who decides: a claim that is recorded; authenticate people before you call this.
+            by: Who decides: a claim that is recorded, unless `People(authenticate=...)` proves it.
             reason: Why; kept for ever.
 
         Raises:
@@ -269,13 +292,13 @@ class Surefoot:
         return await self._decide(approval, is_yes=False, by=by, reason=reason)
 
     async def _decide(self, approval: int, *, is_yes: bool, by: str, reason: str) -> ApprovalView:
-        worker = self.worker
+        worker, who = self.worker, await self.identify(by)
         found = await decide(
             self.store,
             worker.sessions,
             approval,
             is_yes=is_yes,
-            who=by,
+            who=who,
             reason=reason,
             is_open=is_open,
             wake=worker.tell,
@@ -292,7 +315,7 @@ class Surefoot:
             Sessions(self.store),
             effect,
             is_done=is_done,
-            who=by,
+            who=await self.identify(by),
             reason=reason,
             value=value,
             is_fence_passed=is_fence_passed,
@@ -319,6 +342,17 @@ class Surefoot:
         before_ms = self.store.clock.wall_ms() - duration_ms(older_than)
         return await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
 
+    async def rotate_keys(self, *, tell: Callable[[int], object] | None = None) -> int:
+        """Write all values anew that are not under the codec's current key; see `surefoot.runs.rotating`.
+
+        Args:
+            tell: Called with how many rows were written so far, now and then; None for nobody.
+
+        Returns:
+            How many rows were written.
+        """
+        return await rotate(self.store, self.codec, tell)
+
     async def _keep(self, keep_ms: int) -> None:
         """Sweep now and then, until cancelled. A failing store has told everybody; anything else is tried again."""
         while True:
@@ -329,6 +363,10 @@ class Surefoot:
             except Exception:
                 _logger.exception("deleting what is older than keep_for failed; tried again in %.0f s", KEEP_LOOK_S)
             await asyncio.sleep(KEEP_LOOK_S)
+
+    async def undone(self, effect: int, *, by: str, reason: str) -> EffectView:
+        """Note that a done effect was undone by hand; see `surefoot.effects.desk.undone_by_person`."""
+        return await desk.undone_by_person(self.store, effect, who=by, reason=reason, wake=wake)
 
     def agent(
         self,

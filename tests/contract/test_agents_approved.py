@@ -8,16 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, RunContext, Tool
+from pydantic_ai import Agent, ApprovalRequired, RunContext, Tool
 from pydantic_ai.capabilities import HandleDeferredToolCalls
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.toolsets import ApprovalRequiredToolset, FunctionToolset
 from tests.contract.conftest import kinds, until
 from tests.contract.test_approvals import one, states, waiting
 
 import surefoot as sf
+from surefoot.effects import desk
 
 Paid = list[tuple[str, int]]
 CALLS = [("A", 500, "c-1"), ("B", 20, "c-2"), ("C", 900, "c-3")]
@@ -56,10 +57,16 @@ def tools(paid: Paid) -> dict[str, Callable[[], dict[str, Any]]]:
     async def conditional(order: str, amount: int) -> str:
         return await pay(order, amount)
 
+    async def asks_itself(ctx: RunContext[None], order: str, amount: int) -> str:
+        if not ctx.tool_call_approved:
+            raise ApprovalRequired
+        return await pay(order, amount)
+
     return {
         "undeclared": lambda: {"tools": [Tool(pay, requires_approval=True)]},
         "effect": lambda: {"tools": [Tool(declared, name="pay", requires_approval=True)]},
         "effect of its own": lambda: {"tools": [Tool(conditional, name="pay", requires_approval=True)]},
+        "asks itself": lambda: {"tools": [Tool(asks_itself, name="pay")]},
         "toolset": lambda: {"toolsets": [ApprovalRequiredToolset(FunctionToolset([pay], id="bank"))]},
     }
 
@@ -150,6 +157,31 @@ async def test_whoever_handles_them_is_left_alone(app: sf.Surefoot) -> None:
 
     theirs = Agent(model, name="theirs", capabilities=[HandleDeferredToolCalls(handler=approve_all)], **made)
     assert await (await app.agent(theirs).start("pay", id="t")).result(timeout_s=10) == "paid A"
+    assert states(app) == []
+
+
+async def test_what_a_caller_changes_or_denies_is_what_acts(app: sf.Surefoot) -> None:
+    """Catches an act with other arguments than its approver gave, or a message of theirs that the model doesn't read."""
+    paid: Paid = []
+    made = tools(paid)["undeclared"]()
+
+    def decide(ctx: RunContext[None], requests: DeferredToolRequests) -> DeferredToolResults:
+        answers: dict[str, bool | ToolApproved | ToolDenied] = {
+            "c-1": ToolApproved(override_args={"order": "A", "amount": 50}),
+            "c-2": ToolDenied("not this one"),
+            "c-3": True,
+        }
+        return requests.build_results(approvals=answers)
+
+    theirs = Agent(scripted(CALLS), name="editing", capabilities=[HandleDeferredToolCalls(handler=decide)], **made)
+    said = await (await app.agent(theirs).start("pay", id="r")).result(timeout_s=10)
+    assert said == "paid A | not this one | paid C"
+    assert sorted(paid) == [("A", 50), ("C", 900)]
+    claimed = app.store.read_now(desk.list_effects)
+    assert sorted(str(one.arguments) for one in claimed) == [
+        "{'arguments': {'order': 'A', 'amount': 50}}",
+        "{'arguments': {'order': 'C', 'amount': 900}}",
+    ]
     assert states(app) == []
 
 

@@ -340,6 +340,36 @@ async def test_roles_say_who_may(url: str) -> None:
         assert entries[0].act == "people"
 
 
+async def test_names_are_proven_where_the_app_can(url: str) -> None:
+    """Catches a decision under a name that nobody has proven, through whichever door."""
+    asked: list[str] = []
+
+    async def prove(name: str) -> str:
+        asked.append(name)
+        if name == "mallory":
+            raise sf.NotAllowed("no badge")
+        return "" if name == "nobody" else name
+
+    bank = Bank()
+    async with sf.Surefoot(url, people=sf.People({"anna": []}, authenticate=prove)) as app:
+        run = await app.start(bank.paying, "A", 500, id="r")
+        await waiting(run)
+        for name in ("mallory", "nobody", "api"):
+            with pytest.raises(sf.NotAllowed):
+                await app.approve(1, by=name, reason="fine")
+        with pytest.raises(sf.NotAllowed, match="this name was not"):
+            await run.cancel("no", by="anna")
+        async with sf.Surefoot(url, is_worker=False) as other:
+            with pytest.raises(sf.NotAllowed, match="--module MODULE"):
+                await other.approve(1, by="anna", reason="fine")
+        await run.signal("hello", by=await app.identify("anna"))
+        await app.approve(1, by="anna", reason="fine")
+        assert await run.result(timeout_s=10) == "paid A"
+        said = app.store.read_now(trail.entries)
+        assert [(one.act, one.who) for one in said[1:]] == [("signal", "anna"), ("approve", "anna")]
+        assert asked == ["mallory", "nobody", "api", "anna", "anna"]
+
+
 async def test_a_deadline_escalates_and_decides_nothing(url: str) -> None:
     """Catches an approval that nobody is told of, twice told of, or given by time."""
     clock, bank = MovedClock(), Bank()

@@ -110,13 +110,13 @@ async def act(kind: str, order: str) -> str:
 
 
 @sf.durable
-async def work(kind: str, order: str) -> str:
+async def lost_work(kind: str, order: str) -> str:
     await sf.wait_signal("go")
     return await act(kind, order)
 
 
 @sf.durable
-async def family(kind: str, order: str) -> str:
+async def lost_family(kind: str, order: str) -> str:
     await sf.wait_signal("go")
     return str(await sf.child(child_work, kind, order))
 
@@ -152,7 +152,7 @@ def new_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/restored.db"
 
 
-async def moved_on(url: str, file: Path, kinds: list[str], *, function: Any = work) -> None:
+async def moved_on(url: str, file: Path, kinds: list[str], *, function: Any = lost_work) -> None:
     """Take a backup of waiting runs, then let the world move on: each run acts, and ends."""
     async with sf.Surefoot(url) as app:
         runs = {kind: await app.start(function, kind, "A-1", id=kind) for kind in kinds}
@@ -163,7 +163,7 @@ async def moved_on(url: str, file: Path, kinds: list[str], *, function: Any = wo
             await run.result(timeout_s=20)
 
 
-@pytest.mark.parametrize("function", [work, family], ids=["run", "child"])
+@pytest.mark.parametrize("function", [lost_work, lost_family], ids=["run", "child"])
 async def test_what_the_world_has_seen_since_is_not_done_again(
     url: str, new_url: str, tmp_path: Path, function: Any
 ) -> None:
@@ -199,7 +199,7 @@ async def test_what_the_world_has_not_seen_is_done(url: str, new_url: str, tmp_p
     file = tmp_path / "backup"
     async with sf.Surefoot(url) as app:
         for kind in ("resend", "probe", "set", "own"):
-            await app.start(work, kind, "A-1", id=kind)
+            await app.start(lost_work, kind, "A-1", id=kind)
         await app.store.barrier()
         await asyncio.to_thread(back_up, url, file)
     restored(file, new_url)
@@ -215,7 +215,7 @@ async def test_new_runs_are_in_doubt_until_somebody_has_looked(url: str, new_url
     """Catches a message that is delivered again after a restore, and whose first run the store has forgotten."""
     file = tmp_path / "backup"
     async with sf.Surefoot(url) as app:
-        await app.start(work, "ask", "old", id="old")
+        await app.start(lost_work, "ask", "old", id="old")
         await app.store.barrier()
         await asyncio.to_thread(back_up, url, file)
         run = await app.start(child_work, "ask", "A-1", id="forgotten")

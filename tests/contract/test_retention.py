@@ -37,7 +37,7 @@ async def think(size: int) -> str:
 
 
 @sf.durable
-async def shop(order: str, size: int = 10) -> dict[str, str]:
+async def old_shop(order: str, size: int = 10) -> dict[str, str]:
     await think(size)
     return await pay(order, f"secret words for {order}")
 
@@ -50,16 +50,16 @@ async def asks_then_pays(order: str) -> dict[str, str]:
 
 
 @sf.durable
-async def parent(order: str, child_waits: bool) -> Any:
+async def old_parent(order: str, child_waits: bool) -> Any:
     if child_waits:
         return await sf.child(asks_then_pays, order)
-    done = await sf.child(shop, order)
+    done = await sf.child(old_shop, order)
     await sf.wait_signal("go")
     return done
 
 
 @sf.durable
-async def doubts(order: str) -> str:
+async def old_doubts(order: str) -> str:
     return await doubt(order)
 
 
@@ -92,7 +92,7 @@ async def test_values_go_and_keys_stay(url: str) -> None:
     """Catches a value that outlives retention, a key that becomes free by it, and a file that doesn't shrink."""
     async with sf.Surefoot(url) as app:
         for n in range(5):
-            await (await app.start(shop, f"A-{n}", 200_000, id=f"r{n}")).result()
+            await (await app.start(old_shop, f"A-{n}", 200_000, id=f"r{n}")).result()
         assert "secret" in text_of(app)
         dry = await sweep(app, is_dry=True)
         assert "secret" in text_of(app)
@@ -114,7 +114,7 @@ async def test_values_go_and_keys_stay(url: str) -> None:
 async def test_a_key_that_was_done_stays_done(url: str) -> None:
     """Catches an effect that acts again because its outcome was deleted, or a caller who gets None for a value."""
     async with sf.Surefoot(url) as app:
-        run = await app.start(shop, "A-1", id="r1")
+        run = await app.start(old_shop, "A-1", id="r1")
         await run.result()
         await sweep(app)
         outcome = await pay.outcome("A-1", "secret words for A-1")
@@ -132,14 +132,14 @@ async def test_a_key_that_was_done_stays_done(url: str) -> None:
 async def test_an_ended_run_keeps_its_id_and_says_what_is_gone(url: str) -> None:
     """Catches an id that is free again, so that a late delivery of the same message does the work anew."""
     async with sf.Surefoot(url) as app:
-        await (await app.start(shop, "A-1", id="r1")).result()
+        await (await app.start(old_shop, "A-1", id="r1")).result()
         await sweep(app)
-        again = await app.start(shop, "A-1", id="r1")
+        again = await app.start(old_shop, "A-1", id="r1")
         assert (await again.status()).state == "completed"
         with pytest.raises(sf.Forgotten, match="completed"):
             await again.result()
         with pytest.raises(sf.RunConflict, match="deleted by retention"):
-            await app.start(shop, "A-2", id="r1")
+            await app.start(old_shop, "A-2", id="r1")
         undo = await again.undo("because")
         with pytest.raises(sf.RunFailed, match="can't be undone"):
             await undo.result()
@@ -150,11 +150,11 @@ async def test_an_ended_run_keeps_its_id_and_says_what_is_gone(url: str) -> None
 async def test_what_goes_on_loses_nothing(url: str) -> None:
     """Catches retention under an open run: its own records, its parent's, its child's, an outcome it has been given."""
     async with sf.Surefoot(url) as app:
-        await (await app.start(shop, "shared", id="first")).result()
+        await (await app.start(old_shop, "shared", id="first")).result()
         repeats = await app.start(asks_then_pays, "shared", id="repeats")
-        waits = await app.start(parent, "child done", False, id="parent of a child that is done")
-        deep = await app.start(parent, "child waits", True, id="parent that waits")
-        unknown = await app.start(doubts, "A-1", id="unknown")
+        waits = await app.start(old_parent, "child done", False, id="parent of a child that is done")
+        deep = await app.start(old_parent, "child waits", True, id="parent that waits")
+        unknown = await app.start(old_doubts, "A-1", id="unknown")
         for run, wanted in ((repeats, "signal"), (waits, "signal"), (deep, "child"), (unknown, "doubt")):
             while (await run.status()).waiting_for != wanted:
                 await asyncio.sleep(0.01)
@@ -176,7 +176,7 @@ async def test_what_goes_on_loses_nothing(url: str) -> None:
 async def test_what_a_person_has_decided_stays(url: str) -> None:
     """Catches an audit trail that ends where retention begins."""
     async with sf.Surefoot(url) as app:
-        run = await app.start(doubts, "A-1", id="r1")
+        run = await app.start(old_doubts, "A-1", id="r1")
         while not await app.unknowns():
             await asyncio.sleep(0.01)
         (view,) = await app.unknowns()
@@ -190,7 +190,7 @@ async def test_what_a_person_has_decided_stays(url: str) -> None:
 async def test_contradictions_are_kept_whole(url: str) -> None:
     """Catches a contradiction whose two sides can't be compared any more."""
     async with sf.Surefoot(url) as app:
-        await (await app.start(shop, "A-1", id="r1")).result()
+        await (await app.start(old_shop, "A-1", id="r1")).result()
         await app.store.commit(
             lambda tx: (
                 tx.execute("INSERT INTO evidence (effect, at_ms, kind, who, is_open) VALUES (1, 0, 'late', 'w', 1)")
@@ -205,7 +205,7 @@ async def test_contradictions_are_kept_whole(url: str) -> None:
 async def test_outcomes_of_one_run_in_the_journal_of_another(url: str) -> None:
     """Catches an outcome that goes with the run which found it out, though the run it belongs to stays."""
     async with sf.Surefoot(url) as app:
-        await (await app.start(shop, "A-1", id="old")).result()
+        await (await app.start(old_shop, "A-1", id="old")).result()
         run = await app.start(asks_then_pays, "A-2", id="open")
         while len(ACTS) < 2:
             await asyncio.sleep(0.01)
@@ -229,10 +229,10 @@ async def test_workers_are_not_hurt(url: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(retention, "RECORDS_AT_ONCE", 2)
     async with sf.Surefoot(url) as app:
         for n in range(10):
-            await (await app.start(shop, f"old {n}", id=f"old {n}")).result()
+            await (await app.start(old_shop, f"old {n}", id=f"old {n}")).result()
         before_ms = app.store.clock.wall_ms() + 1
         sweeping = asyncio.create_task(Retention(app.store, before_ms).sweep())
-        new = [await app.start(shop, f"new {n}", id=f"new {n}") for n in range(20)]
+        new = [await app.start(old_shop, f"new {n}", id=f"new {n}") for n in range(20)]
         results = [await run.result() for run in new]
         assert [one["receipt"] for one in results] == [f"secret of new {n}" for n in range(20)]
         assert (await sweeping).runs == 10
@@ -265,7 +265,7 @@ async def test_killed_anywhere_it_goes_on(url: str) -> None:
     """Catches a store between two states of retention that the next sweep, or a reader, can't work with."""
     async with sf.Surefoot(url) as app:
         for n in range(3):
-            await (await app.start(shop, f"A-{n}", id=f"r{n}")).result()
+            await (await app.start(old_shop, f"A-{n}", id=f"r{n}")).result()
     kills = 0
     for at in range(0, 100, 3):
         ended = await asyncio.to_thread(
@@ -288,10 +288,50 @@ async def test_killed_anywhere_it_goes_on(url: str) -> None:
 async def test_an_app_keeps_values_for_as_long_as_it_says(url: str) -> None:
     """Catches a policy that is declared and never carried out."""
     async with sf.Surefoot(url) as app:
-        await (await app.start(shop, "A-1", id="r1")).result()
+        await (await app.start(old_shop, "A-1", id="r1")).result()
     async with sf.Surefoot(url, keep_for="1ms") as app:
         async with asyncio.timeout(20):
             while "secret" in text_of(app):
                 await asyncio.sleep(0.02)
     with pytest.raises(sf.SurefootError, match="duration"):
         sf.Surefoot(url, keep_for="soon")
+
+
+@sf.effect(key="ask:{order}", approve=sf.Approve())
+async def asked(order: str, words: str) -> str:
+    return f"secret of {order}"
+
+
+@sf.durable
+async def old_asking(order: str) -> str:
+    return await asked(order, "secret words")
+
+
+async def test_what_people_were_asked_goes_too(url: str) -> None:
+    """Catches arguments that stay in an old question, and a question whose record is gone under it."""
+    async with sf.Surefoot(url) as app:
+        run = await app.start(old_asking, "A-1", id="r1")
+        async with asyncio.timeout(20):
+            while not await app.approvals():
+                await asyncio.sleep(0.01)
+        (question,) = await app.approvals()
+        await sweep(app)  # open: nothing goes
+        await app.approve(question.id, by="Ada", reason="she may")
+        assert await run.result(timeout_s=20) == "secret of A-1"
+        assert (await sweep(app)).runs == 1
+        assert "secret" not in text_of(app)
+        is_sound(app)
+        rows = app.store.read_now(
+            lambda c: c.execute("SELECT j.id FROM approvals a JOIN journal j ON j.id = a.record").fetchall()
+        )
+        assert len(rows) == 1
+        assert "she may" in text_of(app)
+
+
+async def test_a_forgotten_run_is_not_forked(url: str) -> None:
+    """Catches a fork that begins with nothing because the source's steps are gone."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(old_shop, "A-1", id="r1")).result()
+        await sweep(app)
+        with pytest.raises(sf.SurefootError, match="deleted its steps"):
+            await (await app.run("r1")).fork(1, id="fork")

@@ -11,7 +11,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import Gate, Pass, Refuse, Request
-from surefoot.effects.desk import list_effects
+from surefoot.effects.desk import evidence, list_effects
 from surefoot.store import Tx
 
 log: Calls = []
@@ -273,6 +273,41 @@ async def test_nothing_new_begins_in_a_saga_that_is_being_undone(app: sf.Surefoo
     assert log == ["+slow", "-slow:slow"]
 
 
+async def test_nothing_new_begins_once_it_is_listed_what_is_undone(app: sf.Surefoot) -> None:
+    """Catches an effect of a task that nobody could see in the saga, and that begins while it is being undone."""
+    is_undoing, is_tried = asyncio.Event(), asyncio.Event()
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="24h"))
+    async def give_back(what: str) -> None:
+        is_undoing.set()
+        await is_tried.wait()
+        log.append(f"-{what}")
+
+    @sf.effect(key="borrowed:{what}", compensate=give_back)
+    async def borrow(what: str) -> str:
+        log.append(f"+{what}")
+        return what
+
+    async def other() -> None:
+        await is_undoing.wait()
+        try:
+            await book("too late")
+        finally:
+            is_tried.set()
+
+    @sf.durable
+    async def aside() -> None:
+        async with sf.saga("s"):
+            task = asyncio.create_task(other())
+            await borrow("book")
+            await asyncio.gather(task, book("full"))
+
+    run = await app.start(aside, id="a")
+    with pytest.raises(sf.RunFailed, match="no room left"):
+        await run.result(timeout_s=10)
+    assert log == ["+book", "-book"]
+
+
 async def test_a_cancellation_is_heard_of_after_the_undoing(app: sf.Surefoot) -> None:
     """Catches a saga that is left half undone because somebody cancelled its run, once or twice."""
     may_go_on = asyncio.Event()
@@ -337,11 +372,13 @@ async def test_children_of_a_saga_are_cancelled_and_undone(app: sf.Surefoot, qui
         async with sf.saga("s"):
             await sf.child(leg, "train", 0.01)
             task = asyncio.create_task(sf.child(leg, "flight", 60.0, key="2"))
-            await until(lambda: "+flight" in log)
+            await sf.wait_signal("flown")
             await book("full")
             await task
 
     run = await app.start(legs, id="k")
+    await until(lambda: "+flight" in log)
+    await run.signal("flown")
     with pytest.raises(sf.RunFailed, match="no room left"):
         await run.result(timeout_s=10)
     assert log == [
@@ -377,3 +414,33 @@ async def test_a_denied_compensation_parks_too(url: str, quick_eviction: None) -
         with pytest.raises(sf.RunFailed):
             await run.result(timeout_s=10)
     assert log == ["+train", "-train:ref-train"]
+
+
+async def test_a_person_can_say_that_they_have_undone_it(app: sf.Surefoot, quick_eviction: None) -> None:
+    """Catches a saga that nobody can end because its compensation will never be done by the service."""
+
+    @sf.durable
+    async def stuck_for_good() -> None:
+        async with sf.saga("s"):
+            await book("train")
+            await book("flight")
+            raise ValueError("no")
+
+    refusals.append("flight")
+    run = await app.start(stuck_for_good, id="s")
+    status = await wait_state(run, "waiting", "blocked")
+    (effect,) = [one for one in app.store.read_now(list_effects) if one.key == "saga:flight"]
+    assert f"surefoot resolve {effect.id} --undone" in status.reason
+    with pytest.raises(sf.SurefootError, match="only what is done"):
+        await app.undone(effect.id + 1, by="ann", reason="called them")
+    view = await app.undone(effect.id, by="ann", reason="called them")
+    assert view.state == "compensated"
+    with pytest.raises(sf.SurefootError, match="only what is done"):
+        await app.undone(effect.id, by="ann", reason="called them again")
+    with pytest.raises(sf.RunFailed, match="ValueError: no"):
+        await run.result(timeout_s=10)
+    assert log == ["+train", "+flight", "-train:ref-train"]
+    assert [one.kind for one in app.store.read_now(lambda connection: evidence(connection, effect.id))] == [
+        "undone by hand"
+    ]
+    assert await book("flight") == "ref-flight"

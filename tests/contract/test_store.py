@@ -118,6 +118,15 @@ async def test_units_are_written_in_the_order_they_were_asked(store: Store, url:
     assert numbers(url) == list(range(501))
 
 
+async def test_a_commit_takes_its_place_when_it_is_asked_for(store: Store) -> None:
+    """Catches a commit that is queued only once somebody awaits it, behind what was asked for later."""
+    earlier = store.commit(put(1), label="test")
+    store.append(lambda tx: tx.execute("UPDATE numbers SET n = n + 10"), label="test", on_error=unheard)
+    await earlier
+    await store.barrier()
+    assert [n for (n,) in await store.read(lambda c: c.execute("SELECT n FROM numbers").fetchall())] == [11]
+
+
 async def test_what_is_committed_survives_a_kill_and_is_a_prefix(url: str) -> None:
     """Catches an acknowledgement before the sync, and a hole in what was recorded."""
     script = f"""
@@ -360,6 +369,26 @@ async def test_a_refused_unit_fails_alone(store: Store, url: str) -> None:
     await store.barrier()
     assert numbers(url) == [1, 2, 3]
     assert [type(error) for error in told.errors] == [apsw.ConstraintError]
+
+
+async def test_a_refused_unit_costs_its_neighbours_one_more_write(store: Store, url: str) -> None:
+    """Catches a batch that is written again as a whole though the unit at fault would raise again; and a refusal that
+    nobody needs to hear of, and that keeps somebody else's answer back."""
+    go_on, written = held_up(store), []
+
+    def once_more(tx: Tx) -> None:
+        written.append(add(1)(tx))
+
+    def refused(_tx: Tx) -> None:
+        raise ValueError("no")
+
+    first = asyncio.ensure_future(store.commit(once_more, label="test"))
+    store.append(refused, label="test", on_error=None)
+    last = asyncio.ensure_future(store.commit(add(2), label="test"))
+    go_on.set()
+    await asyncio.gather(first, last)
+    assert len(written) == 2  # with the unit at fault, and alone
+    assert numbers(url) == [1, 2]
 
 
 async def test_a_refusal_is_known_before_the_next_unit_runs(store: Store) -> None:

@@ -59,6 +59,7 @@ async def test_a_person_who_looks_ends_the_doubts() -> None:
     assert len(report.killed) == len(report.points)
 
 
+@pytest.mark.slow
 async def test_a_mistake_that_takes_two_kills_is_found_with_two() -> None:
     """Would catch recoveries that are never killed, and a schedule that names more kills than it takes."""
 
@@ -90,9 +91,8 @@ async def test_a_process_that_hangs_is_ended_and_says_where(is_blocking: bool) -
 
         return app_of(url, stand_still)
 
-    with pytest.raises(NothingToSweep, match="event loop blocked" if is_blocking else "stand_still") as raised:
-        await quiet(app, limit_s=1.0)
-    assert "still there after 1 s" in str(raised.value)
+    with pytest.raises(NothingToSweep, match="event loop blocked" if is_blocking else "stand_still"):
+        await quiet(app, limit_s=0.5 if is_blocking else 4.0)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,17 @@ from tests.disk.vfs import Disk
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
-from surefoot.store import CorruptStore, DiskFull, Store, StoreError, StoreFailed, SystemClock, Tx, open_store
+from surefoot.store import (
+    CorruptStore,
+    DiskFull,
+    Store,
+    StoreBusy,
+    StoreError,
+    StoreFailed,
+    SystemClock,
+    Tx,
+    open_store,
+)
 from surefoot.store.turnstile import Turnstile
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks, and pytest has threads
@@ -66,13 +76,15 @@ def numbers(store: Store) -> list[Any]:
     ]
 
 
-def killed(place: Path, records: int = 3) -> None:
-    """Leave a store behind as a killed process does."""
+def killed(place: Path, records: int = 3, *, is_moved: bool = False) -> None:
+    """Leave a store behind as a killed process does, with all of its log in the database too or not."""
 
     def run(line: Line) -> None:
         store = opened(place)
         for _ in range(records):
             add(store)
+        if is_moved:
+            store._checkpointer._own.wal_checkpoint()
         line.tell("end", {"said": "killed"})
         threading.Event().wait()
 
@@ -152,6 +164,33 @@ def test_a_log_written_back_by_another_program_is_no_loss(tmp_path: Path) -> Non
     store = opened(place)
     assert numbers(store) == [1, 2, 3]
     store.close()
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_head_of_the_log_that_was_torn_is_no_damage_once_all_is_moved(tmp_path: Path, first: int) -> None:
+    """Would catch a store that is refused because the power failed while SQLite began its log anew."""
+    place = tmp_path / "agents.db"
+    killed(place, is_moved=True)
+    log = Path(f"{place}-wal")
+    log.write_bytes(log.read_bytes()[:first] + b"\xa5" * (512 - first) + log.read_bytes()[512:])
+    store = opened(place)
+    assert numbers(store) == [1, 2, 3]
+    assert add(store) == 4
+    store.close()
+
+
+@pytest.mark.parametrize("has_note", [True, False])
+def test_a_damaged_head_of_a_log_that_is_needed_is_damage(tmp_path: Path, has_note: bool) -> None:
+    """Would catch a log that is thrown away as a whole, since it could have been torn."""
+    place = tmp_path / "agents.db"
+    killed(place)
+    if not has_note:
+        Path(f"{place}-desk").unlink()
+    with Path(f"{place}-wal").open("r+b") as log:
+        log.seek(20)
+        log.write(b"\x5a")
+    with pytest.raises(CorruptStore, match="head of its log"):
+        opened(place)
 
 
 def test_a_lower_number_of_another_process_takes_nothing_from_the_note(tmp_path: Path) -> None:
@@ -345,3 +384,34 @@ def test_a_failed_open_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("surefoot.store.turnstile.os.pwrite", full)
     with pytest.raises(DiskFull, match="no room"):
         opened(tmp_path / "agents.db")
+
+
+def test_a_failed_checkpoint_stops_everybody_until_somebody_is_alone(tmp_path: Path) -> None:
+    """Would catch a checkpoint that is tried again after the system has dropped its pages, and lets the log go."""
+    place = tmp_path / "agents.db"
+    first, second = opened(place), opened(place)
+    assert [add(first), add(second)] == [1, 2]
+
+    class Failing:
+        def __init__(self, connection: apsw.Connection) -> None:
+            self._connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+        def wal_checkpoint(self, **_: Any) -> None:
+            raise apsw.IOError("disk I/O error")
+
+    first._checkpointer._move(Failing(first._checkpointer._own))  # type: ignore[arg-type]  # looks like one
+    for store in (first, second):
+        with pytest.raises(StoreFailed, match="a sync of the database has failed"):
+            add(store)
+    first.close()
+    with pytest.raises(StoreBusy, match="others of its processes"):
+        opened(place)
+    second.close()
+    assert Path(f"{place}-wal").stat().st_size > 0  # neither has moved it
+    after = opened(place)
+    assert numbers(after) == [1, 2]
+    assert add(after) == 3
+    after.close()

@@ -15,7 +15,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 MADE_ELSEWHERE = frozenset(
-    {"docs/benchmarks.md", "docs/crash-table.md", "docs/mcp-crash-table.md", "docs/planted-bugs.md"}
+    {
+        "docs/benchmarks.md",
+        "docs/crash-table.md",
+        "docs/disk-and-power.md",
+        "docs/mcp-crash-table.md",
+        "docs/planted-bugs.md",
+    }
 )
 """Pages that a measurement writes: a link to one that has not been written yet is no mistake."""
 

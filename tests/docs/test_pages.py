@@ -20,6 +20,7 @@ from tests.docs.pages import (
     without_code,
 )
 
+from surefoot import store
 from surefoot.app import MIGRATIONS
 from surefoot.approvals import states as approvals
 from surefoot.effects import MEANING, AskPerson, CannotTell, Overwrite, Probe, Read, Resend, Transactional
@@ -147,7 +148,7 @@ def test_the_storage_format_is_complete() -> None:
     text = (DOCS / "storage-format.md").read_text()
     kinds = [(int(number), kind.strip("`")) for number, kind, *_ in rows(text, "Record kinds", first="number")]
     assert kinds == [(kind.value, kind.name) for kind in Kind]
-    versions = {migration.room: migration.version for migration in MIGRATIONS}
+    versions = {migration.room: migration.version for migration in (*store.MIGRATIONS, *MIGRATIONS)}
     assert all(f"{room} {version}" in text for room, version in versions.items())
     sql = "\n".join(migration.sql for migration in MIGRATIONS)
     for table, columns in re.findall(r"CREATE TABLE (\w+) \((.*?)\)(?:;|\Z|\n)", sql, flags=re.DOTALL):

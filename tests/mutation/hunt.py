@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ TESTS_MAX = 60
 
 PATIENCE_S = 60.0
 """One that takes longer has been found: it hangs."""
+
+
+FATES = {0: "survived", 1: "killed", 2: "killed", -6: "killed", -11: "killed"}
+"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. Any other says that
+the hunt is wrong, not the mutant."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,15 @@ class Worker:
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return {0: "survived", 1: "killed"}.get(os.waitstatus_to_exitcode(status), "killed")
+                return FATES.get(os.waitstatus_to_exitcode(status)) or self._raise_log()
             if time.monotonic() > until_s:
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 return "hangs"
             time.sleep(0.02)
+
+    def _raise_log(self) -> str:
+        raise RuntimeError(f"the tests could not be run:\n{self._log.read_text()[-3000:]}")
 
 
 def _be(copy: Path, log: Path, tests: Sequence[str]) -> None:
@@ -84,9 +93,14 @@ def _be(copy: Path, log: Path, tests: Sequence[str]) -> None:
         os.chdir(ROOT)
         import pytest
 
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-p", "no:randomly"]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header",
+                   "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
         code = int(pytest.main([*options, *tests]))
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 

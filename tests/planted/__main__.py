@@ -1,4 +1,8 @@
-"""Write `docs/planted-bugs.md`: every planted bug, who found it, and at what cost. `python -m tests.planted`."""
+"""Write `docs/planted-bugs.md`: every planted bug, who found it, and at what cost. `python -m tests.planted`.
+
+With names of bugs, only their lines are printed; with `--all`, each is tried by every method, and the line names all that
+find it, which takes hours for all of them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ the bug is named, with the law or the test that failed:
 * **rules**: property tests of the pure modules (`tests/property/test_rules.py`).
 * **contract**: the promises one by one (`tests/contract`).
 * **worlds**: real processes, killed for real, in AgentDojo's worlds (`tests/worlds`).
+* **disk**: disks that fail, lose power and change bytes (`tests/disk`).
 
 With no bug planted, {sound:,} of the {schedules:,} schedules keep every law. A bug that nothing finds fails the slow lane
 (`make test-slow`), and so does a detector that finds something in the engine as it is. Seconds are those of the detector
@@ -33,22 +38,24 @@ that found the bug, on a busy machine.
 
 
 def row(bug: Bug, findings: Sequence[Finding]) -> str:
-    """Return a bug's line of the table."""
-    last = findings[-1]
-    name, seen = (last.detector, last.by.replace("|", " ")) if last.is_caught else ("**nobody**", "")
-    tries = f"{last.tries}" if last.tries is not None else f"not in {SCHEDULES:,}"
-    return f"| {bug.title} | {name} | {seen} | {tries} | {last.took_s:.0f} |\n"
+    """Return a bug's line of the table: all who have found it, in the order in which they looked."""
+    found = [one for one in findings if one.is_caught]
+    names = ", ".join(one.detector for one in found) or "**nobody**"
+    seen = "; ".join(one.by.replace("|", " ") for one in found)
+    tries = next((str(one.tries) for one in found if one.tries is not None), f"not in {SCHEDULES:,}")
+    took_s = ", ".join(f"{one.took_s:.0f}" for one in found or findings[-1:])
+    return f"| {bug.title} | {names} | {seen} | {tries} | {took_s} |\n"
 
 
 def main() -> None:
     """Write the page; with names of bugs, only print their lines."""
-    wanted = sys.argv[1:]
+    wanted, is_thorough = [word for word in sys.argv[1:] if word != "--all"], "--all" in sys.argv
     lines, found = [], 0
     for bug in bugs():
         if wanted and bug.name not in wanted:
             continue
-        findings = look(bug)
-        found += findings[-1].is_caught
+        findings = look(bug, is_thorough=is_thorough)
+        found += any(one.is_caught for one in findings)
         lines.append(row(bug, findings))
         print(lines[-1], end="", flush=True)
     if not wanted:

@@ -37,6 +37,7 @@ DETECTORS = (
     Detector("rules", (*PYTEST, "tests/property/test_rules.py")),
     Detector("contract", (*PYTEST, "tests/contract")),
     Detector("worlds", (*PYTEST, "tests/worlds/test_surefoot.py")),
+    Detector("disk", (*PYTEST, "tests/disk"), patience_s=600),
 )
 
 
@@ -59,12 +60,13 @@ class Finding:
     took_s: float
 
 
-def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS) -> list[Finding]:
+def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS, *, is_thorough: bool = False) -> list[Finding]:
     """Plant a bug in a copy of the engine and let detectors look for it, in order, until one finds it.
 
     Args:
         bug: Which; None for the engine as it is.
         detectors: Who looks.
+        is_thorough: All of them look, whoever has found it before.
     """
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="surefoot-planted-") as folder:
@@ -72,7 +74,7 @@ def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS) -> list[Fin
         _check_is_imported(source)
         for detector in detectors:
             findings.append(_run(detector, source))
-            if findings[-1].is_caught and bug is not None:
+            if findings[-1].is_caught and bug is not None and not is_thorough:
                 break
     return findings
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.planted.detectors import DETECTORS, broken_anyway, look
+from tests.planted.__main__ import row
+from tests.planted.detectors import DETECTORS, Finding, broken_anyway, look
 from tests.planted.patches import Bug, bugs, plant
 
 QUICK = {"key-not-injective": "rules", "probe-without-a-fence": "rules"}
@@ -23,6 +24,19 @@ def test_a_sample_is_found(name: str) -> None:
     """Would catch a runner that plants nothing, or takes a failure for a pass."""
     (bug,) = [bug for bug in bugs() if bug.name == name]
     assert look(bug, [one for one in DETECTORS if one.name == QUICK[name]])[-1].is_caught
+
+
+def test_a_line_names_all_who_found_it() -> None:
+    """Would catch a table that shows one method where two have found the bug, or one that has not."""
+    findings = [
+        Finding("schedules", True, "at most one landing", 3, 1.0),
+        Finding("rules", False, "", None, 9.0),
+        Finding("contract", True, "test_a|b", None, 2.0),
+    ]
+    assert row(Bug("x", "a mistake", ""), findings) == (
+        "| a mistake | schedules, contract | at most one landing; test_a b | 3 | 1, 2 |\n"
+    )
+    assert row(Bug("x", "a mistake", ""), findings[1:2]) == "| a mistake | **nobody** |  | not in 1,000 | 9 |\n"
 
 
 @pytest.mark.slow

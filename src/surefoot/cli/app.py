@@ -52,6 +52,7 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
         "restore": keep.restore,
         "trust": keep.trust,
         "gc": keep.gc,
+        "rotate-keys": keep.rotate_keys,
     },
     "Try it": {"demo": extras.demo},
 }

@@ -16,6 +16,7 @@ from surefoot.cli.place import (
     ByOption,
     Desk,
     JsonOption,
+    ModuleOption,
     SecretsOption,
     StoreOption,
     WhyOption,
@@ -88,6 +89,7 @@ def approve(
     approval: ApprovalArgument,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept for ever.")],
     by: Annotated[str, typer.Option(metavar="NAME", help="Who decides; kept for ever.")],
+    module: ModuleOption = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
@@ -96,7 +98,7 @@ def approve(
     Other arguments are another approval. Whoever waits goes on at once. Your name is a claim that is recorded in the
     trail; who may decide is what the app's sf.People(...) says, if it says anything.
     """
-    _decide(approval, is_yes=True, by=by, reason=reason, store=store, is_json=is_json)
+    _decide(approval, is_yes=True, by=by, reason=reason, module=module, store=store, is_json=is_json)
 
 
 def deny(
@@ -104,6 +106,7 @@ def deny(
     approval: ApprovalArgument,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; whoever asks is told. Kept for ever.")],
     by: Annotated[str, typer.Option(metavar="NAME", help="Who decides; kept for ever.")],
+    module: ModuleOption = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
@@ -111,10 +114,12 @@ def deny(
 
     An approval that was given can be taken back with this until it is used.
     """
-    _decide(approval, is_yes=False, by=by, reason=reason, store=store, is_json=is_json)
+    _decide(approval, is_yes=False, by=by, reason=reason, module=module, store=store, is_json=is_json)
 
 
-def _decide(approval: int, *, is_yes: bool, by: str, reason: str, store: str | None, is_json: bool) -> None:
+def _decide(
+    approval: int, *, is_yes: bool, by: str, reason: str, module: str | None, store: str | None, is_json: bool
+) -> None:
     refuse_placeholders(by, reason)
     refuse_program(by)
 
@@ -133,7 +138,7 @@ def _decide(approval: int, *, is_yes: bool, by: str, reason: str, store: str | N
         goes_on = f". Run {', '.join(after.runs)} goes on with the next free worker" if after.runs else ""
         return say(f"approval {approval} ({after.key}) is {'approved' if is_yes else 'denied'}{goes_on}")
 
-    at_desk(store, work)
+    at_desk(store, work, module=module)
 
 
 def refuse_placeholders(by: str, reason: str) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from surefoot.approvals import invariants as approvals
 from surefoot.cli.words import count_words, one_line, span_words
 from surefoot.effects import invariants as effects
 from surefoot.effects import ledger
 from surefoot.effects.desk import doubt_of
 from surefoot.effects.guard import call_of
 from surefoot.journal import invariants as journal
+from surefoot.journal.sealing import of_run, opened_text
 from surefoot.leases import Holder, Life
 from surefoot.leases.session import holder_of
 from surefoot.runs import invariants as runs
@@ -20,7 +22,7 @@ from surefoot.runs.tables import claim_holders, run_holders
 from surefoot.store.examine import Examined
 from surefoot.store.finding import Finding, Severity
 
-INVARIANTS = (*journal.INVARIANTS, *effects.INVARIANTS, *runs.INVARIANTS)
+INVARIANTS = (*journal.INVARIANTS, *effects.INVARIANTS, *approvals.INVARIANTS, *runs.INVARIANTS)
 
 STUCK_MS = 86_400_000
 """How long a run may be blocked, or pending, before somebody should look: a day."""
@@ -55,13 +57,14 @@ def _stopped(holder: Holder) -> Finding:
 def stuck_runs(store: Examined) -> Iterator[Finding]:
     """Name runs that only a person can let go on, and those that nobody seems to execute."""
     rows = store.connection.execute(
-        "SELECT run_id, state, waiting_for, reason, takeovers, created_at_ms FROM runs WHERE state <= 3 AND"
+        "SELECT run_id, id, waiting_for, reason, takeovers, created_at_ms FROM runs WHERE state <= 3 AND"
         " (waiting_for = 'blocked' OR takeovers >= ? OR (state = 1 AND created_at_ms < ?)) ORDER BY id",
         (SUSPECT_AFTER, store.now_ms - STUCK_MS),
     ).fetchall()
-    for run_id, _, waiting_for, reason, takeovers, created_at_ms in rows[:SHOWN]:
+    for run_id, run, waiting_for, reason, takeovers, created_at_ms in rows[:SHOWN]:
         if waiting_for == "blocked":
-            words = f"run {run_id} is blocked: {one_line(str(reason))}"
+            why = opened_text(store.connection, str(reason), of_run(int(str(run))))
+            words = f"run {run_id} is blocked: {one_line(why)}"
         elif int(str(takeovers)) >= SUSPECT_AFTER:
             words = f"run {run_id} was taken over {takeovers} times without a new record: it may kill its workers"
         else:

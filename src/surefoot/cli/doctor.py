@@ -6,6 +6,8 @@ can't be made is a finding too, and keeps none of the others from being made.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Annotated, TypeVar
@@ -17,9 +19,11 @@ from surefoot.cli import checks
 from surefoot.cli.code import find_app, load_module
 from surefoot.cli.exits import ExitCode, WrongUsage
 from surefoot.cli.place import JsonOption, StoreOption, command, find_url
-from surefoot.cli.screen import emit, heading, line, say, to_type
-from surefoot.cli.shapes import DoctorDocument, FindingShape
+from surefoot.cli.screen import Column, emit, heading, line, listing, say, to_type
+from surefoot.cli.shapes import DoctorDocument, FindingShape, ToolShape
 from surefoot.cli.words import count_words
+from surefoot.doctor import CHECKS, Code, ToolLine, lines, look
+from surefoot.journal import Codec, Encrypted, MissingKey
 from surefoot.problem import SurefootError
 from surefoot.store import examine
 from surefoot.store.examine import Examined, examined
@@ -47,8 +51,12 @@ RECORD_CHECKS: dict[str, Callable[[Examined], Iterable[Finding]]] = {
 }
 """What is looked at in its tables, if they have the format this code knows."""
 
-CODE_CHECKS: dict[str, Callable[[ModuleType], Iterable[Finding]]] = {}
+CODE_CHECKS: dict[str, Callable[[Code], Iterable[Finding]]] = CHECKS
 """What is looked at in a module, in this order."""
+
+TOOL_COLUMNS = (Column("tool"), Column("in doubt"), Column("key", is_flexible=True), Column("match", is_flexible=True),
+                Column("once for"), Column("risk", is_flexible=True))  # fmt: skip
+"""How the tools of code are listed."""
 
 ORDER = {severity: place for place, severity in enumerate(Severity)}
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: ""}
@@ -77,19 +85,24 @@ def doctor(
         raise WrongUsage(f"two stores were named: {target} and {store}", hint="name one")
     is_code = target is not None and "://" not in target
     findings: list[FindingShape] = []
+    tools: list[ToolShape] = []
     url: str | None
+    codec: Codec | None = None
     if is_code:
         module_name, _, name = str(target).partition(":")
-        module = load_module(module_name)
-        findings += _made(CODE_CHECKS, module, None)
-        url = _url_of(module, name or None, store)
+        with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+            module = load_module(module_name)
+        code = look(module)
+        tools = [_tool(one) for one in lines(code.tools)]
+        findings += _made(CODE_CHECKS, code, None)
+        url, codec = _store_of(module, name or None, store)
     else:
         url = find_url(target or store)
     if url is not None:
-        findings += _look_at(url, is_full=is_full)
+        findings += _look_at(url, codec, is_full=is_full)
     findings.sort(key=lambda one: ORDER[Severity(one.severity)])
     made = [*(CODE_CHECKS if is_code else ()), *((*STORE_CHECKS, *RECORD_CHECKS) if url else ())]
-    document = DoctorDocument(str(target or url), url, made, findings)
+    document = DoctorDocument(str(target or url), url, made, findings, tools)
     if is_json:
         emit(document)
     else:
@@ -98,22 +111,24 @@ def doctor(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _url_of(module: ModuleType, name: str | None, given: str | None) -> str | None:
+def _store_of(module: ModuleType, name: str | None, given: str | None) -> tuple[str | None, Codec | None]:
     """Return the store of a module's app; None if it is not there yet, or the module has no app and none was named."""
     try:
-        return find_url(find_app(module, name, given).url)
+        app = find_app(module, name, given)
+        return find_url(app.url), app.codec
     except (WrongUsage, SurefootError):
         if name is not None or given is not None:
             raise
-        return None
+        return None, None
 
 
-def _look_at(url: str, *, is_full: bool) -> list[FindingShape]:
+def _look_at(url: str, codec: Codec | None, *, is_full: bool) -> list[FindingShape]:
     try:
         store = examined(url, MIGRATIONS, is_full=is_full)
     except SurefootError as error:
         return [FindingShape(Severity.ERROR.value, "open", error.message, error.hint or None)]
     try:
+        store.connection.codec = codec or Encrypted.from_environment()
         found = list(_made(STORE_CHECKS, store, url))
         return found + list(_made(RECORD_CHECKS, store, url)) if examine.is_current(store) else found
     finally:
@@ -124,6 +139,8 @@ def _made(table: dict[str, Callable[[T], Iterable[Finding]]], subject: T, url: s
     for name, check in table.items():
         try:
             yield from [_shape(name, finding, url) for finding in check(subject)]
+        except MissingKey as missing:
+            yield FindingShape(Severity.WARNING.value, name, f"could not be looked at: {missing.message}", missing.hint)
         except SurefootError as error:
             yield FindingShape(Severity.ERROR.value, name, error.message, error.hint or None)
         except Exception as error:  # whatever damage makes of a query or a record: it is named, and the rest goes on
@@ -141,7 +158,18 @@ def _shape(check: str, finding: Finding, url: str | None) -> FindingShape:
     return FindingShape(finding.severity.value, check, finding.words, typed)
 
 
+def _tool(one: ToolLine) -> ToolShape:
+    return ToolShape(one.name, list(one.agents), one.doubt, one.key, list(one.match), one.scope, one.risk, one.words)
+
+
 def _show(document: DoctorDocument) -> None:
+    if document.tools:
+        heading(f"{count_words(len(document.tools), 'tool')}, the worst first")
+        rows = [
+            [one.name, one.doubt, one.key or "-", ", ".join(one.match) or "-", one.scope, f"{one.risk}: {one.words}"]
+            for one in document.tools
+        ]
+        listing(TOOL_COLUMNS, rows)
     for severity in Severity:
         found = [one for one in document.findings if one.severity == severity.value]
         if not found:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from surefoot.cli import look, show
-from surefoot.cli.code import load_module
 from surefoot.cli.exits import WrongUsage
 from surefoot.cli.inputs import one_of, read_json
 from surefoot.cli.place import (
@@ -27,7 +26,7 @@ from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes import EffectsDocument, EffectShape, ResolveDocument
 from surefoot.cli.words import state_words
-from surefoot.effects.desk import resolve_by_person
+from surefoot.effects.desk import resolve_by_person, undone_by_person
 from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
 from surefoot.runs.desk import wake
@@ -103,6 +102,9 @@ def resolve(
     by: Annotated[str, typer.Option(metavar="NAME", help="Who says so; kept for ever.")],
     is_done: Annotated[bool, typer.Option("--done", help="It happened.")] = False,
     is_not_done: Annotated[bool, typer.Option("--not-done", help="It did not happen; the key may act again.")] = False,
+    is_undone: Annotated[
+        bool, typer.Option("--undone", help="It was done, and has been undone by hand; the key may act again.")
+    ] = False,
     value: Annotated[
         str | None,
         typer.Option(
@@ -114,9 +116,9 @@ def resolve(
     module: Annotated[
         str | None,
         typer.Option(
-            metavar="MODULE",
-            help="The module that declares the effect, which knows whether --value fits. Needed for --done if it returns "
-            "more than plain JSON.",
+            metavar="MODULE[:APP]",
+            help="The module that declares the effect, which knows whether --value fits, and the app in it, which may "
+            "authenticate people. Needed for --done if it returns more than plain JSON.",
         ),
     ] = None,
     is_fence_passed: Annotated[
@@ -125,22 +127,20 @@ def resolve(
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """End a doubt by your word.
+    """End a doubt by your word, or say that you have undone what was done.
 
     The run that waits for it goes on. Look at the service first. An outcome is written once: for an effect that has
     one, this closes its contradictions and changes nothing else. "Not done" is refused while whoever claimed it may
     still be alive and sending.
     """
-    if is_done == is_not_done:
-        raise WrongUsage("say either --done or --not-done", hint="look at the service: did it happen?")
+    if is_done + is_not_done + is_undone != 1:
+        raise WrongUsage("say either --done, --not-done or --undone", hint="look at the service: did it happen?")
     if value is not None and not is_done:
         raise WrongUsage("--value goes with --done: what did not happen returned nothing", hint="leave it out")
     if by == YOU or reason == HOW:
         raise WrongUsage(f"{YOU} and {HOW} stand for your own words", hint="who decided, and how do they know?")
     refuse_program(by)
     returned = None if value is None else read_json(value, "--value")
-    if module is not None:
-        load_module(module)
 
     async def work(desk: Desk) -> None:
         sessions = desk.app.worker.sessions
@@ -151,21 +151,25 @@ def resolve(
         before = await look_again()  # says that there is none as what it is
         if module is not None and is_done:
             spec_of(before.name)  # says that the module declares no such effect
-        await resolve_by_person(
-            desk.app.store,
-            sessions,
-            effect,
-            is_done=is_done,
-            who=by,
-            reason=reason,
-            value=returned,
-            is_fence_passed=is_fence_passed,
-            wake=wake,
-        )
+        who = await desk.app.identify(by)
+        if is_undone:
+            await undone_by_person(desk.app.store, effect, who=who, reason=reason, wake=wake)
+        else:
+            await resolve_by_person(
+                desk.app.store,
+                sessions,
+                effect,
+                is_done=is_done,
+                who=who,
+                reason=reason,
+                value=returned,
+                is_fence_passed=is_fence_passed,
+                wake=wake,
+            )
         after = await look_again()
         if is_json:
             return emit(desk.seen(ResolveDocument(after)))
         goes_on = "" if after.run is None else f". Run {after.run} goes on with the next free worker"
         return say(f"effect {effect} ({after.key}) is {state_words(after.state)}{goes_on}")
 
-    at_desk(store, work)
+    at_desk(store, work, module=module)

@@ -1,4 +1,4 @@
-"""The commands that keep a store for years: `backup`, `restore`, `trust`, `gc`."""
+"""The commands that keep a store for years: `backup`, `restore`, `trust`, `gc`, `rotate-keys`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surefoot.cli import checks
 from surefoot.cli.exits import Refused, WrongUsage
 from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk, command, find_url
 from surefoot.cli.screen import emit, line, say, to_type
-from surefoot.cli.shapes import BackupDocument, GcDocument, RestoreDocument, TrustDocument
+from surefoot.cli.shapes import BackupDocument, GcDocument, RestoreDocument, RotateDocument, TrustDocument
 from surefoot.cli.words import count_words, moment
 from surefoot.effects.doubt import duration_ms
 from surefoot.leases.session import live_processes
@@ -227,5 +227,30 @@ def trust(
         if is_json:
             return emit(TrustDocument(count))
         return line("noted: new runs act without doubt again" if count else "there is no restore to say this of")
+
+    at_desk(store, work)
+
+
+def rotate_keys(*, store: StoreOption = None, is_json: JsonOption = False) -> None:
+    """Write all values anew that are not under the current key.
+
+    The keys are those of SUREFOOT_KEYS ("name=base64", several with commas): the first one writes, all read. Let all
+    processes have the new key first before this is called; throw the old one away when it has ended well. It works in small
+    steps beside workers, and may be interrupted and called again.
+    """
+
+    told = 0
+
+    def tell(rows: int) -> None:
+        nonlocal told
+        if not is_json and rows - told >= TELL_EVERY:
+            told = rows
+            say(f"{count_words(rows, 'row')} written so far")
+
+    async def work(desk: Desk) -> None:
+        rows = await desk.app.rotate_keys(tell=tell)
+        return (
+            emit(RotateDocument(rows)) if is_json else line(f"{count_words(rows, 'row')} written under the current key")
+        )
 
     at_desk(store, work)

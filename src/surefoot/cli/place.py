@@ -6,9 +6,11 @@ again when it is not the one that would be found anyway.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shlex
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
@@ -21,6 +23,7 @@ from surefoot.cli.exits import NoStoreThere, WrongUsage
 from surefoot.cli.secrets import Secrets, seen
 from surefoot.cli.stopping import execute, opened
 from surefoot.people import PROGRAM, Deed, record
+from surefoot.people.trail import identify
 from surefoot.store import parse_url
 
 T = TypeVar("T")
@@ -54,6 +57,14 @@ ByOption = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="With --show-secrets: who looks; without it, your account.")
 ]
 WhyOption = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="With --show-secrets: why.")]
+
+
+ModuleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--module", metavar="MODULE[:APP]", help="The module with the app, if it authenticates people; an app in it."
+    ),
+]
 
 
 def person() -> str:
@@ -154,16 +165,39 @@ _PLACEHOLDERS = frozenset({"[JSON]"})
 """Words of a suggested command that the person replaces; they are not quoted."""
 
 
-def at_desk(given: str | None, work: Callable[[Desk], Awaitable[T]], secrets: Secrets | None = None) -> T:
-    """Open the store that is there, work, and close it; who wants to see secrets is noted first."""
-    url = find_url(given)
+def at_desk(
+    given: str | None,
+    work: Callable[[Desk], Awaitable[T]],
+    secrets: Secrets | None = None,
+    *,
+    module: str | None = None,
+) -> T:
+    """Open the store that is there, work, and close it; who wants to see secrets is noted first.
+
+    Args:
+        given: What `--store` or the environment says.
+        work: What to do.
+        secrets: Who wants to see secrets, and why; None for nobody.
+        module: Where the app's code is, which authenticates people; None without.
+    """
+    people = None
+    if module is None:
+        url = find_url(given)
+    else:
+        from surefoot.cli.code import find_app, load_module
+
+        with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+            name, _, app_name = module.partition(":")
+            theirs = find_app(load_module(name), app_name or None, given, is_made=False)
+        url, people = theirs.url, theirs.people
 
     async def whole() -> T:
-        app = Surefoot(url, is_worker=False)
+        app = Surefoot(url, is_worker=False, people=people)
         await opened(app, LIMIT_S)
         try:
             if secrets is not None:
-                deed = Deed(act="show secrets", who=secrets.by, target=secrets.target, reason=secrets.reason)
+                who = await identify(people, secrets.by)
+                deed = Deed(act="show secrets", who=who, target=secrets.target, reason=secrets.reason)
                 await app.store.commit(lambda tx: record(tx, deed), label="show secrets")
             return await work(Desk(app, is_secret=secrets is not None))
         finally:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import Annotated
 
 import typer
 
 from surefoot.cli import look, show
-from surefoot.cli.code import load_module
 from surefoot.cli.exits import Refused, WrongUsage
 from surefoot.cli.inputs import one_of, read_json
 from surefoot.cli.place import (
     ByOption,
     Desk,
     JsonOption,
+    ModuleOption,
     SecretsOption,
     StoreOption,
     WhyOption,
@@ -112,7 +110,11 @@ def signal(
     ] = None,
     module: Annotated[
         str | None,
-        typer.Option("--module", metavar="MODULE", help="The module of its function: what it can't take is refused."),
+        typer.Option(
+            "--module",
+            metavar="MODULE[:APP]",
+            help="The module of its function, which knows what it can take, and the app in it, if it authenticates people.",
+        ),
     ] = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
@@ -122,9 +124,6 @@ def signal(
     A payload that the run can't take is refused where its code is known: with --module. Otherwise it stays unread, and
     `surefoot show` lists it.
     """
-    if module is not None:
-        with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
-            load_module(module)
     if name == WAKE and (payload is not None or dedupe is not None):
         raise WrongUsage(
             f'"{WAKE}" wakes the run; it takes no payload and no --dedupe', hint="surefoot signal RUN wake"
@@ -136,7 +135,7 @@ def signal(
     async def work(desk: Desk) -> None:
         shape = await _of_open_run(desk, run, f"no {'wake-up' if name == WAKE else 'signal'} reaches it any more")
         handle = await desk.app.run(run)
-        sender, is_new = by or person(), True
+        sender, is_new = await desk.app.identify(by or person()), True
         if name == WAKE:
             await handle.wake(by=sender)
         else:
@@ -149,7 +148,7 @@ def signal(
         what = "woken" if name == WAKE else f"sent signal {name}"
         return say(f"{run}: {what}; it was {_was(shape)}. {_goes_on(desk, after)}")
 
-    at_desk(store, work)
+    at_desk(store, work, module=module)
 
 
 def cancel(
@@ -157,6 +156,7 @@ def cancel(
     run: RunArgument,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")],
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so; without it, your account.")] = None,
+    module: ModuleOption = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
@@ -169,13 +169,13 @@ def cancel(
 
     async def work(desk: Desk) -> None:
         shape = await _of_open_run(desk, run, "there is nothing to cancel")
-        await (await desk.app.run(run)).cancel(reason, by=by or person())
+        await (await desk.app.run(run)).cancel(reason, by=await desk.app.identify(by or person()))
         after = await _look(desk, run)
         if is_json:
             return emit(desk.seen(CancelDocument(after)))
         return say(f"{run}: asked to stop; it was {_was(shape)}. {_goes_on(desk, after)}")
 
-    at_desk(store, work)
+    at_desk(store, work, module=module)
 
 
 async def _look(desk: Desk, run: str) -> RunShape:

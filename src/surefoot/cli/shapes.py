@@ -236,6 +236,21 @@ class EntryShape(Struct, frozen=True):
     digest: Annotated[str, Meta(description="its seal: of all this, and of the seal before it")]
 
 
+class ToolShape(Struct, frozen=True):
+    """A tool that `surefoot doctor` found in code."""
+
+    name: Annotated[str, Meta(description="what ledger and journal call it")]
+    agents: Annotated[list[str], Meta(description="the agents that may ask for it")]
+    doubt: Annotated[str, Meta(description="its class of doubt, read, or undeclared")]
+    key: Annotated[str | None, Meta(description="its key, as declared")]
+    match: Annotated[list[str], Meta(description="the parameters that must agree for one key")]
+    scope: Annotated[str, Meta(description="where its key is unique: app or run; call without a key")]
+    risk: Annotated[
+        str, Meta(description="undeclared, no key, person, fence, writer, keys, database or read: the worst first")
+    ]
+    words: Annotated[str, Meta(description="what that means")]
+
+
 class FindingShape(Struct, frozen=True):
     """One thing that `surefoot doctor` found."""
 
@@ -384,6 +399,7 @@ class DoctorDocument(Struct, frozen=True):
     store: Annotated[str | None, Meta(description="the store's URL; null for code without one")]
     checks: Annotated[list[str], Meta(description="the checks that were made")]
     findings: Annotated[list[FindingShape], Meta(description="errors first, then warnings, then notes")]
+    tools: Annotated[list[ToolShape], Meta(description="of code: all tools, the worst first; empty for a store")]
 
 
 class GcDocument(Struct, frozen=True):
@@ -424,9 +440,15 @@ class TrustDocument(Struct, frozen=True):
     restores: Annotated[int, Meta(description="how many restores it was said of; 0 if there was nothing to say")]
 
 
+class RotateDocument(Struct, frozen=True):
+    """`surefoot rotate-keys`."""
+
+    rows: Annotated[int, Meta(description="rows that were written anew under the current key")]
+
+
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, SignalShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape,
-    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape,
+    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape, ToolShape,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -453,6 +475,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "backup": (BackupDocument,),
     "restore": (RestoreDocument,),
     "trust": (TrustDocument,),
+    "rotate-keys": (RotateDocument,),
 }
 """What each command prints with `--json`."""
 

@@ -116,7 +116,7 @@ def undo(
         app = find_app(load_module(name), app_name or None, store, is_made=False)
 
         async def begin() -> Run:
-            return await (await app.run(run)).undo(reason, id=id, by=by or person())
+            return await (await app.run(run)).undo(reason, id=id, by=await app.identify(by or person()))
 
         watch = _follow(app, begin, timeout_s, is_quiet=is_quiet)
     watch.tell(is_json=is_json)

@@ -4,8 +4,8 @@
 """
 
 from surefoot.doctor.checks import CHECKS, of_module
-from surefoot.doctor.finding import Finding, Severity
 from surefoot.doctor.found import Code, Tool, look
 from surefoot.doctor.risk import ToolLine, lines
+from surefoot.store.finding import Finding, Severity
 
 __all__ = ["CHECKS", "Code", "Finding", "Severity", "Tool", "ToolLine", "lines", "look", "of_module"]

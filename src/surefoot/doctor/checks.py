@@ -12,13 +12,13 @@ from types import ModuleType
 import apsw
 
 from surefoot.doctor.clients import Client, clients_in, retries_of, timeout_of
-from surefoot.doctor.finding import Finding, Severity
 from surefoot.doctor.found import Code, Tool, look
 from surefoot.doctor.inside import calls_of, look_inside
 from surefoot.doctor.stub import proposed_key, stub
 from surefoot.effects import AskPerson, EffectSpec, Probe, Resend, Transactional
 from surefoot.runs import known_kinds
 from surefoot.store import UnusablePath, parse_url
+from surefoot.store.finding import Finding, Severity
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -139,7 +139,7 @@ def retries(code: Code) -> Iterator[Finding]:
                     WARNING if is_wrong else NOTE,
                     f"{tool.title} uses {client.title} {name!r}, which seems to retry by itself"
                     + (", and is declared one_request=True" if spec.one_request else ""),
-                    (f"set {client.to_set}: Surefoot sends again, where the declaration allows it",),
+                    (f"{client.to_set}; Surefoot sends again where the declaration allows it",),
                 )
 
 

@@ -77,20 +77,20 @@ def _of_stripe(thing: Any) -> int | None:
 
 CLIENTS: tuple[Client, ...] = (
     Client("the OpenAI client", ("openai.OpenAI", "openai.AsyncOpenAI"), lambda one: _count(one.max_retries),
-           "OpenAI(max_retries=0)", lambda one: _seconds(one.timeout)),
+           "write OpenAI(max_retries=0)", lambda one: _seconds(one.timeout)),
     Client("the Anthropic client", ("anthropic.Anthropic", "anthropic.AsyncAnthropic"),
-           lambda one: _count(one.max_retries), "Anthropic(max_retries=0)", lambda one: _seconds(one.timeout)),
+           lambda one: _count(one.max_retries), "write Anthropic(max_retries=0)", lambda one: _seconds(one.timeout)),
     Client("an httpx client", ("httpx.Client", "httpx.AsyncClient"),
-           lambda one: _count(_at("_transport", "_pool", "_retries")(one)), "httpx.HTTPTransport(retries=0)",
+           lambda one: _count(_at("_transport", "_pool", "_retries")(one)), "write httpx.HTTPTransport(retries=0)",
            lambda one: _seconds(one.timeout)),
     Client("a requests session", ("requests.Session",), _of_session,
-           "session.mount(..., HTTPAdapter(max_retries=0))"),
-    Client("a urllib3 pool", ("urllib3.PoolManager",), _of_pools, "PoolManager(retries=False)"),
-    Client("a boto3 client", ("botocore.BaseClient",), _of_boto, 'Config(retries={"total_max_attempts": 1})',
+           "write session.mount(..., HTTPAdapter(max_retries=0))"),
+    Client("a urllib3 pool", ("urllib3.PoolManager",), _of_pools, "write PoolManager(retries=False)"),
+    Client("a boto3 client", ("botocore.BaseClient",), _of_boto, 'write Config(retries={"total_max_attempts": 1})',
            lambda one: _seconds(_at("meta", "config", "read_timeout")(one))),
-    Client("the Stripe client", ("stripe.StripeClient", "stripe"), _of_stripe, "max_network_retries=0"),
+    Client("the Stripe client", ("stripe.StripeClient", "stripe"), _of_stripe, "write max_network_retries=0"),
     Client("a function under tenacity", ("tenacity.BaseRetrying",), lambda one: 1,
-           "no @retry: Surefoot sends again where the declaration allows it"),
+           "write no @retry above it"),
 )  # fmt: skip
 """The clients that are known. A new one is a line."""
 

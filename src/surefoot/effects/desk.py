@@ -22,12 +22,14 @@ from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
 from surefoot.journal.records import Head
+from surefoot.journal.sealing import of_evidence, opened
 from surefoot.journal.values import canonical_bytes
 from surefoot.leases import Holder, Life, Sessions
 from surefoot.people import Deed
 from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx
+from surefoot.store.codec import Codec, codec_of
 
 
 class CannotResolve(SurefootError):
@@ -157,14 +159,20 @@ def doubt_of(connection: apsw.Connection, row: Row, call: Call) -> DoubtView:
 def evidence(connection: apsw.Connection, effect: int | None = None) -> list[EvidenceView]:
     """Return what was learned of one effect; of None, all open contradictions."""
     where = "is_open = 1" if effect is None else "effect = ?"
+    codec = codec_of(connection)
     rows = connection.execute(
         f"SELECT id, effect, at_ms, kind, who, is_open, body FROM evidence WHERE {where} ORDER BY id",
         () if effect is None else (effect,),
     )
     return [
-        EvidenceView(id, effect, at_ms, kind, who, bool(is_open), None if body is None else msgspec.json.decode(body))
+        EvidenceView(id, effect, at_ms, kind, who, bool(is_open), _evidence_body(codec, effect, kind, body))
         for id, effect, at_ms, kind, who, is_open, body in map(_fields, rows)
     ]
+
+
+def _evidence_body(codec: Codec | None, effect: int, kind: str, stored: bytes | None) -> Any:
+    body = opened(codec, stored, of_evidence(effect, kind))
+    return None if body is None else msgspec.json.decode(body)
 
 
 OPEN_EFFECTS_MAX = 10_000
@@ -250,10 +258,50 @@ async def resolve_by_person(
     return await store.commit(unit, label="resolve")
 
 
-def _note_deed(tx: Tx, row: Row, who: str, reason: str) -> None:
+async def undone_by_person(
+    store: Store, effect: int, *, who: str, reason: str, wake: Callable[[Tx, int | None, str, int], object]
+) -> EffectView:
+    """Note, by a person's word, that a done effect was undone outside of us: its key may act again, and no saga or undo
+    compensates it any more.
+
+    Args:
+        store: The store.
+        effect: The effect's row.
+        who: Who says so; kept for ever.
+        reason: How they know; kept for ever.
+        wake: As for `resolve_by_person`.
+
+    Raises:
+        CannotResolve: No such effect, or it is not done.
+        NotAllowed: This person may not undo (`sf.People`).
+    """
+    if not who.strip() or not reason.strip():
+        raise CannotResolve("this names who undid it and how they know", hint='--by "name" --reason "..."')
+
+    def unit(tx: Tx) -> EffectView:
+        row = ledger.get(tx.connection, effect)
+        if row is None:
+            raise CannotResolve(f"there is no effect {effect}", hint="surefoot effects")
+        if row.state is not State.DONE:
+            raise CannotResolve(
+                f"effect {effect} is {row.state.name.lower().replace('_', ' ')}: only what is done can have been undone",
+                hint=f"surefoot effects --id {effect}",
+            )
+        _note_deed(tx, row, who, f"undone by hand: {reason}", act="undo")
+        ledger.compensated(tx, effect)
+        ledger.add_evidence(tx, effect, "undone by hand", who, reason)
+        wake(tx, row.run, who, effect)
+        after = ledger.get(tx.connection, effect)
+        assert after is not None
+        return view(tx.connection, after)
+
+    return await store.commit(unit, label="resolve")
+
+
+def _note_deed(tx: Tx, row: Row, who: str, reason: str, act: str = "resolve") -> None:
     arguments = canonical_bytes(msgspec.json.decode(call_of(tx.connection, row).arguments))
     call = call_digest(row.digest, row.generation, arguments)
-    record_deed(tx, Deed(act="resolve", who=who, target=f"effect {row.id}", reason=reason, call=call))
+    record_deed(tx, Deed(act=act, who=who, target=f"effect {row.id}", reason=reason, call=call))
 
 
 def _check_value(call: Call, body: bytes) -> None:
@@ -338,5 +386,6 @@ __all__ = [
     "list_effects",
     "resolve_by_person",
     "sessions_in_use",
+    "undone_by_person",
     "view",
 ]

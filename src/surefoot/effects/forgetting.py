@@ -26,16 +26,23 @@ def detach(tx: Tx, record: int) -> None:
     tx.execute("UPDATE journal SET run = NULL, seq = 0 WHERE id = ?", (record,))
 
 
+def forget_call(tx: Tx, record: int) -> None:
+    """Delete the arguments in a record whose body is a call: a claim, or what a person was asked."""
+    body = load_record(tx.connection, record).body
+    if body is not None:
+        call = replace(ledger.decode_call(body), arguments=msgspec.Raw(b"null"), forgotten_at_ms=tx.now_ms)
+        rewrite_record(tx, record, None, ledger.encode_call(call))
+
+
 def forget(tx: Tx, row: Row) -> None:
     """Delete an effect's arguments, value and evidence."""
-    claim, outcome = load_record(tx.connection, row.claim), load_record(tx.connection, row.record)
-    if claim.body is not None:
-        call = replace(ledger.decode_call(claim.body), arguments=msgspec.Raw(b"null"), forgotten_at_ms=tx.now_ms)
-        rewrite_record(tx, row.claim, None, ledger.encode_call(call))
+    outcome = load_record(tx.connection, row.record)
+    forget_call(tx, row.claim)
     head = Head(
         state=outcome.head.state,
         forgotten_at_ms=tx.now_ms,
-        detail={"digest": digest_of(outcome.body)} if outcome.body is not None else None,
+        # Under a codec no digest either: it would tell whoever guesses the value.
+        detail={"digest": digest_of(outcome.body)} if outcome.body is not None and tx.codec is None else None,
     )
     rewrite_record(tx, row.record, encode_head(head), None)
     marks = ", ".join("?" * len(KEPT_EVIDENCE))

@@ -67,11 +67,6 @@ class Case(msgspec.Struct):
         return None if self.frame is None else self.frame.run_id
 
     @property
-    def gate(self) -> OwnGate | None:
-        """The condition of its own: of this call, else of its effect."""
-        return self.approve or self.spec.approve
-
-    @property
     def request(self) -> dict[str, Any]:
         """The arguments as data."""
         asked: dict[str, Any] = msgspec.json.decode(self.arguments)
@@ -199,7 +194,7 @@ class Guard:
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
-        own = case.gate
+        own = case.approve
         if own is not None and case.is_gate_needed is None:
             case.is_gate_needed = own.is_needed(case.spec, case.spec.rebuild(case.arguments))
         return _Claiming(self, case, draft, self.store.clock.boot_ms())
@@ -214,7 +209,7 @@ class Guard:
             own = None if step.opened is None else _own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
-        if self.gates or case.gate is not None:  # without gates the insertion itself finds what is there
+        if self.gates or case.approve is not None:  # without gates the insertion itself finds what is there
             passed = self._pass_gates(tx, case, draft)
             if not isinstance(passed, int):
                 return passed
@@ -275,7 +270,7 @@ class Guard:
         return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
 
     def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
-        own = case.gate
+        own = case.approve
         request = case.gate_request(generation, self.session.id, partial(self._asking, case, draft))
         for passed, gate in enumerate(self.gates if own is None else (*self.gates, own)):
             answer = gate.admit(tx, request)

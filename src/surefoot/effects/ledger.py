@@ -14,6 +14,7 @@ import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
+from surefoot.journal.sealing import of_evidence, sealed
 from surefoot.store import Migration, Put, Tx
 
 MIGRATIONS = (
@@ -48,6 +49,9 @@ MIGRATIONS = (
         CREATE INDEX evidence_open ON evidence (id) WHERE is_open = 1""",
     ),
 )
+
+READABLE = frozenset({"resend", "probe", "read back", "escalated", "telling of it", "told"})
+"""Evidence that a codec doesn't cover: numbers of sessions and tokens, which queries look for."""
 
 SENDS_MAX = 5
 """Sends of one effect within one process, probes in between; then it is parked for later."""
@@ -201,9 +205,12 @@ def take_over(tx: Tx, row: Row, holder: int, sent_boot_ms: int | None) -> Row | 
 
 def add_evidence(tx: Tx, effect: int, kind: str, who: str, body: Any = None, *, is_open: bool = False) -> None:
     """Note what was learned."""
+    data = None if body is None else _encode(body)
+    if tx.codec is not None and kind not in READABLE:
+        data = sealed(tx.codec, data, of_evidence(effect, kind))
     tx.execute(
         "INSERT INTO evidence (effect, at_ms, kind, who, is_open, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (effect, tx.now_ms, kind, who, int(is_open), None if body is None else _encode(body)),
+        (effect, tx.now_ms, kind, who, int(is_open), data),
     )
 
 

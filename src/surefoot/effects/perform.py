@@ -63,7 +63,7 @@ async def perform(
     arguments, bound = spec.record(bound)
     if frame is None:
         identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
-        return await _claim_and_act(guard, Case(spec, bound, arguments, identity, None, None))
+        return await _claim_and_act(guard, Case(spec, bound, arguments, identity, None, None, approve=spec.approve))
     if frame.sagas and spec.compensate is None:
         frame.refuse_in_saga(spec.name)
     if identity is None and spec.template is not None:  # before a step is taken: a key that means nothing takes none
@@ -72,9 +72,10 @@ async def perform(
     identity = identity or spec.identity(bound, frame.run_id, _same_call(frame, spec, step))
     telling = told_to_model.get()
     patience_s = None if telling is None else telling.timeout_s
-    case = Case(spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s)
-    if telling is not None and telling.approve is not None:
-        case.approve = telling.approve
+    approve = spec.approve if telling is None or telling.approve is None else telling.approve
+    case = Case(
+        spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s, approve=approve
+    )  # fmt: skip
     try:
         if step.opened is not None:
             _check_recorded(case, step)

@@ -38,7 +38,8 @@ class SimulatedGuard(Guard):
         """Return one over the same store and session."""
         return cls(guard.store, guard.sessions, guard.session, guard.incarnation)
 
-    def _claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+    def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
+        """Answer a claim; see `Guard.write_claim`. Never with a claim of ours."""
         assert case.step is not None, "a simulated effect is a step of its run"
         if not case.step.is_held(tx):
             raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")

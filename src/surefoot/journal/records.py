@@ -91,6 +91,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
         wake_at_ms: When a timer fires, wall clock.
         signal: The signal's row.
         cost: What the attempt used, as reported: tokens, requests, money.
+        sealed: Reason and detail, under a codec; see `sealing`.
         forgotten_at_ms: When retention took its value away, wall clock; 0 while it is kept.
         detail: Whatever else explains it, as data.
     """
@@ -107,6 +108,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     signal: int = 0
     cost: dict[str, float] | None = None
     forgotten_at_ms: int = 0
+    sealed: str = ""
     detail: Any = None
 
 

@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apsw
 
 from surefoot.journal.records import NO_HEAD, Kind, Record, decode_head, encode_head
+from surefoot.journal.sealing import of_record, opened, opened_head, sealed, sealed_head
 from surefoot.journal.values import Value
+from surefoot.store.codec import SEALED, Codec, codec_of
 from surefoot.store.migrations import Migration
 from surefoot.store.tx import Put, Tx
 
@@ -58,27 +61,33 @@ def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Va
         record_id: An id from `take_record_id`; None to take one here.
         body: Its value, where that was not known when it was drafted; None for the record's own.
     """
-    body, blob = record.body if body is None else body, None
+    row_id = tx.take_id("journal") if record_id is None else record_id
+    body, head, blob, codec = record.body if body is None else body, record.head, None, tx.codec
+    if codec is not None:
+        body = sealed(codec, body, of_record(row_id))
+        head = sealed_head(codec, head, row_id)
     if body is not None and len(body) > BLOB_ABOVE:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()
-    row_id = tx.take_id("journal") if record_id is None else record_id
     tx.put(
         _RECORD,
         (row_id, record.run, record.seq, record.kind, record.step, record.after, tx.now_ms,
-         None if record.head is NO_HEAD else encode_head(record.head), body, blob),
+         None if head is NO_HEAD else encode_head(head), body, blob),
     )  # fmt: skip
     return row_id
 
 
 def load_record(connection: apsw.Connection, record_id: int) -> Record:
     """Return one record by its row."""
-    return _record(next(connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.id = ?", (record_id,))))
+    row = next(connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.id = ?", (record_id,)))
+    return _record(row, codec_of(connection))
 
 
 def load_records(connection: apsw.Connection, run: int) -> list[Record]:
     """Return a run's records in order."""
-    return [_record(row) for row in connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.run = ? ORDER BY seq", (run,))]
+    codec = codec_of(connection)
+    rows = connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.run = ? ORDER BY seq", (run,))
+    return [_record(row, codec) for row in rows]
 
 
 def load_records_of(connection: apsw.Connection, runs: Sequence[int]) -> dict[int, list[Record]]:
@@ -91,12 +100,18 @@ def load_records_of(connection: apsw.Connection, runs: Sequence[int]) -> dict[in
 
 
 def _records(connection: apsw.Connection, sql: str) -> Iterator[Record]:
-    return (_record(row) for row in connection.execute(sql))
+    codec = codec_of(connection)
+    return (_record(row, codec) for row in connection.execute(sql))
 
 
-def _record(row: tuple[object, ...]) -> Record:
-    run, seq, kind, step, after, head, body, row_id, at_ms = row
-    return Record(run, seq, Kind(kind), step, after, decode_head(head), body, row_id, at_ms)  # type: ignore[arg-type]
+def _record(row: tuple[Any, ...], codec: Codec | None) -> Record:
+    run, seq, kind, step, after, stored_head, body, row_id, at_ms = row
+    head = decode_head(stored_head)
+    if head.sealed:
+        head = opened_head(codec, head, row_id)
+    if body is not None and body[0] == SEALED:
+        body = opened(codec, body, of_record(row_id))
+    return Record(run, seq, Kind(kind), step, after, head, body, row_id, at_ms)
 
 
 def rewrite_record(tx: Tx, record: int, head: bytes | None, body: bytes | None) -> None:
@@ -109,6 +124,7 @@ def rewrite_record(tx: Tx, record: int, head: bytes | None, body: bytes | None) 
         body: What is left of its value.
     """
     tx.execute("DELETE FROM blobs WHERE id = (SELECT blob FROM journal WHERE id = ?)", (record,))
+    body = sealed(tx.codec, body, of_record(record))
     tx.execute("UPDATE journal SET head = coalesce(?, head), body = ?, blob = NULL WHERE id = ?", (head, body, record))
 
 

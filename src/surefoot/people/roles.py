@@ -7,7 +7,7 @@ the app's code. What protects them is the file's permission: whoever can write t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -19,6 +19,12 @@ PROGRAM = "api"
 
 ACTS = ("approve", "deny", "resolve", "cancel", "signal", "undo", "fork", "show secrets")
 """What people do that the rules can bind to a role. Data on disk: the trail names them so."""
+
+
+class Proven(str):
+    """A name that the app's own hook has authenticated, in this process."""
+
+    __slots__ = ()
 
 
 class NotAllowed(SurefootError):
@@ -34,6 +40,9 @@ class People:
         may: For each kind of decision the role, or the name, that it needs: {"resolve": "operator"}. The kinds: approve,
             deny, resolve, cancel, signal, undo, fork, show secrets. One that is not named is open to all who are listed; an
             approval besides needs what its `sf.Approve(by=...)` says.
+        authenticate: Called with the name that somebody gives, in the process in which they decide; returns the name
+            that it has proven, or raises `sf.NotAllowed`. Async or sync. With it, a decision under a name that was not
+            proven is refused, also by a command line that doesn't have the app's code. None: a name is a claim.
 
     Raises:
         SurefootError: A kind of decision that does not exist, or nobody has the role it needs.
@@ -41,6 +50,7 @@ class People:
 
     roles: Mapping[str, Sequence[str]]
     may: Mapping[str, str] = field(default_factory=dict)
+    authenticate: Callable[[str], Awaitable[str] | str] | None = None
 
     def __post_init__(self) -> None:
         for act, needed in self.may.items():
@@ -67,7 +77,8 @@ class People:
     def to_json(self) -> bytes:
         """Return the rules as they are kept."""
         roles = {name: list(held) for name, held in sorted(self.roles.items())}
-        return msgspec.json.encode({"roles": roles, "may": dict(sorted(self.may.items()))})
+        kept = _Kept(roles, dict(sorted(self.may.items())), is_authenticated=self.authenticate is not None)
+        return msgspec.json.encode(kept)
 
 
 def from_json(body: bytes) -> People:
@@ -78,7 +89,7 @@ def from_json(body: bytes) -> People:
     """
     try:
         kept = msgspec.json.decode(body, type=_Kept)
-        return People(kept.roles, kept.may)
+        return People(kept.roles, kept.may, _elsewhere if kept.is_authenticated else None)
     except (msgspec.MsgspecError, SurefootError) as error:
         raise SurefootError(
             f"the store's rules of who may do what can't be read ({error}), so nobody may decide",
@@ -86,9 +97,18 @@ def from_json(body: bytes) -> People:
         ) from error
 
 
-class _Kept(msgspec.Struct):
+class _Kept(msgspec.Struct, omit_defaults=True):
     roles: dict[str, list[str]]
     may: dict[str, str]
+    is_authenticated: bool = False
+
+
+def _elsewhere(name: str) -> str:
+    """Stand for the hook of an app whose code is not here."""
+    raise NotAllowed(
+        f"this store's people are authenticated by its app, and its code is not here to do that for {name}",
+        hint="name the module with the app: --module MODULE; or decide in the app itself",
+    )
 
 
 def refusal(people: People | None, act: str, who: str, needed: Sequence[str] = ()) -> NotAllowed | None:
@@ -102,6 +122,11 @@ def refusal(people: People | None, act: str, who: str, needed: Sequence[str] = (
     """
     if people is None or who == PROGRAM:
         return None
+    if people.authenticate is not None and not isinstance(who, Proven):
+        return NotAllowed(
+            f"{who} may not {act}: this store's people are authenticated by its app, and this name was not",
+            hint="name the module with the app: --module MODULE; in a program, by=await app.identify(name)",
+        )
     if who not in people.roles:
         listed = ", ".join(people.who(None)) or "nobody"
         return NotAllowed(f"{who} may not {act}: not among the people of this store", hint=f"those are: {listed}")

@@ -11,6 +11,7 @@ Source: hash chains of Haber and Stornetta 1991; Schneier and Kelsey 1999, secur
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from surefoot.people.roles import NotAllowed, People, from_json, refusal
+from surefoot.people.roles import PROGRAM, NotAllowed, People, Proven, from_json, refusal
 from surefoot.store import Tx
 
 RULES = "people"
@@ -107,6 +108,24 @@ def rules(connection: apsw.Connection) -> People | None:
     """Return who may do what in this store; None where nothing was said."""
     found = [row[0] for row in connection.execute("SELECT body FROM people")]
     return None if not found else from_json(found[0] if isinstance(found[0], bytes) else b"")
+
+
+async def identify(people: People | None, name: str) -> str:
+    """Return the name as the app's hook has proven it; as it was given, where there is none.
+
+    Raises:
+        NotAllowed: It proves nothing.
+    """
+    if people is None or people.authenticate is None or isinstance(name, Proven):
+        return name
+    proven = people.authenticate(name)
+    if inspect.isawaitable(proven):
+        proven = await proven
+    if not isinstance(proven, str) or not proven.strip() or proven == PROGRAM:
+        raise NotAllowed(
+            f"nobody was authenticated for {name!r}", hint="the app's authenticate hook must return a name"
+        )
+    return Proven(proven)
 
 
 def set_rules(tx: Tx, people: People, who: str) -> None:

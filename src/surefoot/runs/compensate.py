@@ -28,7 +28,7 @@ from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.errors import CannotUndo
 from surefoot.runs.handle import free_undo_id
 from surefoot.runs.life import ENDED, RunState
-from surefoot.runs.replay import step_key
+from surefoot.runs.replay import Recorded, step_key
 from surefoot.runs.steps import live_run
 from surefoot.runs.strand import _parent
 from surefoot.store import Tx
@@ -154,6 +154,8 @@ async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     forward = spec_of(piece["name"])
     if forward.compensate is nothing_to_undo:
         return False
+    if not is_begun(piece, attempt) and await run.store.read(partial(_is_compensated, piece["id"])):
+        return True  # by somebody else, meanwhile: another undo, or a person who says so
     spec = parking(undo_spec_of(forward))
     given = await run.store.read(partial(_given, forward, piece["id"]))
     bound = spec.bind((), {name: given[name] for name in spec.signature.parameters if name in given})
@@ -201,10 +203,24 @@ def step_of(piece: Piece, attempt: int) -> tuple[str, str]:
     return undo_spec_of(forward).name, f"{_generation(piece)}{again}"
 
 
-def is_recorded(piece: Piece, attempt: int) -> bool:
-    """Whether an earlier execution of the run has taken this step already."""
-    recorded = live_run("compensate").history.steps.get(step_key(_parent.get(), *step_of(piece, attempt)))
+def is_begun(piece: Piece, attempt: int) -> bool:
+    """Whether an earlier execution of the run has begun this step: then it is asked for again, whatever is known now."""
+    return _recorded(piece, attempt) is not None
+
+
+def is_ended(piece: Piece, attempt: int) -> bool:
+    """Whether an earlier execution of the run has ended this step."""
+    recorded = _recorded(piece, attempt)
     return recorded is not None and recorded.ended is not None
+
+
+def _recorded(piece: Piece, attempt: int) -> Recorded | None:
+    return live_run("compensate").history.steps.get(step_key(_parent.get(), *step_of(piece, attempt)))
+
+
+def _is_compensated(effect: int, connection: apsw.Connection) -> bool:
+    row = ledger.get(connection, effect)
+    return row is not None and row.state is State.COMPENSATED
 
 
 def _generation(piece: Piece) -> str:

@@ -10,11 +10,13 @@ import apsw
 import msgspec
 
 from surefoot.journal import Kind, Record, load_record, load_records
+from surefoot.journal.sealing import of_letter, opened
 from surefoot.runs import tables
 from surefoot.runs.errors import RunNotFound
 from surefoot.runs.life import ENDED
 from surefoot.runs.tables import WAKE, RunRow
 from surefoot.store import Tx
+from surefoot.store.codec import Codec, codec_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class LetterView:
     dedupe: str | None
 
 
+def is_forgotten(connection: apsw.Connection, row: RunRow) -> bool:
+    """Whether retention has deleted what a run did and came to."""
+    return row.ended is not None and bool(load_record(connection, row.ended).head.forgotten_at_ms)
+
+
 def unread(connection: apsw.Connection, run: int, limit: int) -> list[LetterView]:
     """Return the oldest signals that the run's code has not taken."""
     taken = {
@@ -105,10 +112,14 @@ def unread(connection: apsw.Connection, run: int, limit: int) -> list[LetterView
         (run,),
     )
     left = (row for row in rows if row[0] not in taken)
-    return [_letter(*row) for row in itertools.islice(left, limit)]
+    codec = codec_of(connection)
+    return [_letter(codec, run, *row) for row in itertools.islice(left, limit)]
 
 
-def _letter(id: Any, name: Any, payload: Any, sent_by: Any, at_ms: Any, dedupe: Any) -> LetterView:
+def _letter(
+    codec: Codec | None, run: int, id: Any, name: Any, payload: Any, sent_by: Any, at_ms: Any, dedupe: Any
+) -> LetterView:
+    payload = opened(codec, payload, of_letter(run, name))
     return LetterView(id, name, msgspec.json.decode(payload or b"null"), sent_by, at_ms, dedupe)
 
 

@@ -26,6 +26,7 @@ from surefoot.journal.records import ENDS_STEP, OPENS_STEP, Head
 from surefoot.journal.redaction import redacted
 from surefoot.journal.tables import load_records
 from surefoot.runs import tables
+from surefoot.runs.desk import is_forgotten
 from surefoot.runs.durable import SIMULATED, simulated
 from surefoot.runs.errors import CannotFork, RunConflict, RunNotFound
 from surefoot.runs.tables import RunRow
@@ -92,6 +93,8 @@ def plan(connection: apsw.Connection, run_id: str, at: str | int) -> Plan:
     for record in records:
         if record.step and (record.kind in OPENS_STEP or record.kind in ENDS_STEP):
             firsts.setdefault(record.step, record.seq)
+    if is_forgotten(connection, source):
+        raise CannotFork(f"run {run_id} can't be forked any more: retention has deleted its steps", hint="keep_for=...")
     step, cut = _cut(run_id, firsts, at)
     ended = {record.step for record in records if record.kind in ENDS_STEP and record.seq < cut}
     kept = [record for record in records if record.seq < cut and _is_kept(record, ended)]

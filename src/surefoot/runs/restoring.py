@@ -3,6 +3,7 @@
     tokens    -> grow: the incarnation is their high part, so that a service refuses whoever worked with the old store
     sessions  -> closed: nobody of then is here
     runs      -> those that were running are free, in a new epoch
+    approvals -> those that were given and not used have lapsed: they are asked for anew
     effects   -> those without outcome are in doubt, and their fences count from now; those that will be claimed anew are in
                  doubt too (`effects.lost`)
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import apsw
 
+from surefoot.approvals import tables as approvals
+from surefoot.approvals.states import Event, State
 from surefoot.effects import ledger
 from surefoot.problem import SurefootError
 from surefoot.store import Tx
@@ -44,6 +47,8 @@ def begin_anew(tx: Tx, snapshot_at_ms: int | None, at_least: int) -> int:
             tx, int(str(effect)), "in doubt", "restore", "the store was restored while it had no outcome"
         )
     tx.execute("UPDATE ledger SET state = 3, holder = 0 WHERE state <= 3")
+    for row in approvals.of_state(tx.connection, State.APPROVED, -1):  # it may have been used since, or taken back
+        approvals.move(tx, row, Event.LAPSED, "restore", "the store was restored before it was used")
     return incarnation
 
 

@@ -1,6 +1,7 @@
 """Retention: what ended long ago leaves its values, and keeps its keys.
 
     effects of runs that may go -> arguments, value and evidence deleted; the ledger's row, the key and a digest stay
+    what was asked of people    -> its arguments deleted; that it was asked, by whom and how it was decided stay
     runs that may go            -> records, blobs and letters deleted; the run's row and its end, without its value, stay
     pages that are unused       -> given back to the file system
 
@@ -15,20 +16,21 @@ in the transaction: an open run whose journal has come to point to an outcome.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import apsw
 
+from surefoot.approvals.states import State
 from surefoot.effects import ledger
-from surefoot.effects.forgetting import detach, digest_of, forget
+from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
 from surefoot.journal.records import Head, decode_head, encode_head
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.tables import get_run
 from surefoot.store import Store, Tx
+from surefoot.store.pace import politely
 
 EFFECTS_AT_ONCE = 200
 """Effects looked at by one transaction: a few milliseconds."""
@@ -41,9 +43,6 @@ RUNS_AT_ONCE = 500
 
 PAGES_AT_ONCE = 500
 """Pages given back by one transaction: 2 MiB of log."""
-
-PAUSE_MIN_S = 0.002
-"""Shortest pause between two transactions, for whoever waits for the writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,7 @@ class Retention:
         self._swept = replace(self._swept, bytes_before=size, bytes_after=size)
         await store.read(self._look)
         await self._sweep_effects()
+        await self._sweep_questions()
         await self._sweep_runs()
         if not self._is_dry:
             await self._give_back()
@@ -112,7 +112,7 @@ class Retention:
         self._pointed.update(_pointed(heads))
         undoing = connection.execute("SELECT id FROM runs WHERE kind = ? AND state <= 3", (UNDO,)).fetchall()
         for (run,) in undoing:
-            self._kept_runs |= _undone_by(connection, int(str(run)))
+            self._kept_runs |= _with_children(connection, _undone_by(connection, int(str(run))))
         contradicted = connection.execute(
             "SELECT DISTINCT l.run FROM evidence e JOIN ledger l ON l.id = e.effect WHERE e.is_open = 1"
         )
@@ -181,6 +181,32 @@ class Retention:
                 detach(tx, record)
         return Swept(effects=count)
 
+    # -- approvals ---------------------------------------------------------------------------------------------------
+
+    async def _sweep_questions(self) -> None:
+        after = 0
+        while True:
+            last, found = await self._store.read(partial(self._find_questions, after))
+            if found and not self._is_dry:
+                await self._do(partial(_forget_questions, found))
+            if last == after:
+                return
+            after = last
+
+    def _find_questions(self, after: int, connection: apsw.Connection) -> tuple[int, list[tuple[int, bool]]]:
+        """Return the last approval looked at, and the records of what was asked in runs that may go, or outside runs; each
+        with whether it is to be forgotten: one that can still be used keeps its words."""
+        rows = connection.execute(
+            "SELECT a.id, a.state, a.record, j.run, j.at_ms FROM approvals a JOIN journal j ON j.id = a.record"
+            " WHERE a.id > ? AND j.at_ms < ? ORDER BY a.id LIMIT ?",
+            (after, self._before_ms, EFFECTS_AT_ONCE),
+        ).fetchall()
+        found = []
+        for _, state, record, run, _ in rows:
+            if run is None or self._run_may_go(connection, int(str(run))):
+                found.append((int(str(record)), int(str(state)) > State.APPROVED))
+        return (int(str(rows[-1][0])) if rows else after), found
+
     # -- runs --------------------------------------------------------------------------------------------------------
 
     async def _sweep_runs(self) -> None:
@@ -216,15 +242,12 @@ class Retention:
 
     async def _do(self, unit: Callable[[Tx], Swept]) -> Swept:
         """Write one small transaction, then leave the writer to others for as long as it took."""
-        clock = self._store.clock
-        began_s = clock.monotonic_s()
-        done = await self._store.commit(unit, label="gc")
+        done = await politely(self._store, unit, label="gc")
         self._swept = replace(
             self._swept, effects=self._swept.effects + done.effects, records=self._swept.records + done.records
         )
         if self._tell is not None:
             self._tell(self._swept)
-        await asyncio.sleep(max(PAUSE_MIN_S, clock.monotonic_s() - began_s))
         return done
 
     async def _give_back(self) -> None:
@@ -233,6 +256,14 @@ class Retention:
         while (left := await self._store.read(_unused)) > 0 and left != unused:
             unused = left
             await self._do(_give_back_some)
+
+
+def _forget_questions(found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
+    for record, is_forgotten in found:
+        if is_forgotten:
+            forget_call(tx, record)
+        detach(tx, record)
+    return Swept()
 
 
 def _is_over(connection: apsw.Connection, run: int, before_ms: int) -> bool:
@@ -265,6 +296,16 @@ def _undone_by(connection: apsw.Connection, run: int) -> set[int]:
     return {int(str(row[0])) for row in rows}
 
 
+def _with_children(connection: apsw.Connection, runs: set[int]) -> set[int]:
+    """Return runs and all that descend from them: an undo goes down to them."""
+    marks = ",".join(str(run) for run in runs)
+    rows = connection.execute(
+        f"WITH RECURSIVE line(id) AS (SELECT id FROM runs WHERE id IN ({marks})"
+        " UNION SELECT r.id FROM runs r JOIN line ON r.parent = line.id) SELECT id FROM line"
+    )
+    return {int(str(row[0])) for row in rows}
+
+
 def _pointed(heads: Iterable[tuple[object, ...]]) -> Iterable[int]:
     return [record for (head,) in heads if (record := decode_head(head).record)]  # type: ignore[arg-type]  # bytes
 
@@ -292,7 +333,7 @@ def _end_without_value(run: int, tx: Tx) -> Swept:
     """Keep how the run ended, and a digest of its result."""
     ended = get_run(tx.connection, run).ended or 0
     record = load_record(tx.connection, ended)
-    detail = None if record.body is None else {"digest": digest_of(record.body)}
+    detail = None if record.body is None or tx.codec is not None else {"digest": digest_of(record.body)}
     rewrite_record(
         tx, ended, encode_head(Head(state=record.head.state, forgotten_at_ms=tx.now_ms, detail=detail)), None
     )

@@ -29,7 +29,7 @@ from surefoot.effects.sweep import case_of
 from surefoot.journal import Kind, codec_of
 from surefoot.problem import SurefootError
 from surefoot.runs import tables
-from surefoot.runs.compensate import Piece, compensate, find, is_recorded, parking
+from surefoot.runs.compensate import Piece, compensate, find, is_ended, parking
 from surefoot.runs.errors import Blocked, DeadlinePassed, Divergence, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import UNDOING
@@ -222,7 +222,7 @@ class Saga:
         while True:
             is_replayed = False
             try:
-                is_replayed = is_recorded(piece, attempt)
+                is_replayed = is_ended(piece, attempt)
                 return await self._through(partial(compensate, piece, f"saga {self._path} failed: {why}", attempt))
             except Exception as error:
                 run = self._run
@@ -233,7 +233,9 @@ class Saga:
 
     async def _park(self, piece: Piece, why: str) -> None:
         """Wait until somebody has looked: a half-undone saga is nothing to go on from."""
-        reason = f"saga {self._path}: {piece['key']} is not undone: {why}; it is tried again when the run is woken"
+        by_hand = f"; if you have undone it by hand: surefoot resolve {piece['id']} --undone" if "id" in piece else ""
+        again = f"it is tried again when the run is woken{by_hand}"
+        reason = f"saga {self._path}: {piece['key']} is not undone: {why}; {again}"
         await self._run.wait(_parent.get(), WaitFor.BLOCKED, without_surrogates(reason), None)
 
 

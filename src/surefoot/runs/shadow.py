@@ -31,7 +31,7 @@ from surefoot.problem import SurefootError
 from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Divergence, Suspend, UnknownKind, name_of
 from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import arrange
+from surefoot.runs.replay import History, arrange, parent_of
 from surefoot.runs.strand import Strand, _parent, _place, _saga, _strand
 from surefoot.runs.tables import RunRow
 from surefoot.runs.taken import LiveStep
@@ -46,7 +46,10 @@ LIMIT_S = 10.0
 TURNS = 50
 """Turns of the event loop without another step after which the code stands: it waits for something."""
 
-AHEAD_S = 1.0
+STUCK_TURNS = 1_000
+"""Turns after which code that stands beyond the journal's end, though steps are missing, asks for none of them any more."""
+
+AHEAD_S = 10.0
 """How far the clock of the loop is run ahead at a time while recorded steps are missing: a time-out may have come first."""
 
 REACHES_OUT = frozenset(
@@ -118,7 +121,7 @@ def shadow(connection: apsw.Connection, row: RunRow, *, limit_s: float = LIMIT_S
         _end(loop)
 
 
-async def _walk(connection: apsw.Connection, row: RunRow, history: Any, loop: _Ahead, limit_s: float) -> Shadow:
+async def _walk(connection: apsw.Connection, row: RunRow, history: History, loop: _Ahead, limit_s: float) -> Shadow:
     run = _ShadowRun(_ShadowStore(connection), row, history)
     until_s = loop.real_s() + limit_s
     with _watched(run):
@@ -129,10 +132,11 @@ async def _walk(connection: apsw.Connection, row: RunRow, history: Any, loop: _A
             idle, seen = (idle + 1, seen) if run.moves == seen else (0, run.moves)
             if idle < TURNS or task.done():
                 continue
-            if run.stopped is not None or (run.ahead and not history.left_over()):
+            if run.stopped is not None or (run.ahead and not _left(history)):
                 break
-            if loop.real_s() >= until_s:
-                return _unfinished(run, limit_s)
+            is_stuck = bool(run.ahead) and idle >= STUCK_TURNS
+            if is_stuck or loop.real_s() >= until_s:
+                return _stuck(run, limit_s)
             loop.ahead_s += AHEAD_S
             await asyncio.sleep(0.001)
         return _judge(run, task)
@@ -170,7 +174,7 @@ def _judge(run: _ShadowRun, task: asyncio.Task[str]) -> Shadow:
         return Shadow(row, Verdict.DIVERGENT, stopped.step, stopped.asked, stopped.recorded, stopped.message)
     if isinstance(stopped, SurefootError):  # what is recorded no longer fits its type
         return Shadow(row, Verdict.DIVERGENT, run.last, words=stopped.message)
-    left = run.history.left_over()
+    left = _left(run.history)
     if left and task.done():
         error = Divergence(row.run_id, left[0], "the end", f"step {left[0]}, never asked for")
         return Shadow(row, Verdict.DIVERGENT, left[0], error.asked, error.recorded, error.message)
@@ -184,10 +188,33 @@ def _judge(run: _ShadowRun, task: asyncio.Task[str]) -> Shadow:
     return Shadow(row, Verdict.SAME, stands, words=words)
 
 
-def _unfinished(run: _ShadowRun, limit_s: float) -> Shadow:
-    left = run.history.left_over()
+def _stuck(run: _ShadowRun, limit_s: float) -> Shadow:
+    left = _left(run.history)
+    if left and run.ahead:  # it goes on elsewhere
+        asked, recorded = f"step {run.ahead[0]}", f"step {left[0]}, never asked for"
+        words = Divergence(run.run_id, left[0], asked, recorded).message
+        return Shadow(run.row, Verdict.DIVERGENT, left[0], asked, recorded, words)
     what = f"step {left[0]} was not asked for" if left else "its code waits for something that is no step"
     return Shadow(run.row, Verdict.UNFINISHED, run.last, words=f"{what} within {limit_s:.0f} s")
+
+
+def _left(history: History) -> list[str]:
+    """Return recorded steps the code has not asked for: as for any replay, and those of tool calls too, which stand under
+    the decision that asked for them."""
+    return [
+        key
+        for key, step in history.steps.items()
+        if not step.is_asked and not step.is_interrupted and not _is_within(history, key)
+    ]
+
+
+def _is_within(history: History, key: str) -> bool:
+    while key := parent_of(key):
+        outer = history.steps.get(key)
+        is_of_model = outer is not None and outer.ended is not None and bool(outer.ended.head.request)
+        if outer is not None and outer.stands_for_inner and not is_of_model:
+            return True
+    return False
 
 
 class _ShadowStore:
@@ -232,7 +259,7 @@ class _ShadowRun(LiveRun):
         last: The last step it asked for.
     """
 
-    def __init__(self, store: _ShadowStore, row: RunRow, history: Any) -> None:
+    def __init__(self, store: _ShadowStore, row: RunRow, history: History) -> None:
         super().__init__(cast(Any, store), _ShadowWorker(), row, history, [])
         self.ahead: list[str] = []
         self.drifted: list[Record] = []

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from surefoot.journal import Undecodable, Unserializable, codec_of
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
@@ -72,7 +74,7 @@ class Signal(Generic[T]):
         try:
             value = self._codec.load(body)
         except Undecodable as error:
-            return error.message
+            return _problems(error)
         wanted = next((known for plain, known in _CHECKED.items() if self.type is plain), object)
         is_bool = isinstance(value, bool) and self.type in (int, float)
         fits = isinstance(value, wanted) and not is_bool
@@ -98,6 +100,14 @@ class Signal(Generic[T]):
                 f"signal {self.name} to run {run_id}: {problem}", hint=f"it takes {self.expected}; nothing was sent"
             )
         return body
+
+
+def _problems(error: Undecodable) -> str:
+    """Return what doesn't fit, by its place and without the value, which may be a secret."""
+    if not isinstance(error.__cause__, ValidationError):
+        return error.message
+    found = error.__cause__.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in found)
 
 
 def signal_for(

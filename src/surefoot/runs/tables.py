@@ -8,14 +8,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import apsw
 
 from surefoot.effects import ledger
+from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
 from surefoot.runs.life import SUSPECT_AFTER, RunState, WaitFor
 from surefoot.store import Migration, Tx
+from surefoot.store.codec import Codec, codec_of
 
 MIGRATIONS = (
     Migration(
@@ -116,28 +118,40 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One row of the inbox."""
+    """One row of the inbox. Its payload is opened when it is taken: a missing key is a matter of the run that takes it."""
 
     id: int
     run: int
     name: str
     sent_by: str
-    payload: bytes | None
+    stored: bytes | None
+    codec: Codec | None = None
+
+    @property
+    def payload(self) -> bytes | None:
+        """What was sent, as JSON.
+
+        Raises:
+            MissingKey: It is encrypted, and its key is not here.
+        """
+        return opened(self.codec, self.stored, of_letter(self.run, self.name))
 
 
-def _row(values: tuple[Any, ...]) -> RunRow:
-    return RunRow(*[*values[:3], RunState(values[3]), *values[4:]])
+def _row(connection: apsw.Connection, values: tuple[Any, ...]) -> RunRow:
+    row = RunRow(*[*values[:3], RunState(values[3]), *values[4:]])
+    words = opened_text(connection, row.reason, of_run(row.id))
+    return row if words == row.reason else replace(row, reason=words)
 
 
 def find_run(connection: apsw.Connection, run_id: str) -> RunRow | None:
     """Return a run by its business id."""
     values = next(connection.execute(f"{_SELECT} WHERE run_id = ?", (run_id,)), None)
-    return None if values is None else _row(values)
+    return None if values is None else _row(connection, values)
 
 
 def get_run(connection: apsw.Connection, run: int) -> RunRow:
     """Return a run by its row."""
-    return _row(next(connection.execute(f"{_SELECT} WHERE id = ?", (run,))))
+    return _row(connection, next(connection.execute(f"{_SELECT} WHERE id = ?", (run,))))
 
 
 def list_runs(
@@ -153,7 +167,7 @@ def list_runs(
         bindings.append(kind)  # type: ignore[arg-type]  # bindings are of mixed types
     clause = f" WHERE {' AND '.join(where)}" if where else ""
     rows = connection.execute(f"{_SELECT}{clause} ORDER BY id DESC LIMIT ?", (*bindings, limit))
-    return [_row(values) for values in rows]
+    return [_row(connection, values) for values in rows]
 
 
 def list_open(connection: apsw.Connection, *, after: int, kind: str | None, limit: int) -> list[RunRow]:
@@ -163,7 +177,7 @@ def list_open(connection: apsw.Connection, *, after: int, kind: str | None, limi
         f"{_SELECT} WHERE state <= 3 AND id > ?{clause} ORDER BY id LIMIT ?",
         (after, limit) if kind is None else (after, kind, limit),
     )
-    return [_row(values) for values in rows]
+    return [_row(connection, values) for values in rows]
 
 
 def is_held(tx: Tx, run: int, epoch: int) -> bool:
@@ -203,13 +217,14 @@ def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int, *, may_tr
     rows = tx.execute(sql.format("<"), (tx.now_ms, *kinds, SUSPECT_AFTER, limit)).fetchall()
     if may_try_suspect:
         rows += tx.execute(sql.format(">="), (tx.now_ms, *kinds, SUSPECT_AFTER, 1)).fetchall()
-    return [_hold(tx, _row(values), session) for values in rows]
+    return [_hold(tx, _row(tx.connection, values), session) for values in rows]
 
 
 def take_over_runs(tx: Tx, holder: int) -> None:
     """Free the runs of a holder that is dead or expired: its epoch can write no more, and anybody may claim them."""
     rows = tx.execute(f"{_SELECT} WHERE state = 2 AND state <= 3 AND holder = ?", (holder,)).fetchall()
-    for row in map(_row, rows):
+    for values in rows:
+        row = _row(tx.connection, values)
         _free(tx, row, is_counted=True)
     tx.held.clear()
 
@@ -338,7 +353,13 @@ def park_run(
     state = RunState.WAITING if newer is None else RunState.PENDING
     tx.execute(
         "UPDATE runs SET state = ?, holder = NULL, waiting_for = ?, reason = ?, wake_at_ms = ? WHERE id = ?",
-        (int(state), wait_for.value if newer is None else None, reason, wake_at_ms, run),
+        (
+            int(state),
+            wait_for.value if newer is None else None,
+            sealed_text(tx.connection, reason, of_run(run)),
+            wake_at_ms,
+            run,
+        ),
     )
     if newer is None:
         for kind, target in left:
@@ -382,7 +403,7 @@ def end_run(tx: Tx, run: int, state: RunState, record: int, reason: str) -> None
     tx.execute(
         "UPDATE runs SET state = ?, holder = NULL, ended = ?, ended_at_ms = ?, reason = ?, waiting_for = NULL,"
         " wake_at_ms = NULL WHERE id = ?",
-        (int(state), record, tx.now_ms, reason, run),
+        (int(state), record, tx.now_ms, sealed_text(tx.connection, reason, of_run(run)), run),
     )
     tx.held.clear()
 
@@ -391,7 +412,7 @@ def post(tx: Tx, run: int, name: str, payload: bytes | None, *, sent_by: str, de
     """Put a letter in a run's inbox and wake the run if it waits; None if the same letter is there already."""
     tx.execute(
         "INSERT INTO inbox (run, name, dedupe, sent_by, at_ms, payload) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (run, name, dedupe, sent_by, tx.now_ms, payload),
+        (run, name, dedupe, sent_by, tx.now_ms, sealed(tx.codec, payload, of_letter(run, name))),
     )
     if tx.connection.changes() == 0:
         return None
@@ -410,14 +431,16 @@ def is_posted(tx: Tx, run: int, name: str, dedupe: str | None) -> bool:
 def letters_since(connection: apsw.Connection, last: int) -> list[Letter]:
     """Return all letters newer than `last`."""
     rows = connection.execute("SELECT id, run, name, sent_by, payload FROM inbox WHERE id > ? ORDER BY id", (last,))
-    return [Letter(*values) for values in rows]
+    codec: Any = codec_of(connection)
+    return [Letter(*[*values, codec]) for values in rows]
 
 
 def letters_of(connection: apsw.Connection, runs: Iterable[int]) -> list[Letter]:
     """Return all letters of these runs, in order."""
     marks = ",".join(str(int(run)) for run in runs)
     rows = connection.execute(f"SELECT id, run, name, sent_by, payload FROM inbox WHERE run IN ({marks}) ORDER BY id")
-    return [Letter(*values) for values in rows]
+    codec: Any = codec_of(connection)
+    return [Letter(*[*values, codec]) for values in rows]
 
 
 def has_open_effect(tx: Tx, run: int) -> bool:

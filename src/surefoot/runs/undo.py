@@ -11,6 +11,7 @@ import apsw
 from surefoot.journal import codec_of
 from surefoot.runs import tables
 from surefoot.runs.compensate import Piece, compensate, find
+from surefoot.runs.desk import is_forgotten
 from surefoot.runs.durable import UNDO, durable
 from surefoot.runs.errors import CannotUndo
 from surefoot.runs.steps import live_run, take_step
@@ -30,6 +31,11 @@ async def _list(run_id: str) -> list[Piece]:
         run = tables.find_run(connection, run_id)
         if run is None:
             raise CannotUndo(f"there is no run {run_id!r}", hint="surefoot runs")
+        if is_forgotten(connection, run):
+            raise CannotUndo(
+                f"run {run_id} can't be undone any more: retention has deleted what it did it with",
+                hint="undo it at the service by hand; keep runs for longer than they may have to be undone",
+            )
         found = find(connection, run.id)
         if found.open_effects:
             raise CannotUndo(

@@ -35,6 +35,7 @@ class Checkpointer:
         self._has_run = False
         self._wake = threading.Event()
         self._is_closing = False
+        self.failure: apsw.Error | None = None
         writer.wal_autocheckpoint(0)
         writer.set_wal_hook(self._on_commit)
         self._thread = threading.Thread(target=self._run, name="surefoot-checkpoint", daemon=True)
@@ -56,13 +57,11 @@ class Checkpointer:
 
     def after_commit(self) -> None:
         """Called by the writer between two batches."""
-        if self._pages < START_PAGES or self._is_running:
+        if self._pages < START_PAGES or self._is_running or self._log.is_sick:
             return
         if self.is_due:
             self._has_run = False
-            with contextlib.suppress(apsw.BusyError):  # another process is at it: then ours comes later
-                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self._log.may_begin_anew()
+            self._move(self._writer)
         else:
             self._has_run = self._is_running = True
             self._wake.set()
@@ -73,24 +72,38 @@ class Checkpointer:
             self._wake.clear()
             if self._is_closing:
                 return
-            try:
-                self._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            except apsw.Error:  # locked by another process's checkpoint, or the disk fails: the writer finds out
-                pass
-            finally:
-                self._log.may_begin_anew()
-                self._is_running = False
+            self._move(self._own)
+            self._is_running = False
+
+    def _move(self, connection: apsw.Connection) -> None:
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except (apsw.BusyError, apsw.LockedError):  # another process is at it: then ours comes later
+            pass
+        except apsw.FullError:  # nothing was lost; where the writer itself moves the log, it stops
+            if connection is self._writer:
+                raise
+        except apsw.Error as error:
+            self._log.is_sick = True
+            self.failure = error
+        self._log.may_begin_anew()
 
     def close(self) -> None:
         """Stop the thread and close its connection."""
         self._is_closing = True
         self._wake.set()
         self._thread.join()
-        close_connection(self._own)
+        close_connection(self._own, keeps_log=self._log.is_sick)
         self._log.close()
 
 
-def close_connection(connection: apsw.Connection) -> None:
-    """Close a connection. Closing moves the log into the database if it can; if not, all is in the log, and stays there."""
+def close_connection(connection: apsw.Connection, *, keeps_log: bool = False) -> None:
+    """Close a connection. Closing moves the log into the database if it can; if not, all is in the log, and stays there.
+
+    Args:
+        connection: Which.
+        keeps_log: Don't move it.
+    """
     with contextlib.suppress(apsw.Error):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(keeps_log))
         connection.close()

@@ -42,6 +42,9 @@ _NOTE = struct.Struct("<8sQQ")
 _SUM = struct.Struct("<I")
 NOTE_BYTES = _NOTE.size + _SUM.size
 
+SICK_AT, SICK = 15, b"!"
+"""Where, before the note, it says that a checkpoint has failed."""
+
 JOURNAL = "journal"
 """The table whose newest row is noted: rows are only ever added to it, and the newest one is never deleted."""
 
@@ -55,6 +58,13 @@ class Place(Protocol):
     def noted(self) -> bytes:
         """Return them."""
 
+    @property
+    def is_sick(self) -> bool:
+        """Whether a checkpoint has failed; see `checkpoint`."""
+
+    @is_sick.setter
+    def is_sick(self, is_so: bool) -> None: ...
+
 
 class NotedIn:
     """The note as a process finds it that only looks: in the file of the turnstile."""
@@ -64,6 +74,15 @@ class NotedIn:
 
     def note(self, data: bytes) -> None:
         """Whoever only looks, notes nothing."""
+        raise NotImplementedError
+
+    @property
+    def is_sick(self) -> bool:
+        """See `Place`."""
+        return self._path.exists() and self._path.read_bytes()[SICK_AT : SICK_AT + 1] == SICK
+
+    @is_sick.setter
+    def is_sick(self, is_so: bool) -> None:
         raise NotImplementedError
 
     def noted(self) -> bytes:
@@ -97,6 +116,15 @@ class Log:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    @property
+    def is_sick(self) -> bool:
+        """Whether a checkpoint has failed in any process; see `checkpoint`."""
+        return self._place.is_sick
+
+    @is_sick.setter
+    def is_sick(self, is_so: bool) -> None:
+        self._place.is_sick = is_so
 
     def may_begin_anew(self) -> None:
         """A checkpoint has run: the next commit may begin the log anew, under other salts."""
@@ -156,7 +184,7 @@ class Log:
         if size <= HEADER_BYTES or not any(header):  # empty, or never synced
             return None
         if not _is_sound(header):
-            is_all_there = _is_written_back(file, size, self._database, connection)
+            is_all_there = _is_written_back(file, size, self._database, connection, self._noted()[0])
             return None if is_all_there else "the head of its log is damaged, so that nothing in the log can be read"
         frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
         salts, noted, _ = self._noted()
@@ -224,10 +252,11 @@ def _continued_behind(file: int, header: bytes, size: int, frames: int) -> int |
     return None
 
 
-def _is_written_back(file: int, size: int, database: Path, connection: apsw.Connection) -> bool:
+def _is_written_back(file: int, size: int, database: Path, connection: apsw.Connection, noted: bytes) -> bool:
     """Whether all that a log without a readable head can hold is in the database: the last commit's newest pages are there.
 
-    The first frame may have gone with the head, so the second is taken on trust, and each one that continues it.
+    The first frame may have gone with the head: it is one if it has the noted salts, or those of the second. That one is
+    taken on trust, and each one that continues it.
     """
     page_bytes, reserved = int(connection.pragma("page_size")), RESERVED_BYTES
     order = "<" if sys.byteorder == "little" else ">"
@@ -237,11 +266,15 @@ def _is_written_back(file: int, size: int, database: Path, connection: apsw.Conn
     for frame in _frames(file, size, page_bytes, 1):
         if before is not None and before.number > 1 and not frame.continues(before, order):
             break
+        if before is not None and before.salts not in (noted, frame.salts):
+            newest, pending = {}, {}  # the first was none
         pending[frame.page] = frame.data
         if frame.size:
             newest.update(pending)
             pending.clear()
         before = frame
+    if before is not None and before.number == 1 and before.salts != noted:
+        return True
     with database.open("rb") as pages:
         for page, data in newest.items():
             pages.seek((page - 1) * page_bytes)

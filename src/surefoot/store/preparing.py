@@ -67,9 +67,33 @@ def prepare(path: Path, migrations: Sequence[Migration], clock: Clock, log: Log)
             )
     finally:
         connection.close()
+    if log.is_sick:
+        _take_anew(path)
+        log.is_sick = False
     if missing:
         _bring_forward(path, migrations, missing, clock, is_new=is_new)
     log.note_closed()
+
+
+def _take_anew(path: Path) -> None:
+    """Move all of the log into the database, from its beginning, after a checkpoint has failed.
+
+    Alone, for with the index of the log that processes share it would begin where the failed one had come.
+    """
+    connection = checksums.connect(path)
+    try:
+        connection.set_busy_timeout(ALONE_MS)
+        connection.pragma("locking_mode", "exclusive")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise StoreBusy(
+            f"{path}: a sync of the database has failed, and others of its processes have it open still",
+            hint="check the disk; stop all processes of this store, then start them again",
+        ) from error
+    finally:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close()
 
 
 def _stamp(path: Path) -> None:

@@ -25,7 +25,7 @@ def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Conne
 
     Args:
         url: `sqlite:///path.db`.
-        migrations: All rooms' formats: the store must be exactly of these.
+        migrations: All rooms' versions_of: the store must be exactly of these.
 
     Raises:
         OlderFormat, NewerFormat: It is of another format.

@@ -20,6 +20,7 @@ import apsw
 from surefoot.store import checksums, preparing
 from surefoot.store.checkpoint import Checkpointer, close_connection
 from surefoot.store.clock import Clock, SystemClock
+from surefoot.store.codec import Codec, Connection
 from surefoot.store.errors import CorruptStore, UnsafeSqlite, UnusablePath
 from surefoot.store.log import Log
 from surefoot.store.migrations import Migration
@@ -95,8 +96,8 @@ class Store:
         self.writer.close()
         self._checkpointer.close()
         with self._reading:
-            close_connection(self._reader)
-        close_connection(self._connection)
+            close_connection(self._reader, keeps_log=self._log.is_sick)
+        close_connection(self._connection, keeps_log=self._log.is_sick)
         if self._turnstile.is_free():  # else somebody has the file open, and so the log
             self._log.note_closed()
         self._turnstile.close()
@@ -107,7 +108,12 @@ def _nothing(_tx: object) -> None:
 
 
 def open_store(
-    url: str, migrations: Sequence[Migration], *, clock: Clock | None = None, flush_s: float = FLUSH_S
+    url: str,
+    migrations: Sequence[Migration],
+    *,
+    clock: Clock | None = None,
+    flush_s: float = FLUSH_S,
+    codec: Codec | None = None,
 ) -> Store:
     """Open or create a store.
 
@@ -115,6 +121,7 @@ def open_store(
         url: `sqlite:///path.db`.
         migrations: All rooms' formats, in order.
         clock: None for the host's.
+        codec: How values lie on disk; None: as they are.
         flush_s: Seconds a record nobody waits for may stay in memory; 0 < flush_s.
 
     Raises:
@@ -136,6 +143,7 @@ def open_store(
                 preparing.write_ahead(connection)
             # Only now: a connection that has not seen the log yet moves nothing of it.
             reader, checkpoints = (_connect(path, READER_CACHE_KIB, undo) for _ in range(2))
+            connection.codec = reader.codec = codec
             log.open()
         except (apsw.Error, OSError, UnicodeDecodeError) as error:
             raise named(error, path, "opening") from error
@@ -183,7 +191,7 @@ def _check_place(path: Path) -> None:
             )
 
 
-def connect_to_read(path: Path) -> apsw.Connection:
+def connect_to_read(path: Path) -> Connection:
     """Return a connection that reads only.
 
     Raises:
@@ -198,7 +206,7 @@ def connect_to_read(path: Path) -> apsw.Connection:
     return connection
 
 
-def _connect(path: Path, cache_kib: int, undo: contextlib.ExitStack) -> apsw.Connection:
+def _connect(path: Path, cache_kib: int, undo: contextlib.ExitStack) -> Connection:
     connection = checksums.connect(path)
     undo.callback(close_connection, connection)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)

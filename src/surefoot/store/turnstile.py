@@ -21,14 +21,16 @@ from pathlib import Path
 from types import TracebackType
 
 from surefoot.store.errors import StoreBusy
-from surefoot.store.log import NOTE_BYTES
+from surefoot.store.log import NOTE_BYTES, SICK, SICK_AT
 
 WAIT_S = 10.0
 """Longest wait for our turn. A turn takes milliseconds; a disk that stalls for seconds is waited for."""
 
-_NAME_BYTES = 16
-_NOTE_BYTES = _NAME_BYTES + NOTE_BYTES
-"""The desk file: the process id of whoever wrote last, as decimal text, padded; then how far the log reached (`log`)."""
+_NAME_BYTES = SICK_AT
+_NOTE_AT = SICK_AT + 1
+_NOTE_BYTES = _NOTE_AT + NOTE_BYTES
+"""The desk file: the process id of whoever wrote last, as decimal text, padded; whether a sync of the database has failed;
+then how far the log reached (`log`)."""
 
 
 class Turnstile:
@@ -95,11 +97,20 @@ class Turnstile:
 
     def note(self, data: bytes) -> None:
         """Keep how far the log reached; called at our turn. See `log.Place`."""
-        self._note[_NAME_BYTES:] = data
+        self._note[_NOTE_AT:] = data
 
     def noted(self) -> bytes:
         """Return what was noted last, by any process."""
-        return self._note[_NAME_BYTES:]
+        return self._note[_NOTE_AT:]
+
+    @property
+    def is_sick(self) -> bool:
+        """Whether what was moved from the log to the database may not be on disk, as some process saw; see `checkpoint`."""
+        return self._note[SICK_AT:_NOTE_AT] == SICK
+
+    @is_sick.setter
+    def is_sick(self, is_so: bool) -> None:
+        self._note[SICK_AT:_NOTE_AT] = SICK if is_so else b" "
 
     def close(self) -> None:
         """Give both files back to the system. Safe to call twice."""

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import apsw
 
+from surefoot.store.codec import codec_of
+
 ROWS_MAX = 64
 """Rows in one statement: enough that its fixed cost is small, and 640 parameters are far below SQLite's limit."""
 
@@ -44,11 +46,22 @@ class Tx:
 
     Attributes:
         now_ms: Wall clock at the start of the transaction.
+        codec: How values lie on disk; None: as they are.
         next_ids: The next row ids of append-only tables; see `take_id`.
         held: What was checked and still holds (see `runs`); whoever changes what was checked must clear it.
     """
 
-    __slots__ = ("_connection", "_execute", "_is_hurried", "_version", "_waiting", "held", "next_ids", "now_ms")
+    __slots__ = (
+        "_connection",
+        "_execute",
+        "_is_hurried",
+        "_version",
+        "_waiting",
+        "codec",
+        "held",
+        "next_ids",
+        "now_ms",
+    )
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -56,6 +69,7 @@ class Tx:
         self._is_hurried = False
         self._waiting: defaultdict[Put, list[Any]] = defaultdict(list)  # the values of its rows, one after another
         self._version = -1
+        self.codec = codec_of(connection)
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
         self.next_ids: dict[str, int] = {}

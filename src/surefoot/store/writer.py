@@ -34,7 +34,7 @@ import apsw
 import msgspec
 
 from surefoot.store.clock import Clock
-from surefoot.store.errors import InsideTransaction, StoreClosed, StoreError, UnitFailed
+from surefoot.store.errors import InsideTransaction, StoreClosed, StoreError, StoreFailed, UnitFailed
 from surefoot.store.log import JOURNAL
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.tx import Mistrusted, Tx
@@ -352,6 +352,13 @@ class Writer:
         connection = self._connection
         now_ms = self._clock.wall_ms()
         self._whereabouts.check(now_ms)
+        if self._turnstile.is_sick:
+            raise StoreFailed(
+                f"{self._connection.filename}: a sync of the database has failed in one of its processes"
+                f" ({self._checkpointer.failure or 'in another one'}); nothing more is recorded",
+                hint="check the disk; stop all processes of this store, then start them again: what was acknowledged is "
+                "taken from the log anew",
+            )
         self._lock_file()
         self._tx.begin(now_ms, is_hurried=is_hurried)
         try:

@@ -103,12 +103,13 @@ async def live(scenario: Scenario, url: str, host: Host, target: Point | None, p
     theirs.close()
     watch = _Watch(ours, host, person)
     try:
-        async with asyncio.timeout(scenario.limit_s + GRACE_S):
+        async with asyncio.timeout(2 * scenario.limit_s + GRACE_S):
             await watch.until_gone()
     except TimeoutError:
         last = watch.seen.crossed[-1].words if watch.seen.crossed else "nothing was crossed yet"
         raise Hangs(
-            f"a process was still there after {scenario.limit_s:g} s, with its event loop blocked; last seen: {last}",
+            f"a process was still there after {2 * scenario.limit_s + GRACE_S:g} s, with its event loop blocked; "
+            f"last seen: {last}",
             hint="a synchronous call that waits? give it a timeout, or a larger limit_s=",
         ) from None
     finally:
@@ -275,14 +276,15 @@ def _be(scenario: Scenario, url: str, world: Any, target: Point | None, channel:
 
 
 async def _live(scenario: Scenario, url: str, world: Any, line: Line, known: set[str]) -> None:
+    app = scenario.app(url, world)
+    if not isinstance(app, Surefoot):
+        raise SurefootError(f"app returned {app!r}", hint="return the sf.Surefoot, built on the url it is given")
     with _time_limit(scenario, line):
-        app = scenario.app(url, world)
-        if not isinstance(app, Surefoot):
-            raise SurefootError(f"app returned {app!r}", hint="return the sf.Surefoot, built on the url it is given")
         await app.open()
         run = await scenario.start(app)
         if not isinstance(run, Run):
             raise SurefootError(f"start returned {run!r}", hint="return the run: `return await app.start(...)`")
+    with _time_limit(scenario, line):
         ended = await _follow(app, run, line, has_person=scenario.has_person)
     ended.imported = sorted(set(sys.modules) - known)
     line.tell(ended)
@@ -293,7 +295,7 @@ async def _live(scenario: Scenario, url: str, world: Any, line: Line, known: set
 def _time_limit(scenario: Scenario, line: Line) -> Iterator[None]:
     def say() -> None:
         places = "\n".join(f"  {one}" for one in sorted({_where(task) for task in asyncio.all_tasks()} - {""}))
-        problem = f"a process was still there after {scenario.limit_s:g} s; its code waits at\n{places or '  nothing'}"
+        problem = f"a process goes on for more than {scenario.limit_s:g} s; its code waits at\n{places or '  nothing'}"
         line.tell(Ended(state="hangs", problem=problem))
         os._exit(0)
 

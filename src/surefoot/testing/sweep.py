@@ -166,7 +166,7 @@ async def crash_points(
         straggles_s: Also kill with each call on its way, and let it land up to this many seconds later, at the worst
             moment: right after the recovery has asked about it, if it asks in that time. None: not done.
         recoveries: How many kills in the recovery from a kill, evenly over all pairs of kinds; None for all, 0 for none.
-        limit_s: Seconds that one process may live.
+        limit_s: Seconds that one process has to open the app and start the run, and again to come to an end.
         at_once: Schedules at the same time; None for one for each processor, and one under pytest-xdist.
         only: One schedule, as printed, instead of all.
         command: What repeats this test, for the message.

@@ -186,6 +186,43 @@ def test_secrets_are_shown_only_for_a_reason(shell: Shell) -> None:
         ("anna", "run f-1", "a complaint"), ("bob", "effect 2", "me too")]  # fmt: skip
 
 
+def test_an_authenticating_app_is_asked(shell: Shell) -> None:
+    """Catches a name that is taken as it is typed where the app proves names, with its code at hand or without."""
+    (shell.place / "guarded.py").write_text(GUARDED)
+    left = shell.type("run", "guarded:wire_parcel", "W", "--id", "w-1")
+    assert left.code == 6
+    said, there = ("--reason", "fine", "--store", shell.url), ("--module", "guarded")
+    unproven = shell.type("approve", "1", "--by", "anna", *said)
+    assert (unproven.code, "--module MODULE" in unproven.err) == (4, True)
+    assert shell.type("cancel", "w-1", "--by", "anna", *said).code == 4
+    assert shell.type("show", "w-1", "--show-secrets", "--by", "anna", *said).code == 4
+    mallory = shell.type("approve", "1", "--by", "mallory", *said, *there)
+    assert (mallory.code, "no badge for mallory" in mallory.err) == (4, True)
+    (shell.place / "badge").write_text("anna")
+    done = shell.type("approve", "1", "--by", "whoever I am", *said, *there)
+    assert (done.code, done.err.count("approved")) == (0, 1)
+    assert [one["who"] for one in shell.here("audit", "--json", "--store", shell.url).document["entries"]][1:] == [
+        "anna"
+    ]
+    assert shell.type("cancel", "w-1", "--by", "anna", *said, *there).code == 0
+    assert shell.type("signal", "w-1", "hi", "--by", "anna", *said[2:], *there).code == 0
+
+
+GUARDED = """
+from pathlib import Path
+import surefoot as sf
+from floor import wire_parcel
+
+def prove(name):
+    badge = Path("badge")
+    if not badge.exists():
+        raise sf.NotAllowed(f"no badge for {name}")
+    return badge.read_text()
+
+app = sf.Surefoot("sqlite:///agents.db", people=sf.People({"anna": ["finance"]}, authenticate=prove))
+"""
+
+
 def test_what_a_model_wrote_is_shown_as_data(shell: Shell) -> None:
     """Catches a call that paints over what it asks for, before a person approves it."""
     shell.here("run", "floor:wire_parcel", HOSTILE, "--id", HOSTILE, "--store", shell.url)

@@ -59,3 +59,16 @@ def test_no_store_is_made_for_an_undo(shell: Shell) -> None:
     done = shell.here("undo", "s-1", "--module", "floor", "--reason", "x", "--store", "sqlite:///other.db")
     assert done.code == 5
     assert not (shell.place / "other.db").exists()
+
+
+def test_what_was_undone_by_hand_is_told(shell: Shell) -> None:
+    """Catches a command that says so of what was never done, or that leaves the key taken."""
+    assert shell.here("run", "floor:send_two", "A", "--id", "s-1", "--store", shell.url).code == 0
+    said = ("--by", "ann", "--reason", "called the carrier")
+    assert shell.here("resolve", "1", "--undone", "--done", *said).code == 2
+    told = shell.here("resolve", "1", "--undone", *said, "--json")
+    assert (told.code, told.document["effect"]["state"]) == (0, "compensated")
+    assert shell.here("resolve", "1", "--undone", *said).code == 4
+    undo = shell.here("undo", "s-1", "--module", "floor", "--reason", "the rest", "--quiet")
+    assert (undo.code, undo.out) == (0, '["send:A-2"]\n')
+    assert shell.world() == ["sent A-1", "sent A-2", "took back A-2: parcel A-2"]

@@ -317,7 +317,7 @@ async def test_dependencies_changed_in_place_are_warned_about_once(url: str) -> 
     def stay(ctx: RunContext[Trip]) -> str:
         return "stayed"
 
-    calls: list[list[Part]] = [[call("look", f"l{n}"), call("stay", f"s{n}")] for n in range(2)]
+    calls: list[list[Part]] = [[call(tool, f"{tool}{n}")] for n in range(2) for tool in ("look", "stay")]
     script = Script(*calls, text("done"))
     agent = Agent(script.model, name="clerk", deps_type=Trip, tools=[look, stay], capabilities=[Durable()])
 

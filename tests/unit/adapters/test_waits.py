@@ -14,6 +14,9 @@ from tests.support.agents import Script, call, text
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import Durable, fail_external_event, resolve_external_event
 
+with contextlib.suppress(ImportError):
+    import pydantic_ai.mcp  # noqa: F401  the framework imports it for the first toolset that is not of functions: seconds
+
 SCHEMA = {"type": "object", "properties": {"what": {"type": "string"}}}
 needs_events = pytest.mark.skipif(
     not hasattr(durable_exec, "external_event_scope"), reason="this version of Pydantic AI has no external events"

@@ -24,7 +24,7 @@ from surefoot.runs.durable import _registered
 def code() -> Code:
     """What is found in the careless module, without what other tests have declared."""
     found = look(careless)
-    mine = tuple(tool for tool in found.tools if tool.name.startswith("care") or tool.agents)
+    mine = tuple(tool for tool in found.tools if tool.name.startswith("care") or "careless support" in tool.agents)
     kinds = tuple(kind for kind in found.kinds if kind.name.startswith("care"))
     return Code(found.module, mine, kinds, found.nameless_agents, found.plain_agents, found.apps)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -164,8 +165,8 @@ class DurableAgent:
 
     def _type_of_deps(self) -> Any:
         if self._make_deps is not None:
-            hints = [one.annotation for one in inspect.signature(self._make_deps, eval_str=True).parameters.values()]
-            return hints[0] | None if hints and hints[0] is not inspect.Parameter.empty else object
+            parameter = next(iter(inspect.signature(self._make_deps).parameters), "")
+            return _hints(self._make_deps).get(parameter, object)
         declared = getattr(self._agent, "deps_type", type(None))
         return object if declared is type(None) else declared | None
 
@@ -251,6 +252,13 @@ def _plain(prompt: Prompt) -> str | list[UserContent] | None:
 
 def _names(was: Iterable[str]) -> tuple[str, ...]:
     return (was,) if isinstance(was, str) else tuple(was)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):  # a name only known to type checkers: treat as not annotated
+        return {}
 
 
 async def _made(make: Callable[..., Any], given: Any) -> Any:

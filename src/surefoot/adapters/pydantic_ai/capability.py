@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from copy import copy
 from functools import partial
 from typing import Any
 
 from pydantic_ai import AgentRunResult, DeferredToolRequests, DeferredToolResults, ExternalToolset, RunContext
-from pydantic_ai.agent import EventStreamHandler
-from pydantic_ai.capabilities import WrapOutputProcessHandler, WrapRunHandler
+from pydantic_ai.agent import AbstractAgent, EventStreamHandler
+from pydantic_ai.capabilities import (
+    AbstractCapability,
+    WrapModelRequestHandler,
+    WrapOutputProcessHandler,
+    WrapRunHandler,
+)
 from pydantic_ai.durable_exec import (
     BaseDurabilityCapability,
     DurabilityEngineSpec,
@@ -27,8 +33,8 @@ from pydantic_ai.durable_exec import (
     ToolsetGetToolsId,
     ToolsetValidateToolArgumentsId,
 )
-from pydantic_ai.messages import AgentStreamEvent
-from pydantic_ai.models import Model
+from pydantic_ai.messages import AgentStreamEvent, ModelResponse
+from pydantic_ai.models import Model, ModelRequestContext
 from pydantic_ai.output import OutputContext
 from pydantic_ai.tools import DeferredToolApprovalResult
 from pydantic_ai.toolsets import AbstractToolset
@@ -36,6 +42,7 @@ from pydantic_ai.toolsets import AbstractToolset
 from surefoot.adapters.pydantic_ai.approving import gate_of, let_through
 from surefoot.adapters.pydantic_ai.conversations import conversations_of, decide
 from surefoot.adapters.pydantic_ai.declarations import Declarations, Effects
+from surefoot.adapters.pydantic_ai.given import GIVEN, GivenModel, standing_in
 from surefoot.adapters.pydantic_ai.live import Channel, can_stream, channel_of
 from surefoot.adapters.pydantic_ai.mcp import carry, discover
 from surefoot.adapters.pydantic_ai.names import Names
@@ -87,13 +94,30 @@ class Durable(BaseDurabilityCapability[Any]):
         models: Mapping[str, Model] | None = None,
         waits_for_tools: bool | None = None,
     ) -> None:
-        super().__init__(name=name, models=models, event_stream_handler=self._show)
+        self._stand_in = GivenModel()
+        self._models: tuple[object, ...] = tuple((models or {}).values())
+        super().__init__(name=name, models={**(models or {}), GIVEN: self._stand_in}, event_stream_handler=self._show)
         self._handler = event_stream_handler
         self._waits_for_tools = waits_for_tools
         self.declarations = Declarations(reads, effects)
         self._were = (was, tools_were)
         self._served: dict[str, AbstractToolset[Any]] = {}
         self._backend: _Backend | None = None
+
+    def for_agent(self, agent: AbstractAgent[Any, Any]) -> AbstractCapability[Any]:
+        """Bind to an agent, and remember the model it was built with."""
+        bound = copy(self)
+        bound._models = (agent.model, *self._models)
+        return super(Durable, bound).for_agent(agent)
+
+    async def wrap_model_request(
+        self, ctx: RunContext[Any], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
+    ) -> ModelResponse:
+        """Make the request durable, by whichever model."""
+        if not self.in_durable_context:
+            return await handler(request_context)
+        with standing_in(request_context, self._models, self._stand_in):
+            return await super().wrap_model_request(ctx, request_context=request_context, handler=handler)
 
     @property
     def in_durable_context(self) -> bool:
@@ -236,7 +260,7 @@ class _Backend(JournalCallableOperationBackend[None]):
             return await body()
         match operation_id:
             case ModelRequestId():
-                return await decide(run, body, cache_key)
+                return await decide(run, operation_id.model_name, body, cache_key)
             case ToolsetCallToolId():
                 return await self._call_tool(run, body, cache_key, is_served=operation_id.toolset_kind == "mcp")
             case ToolsetValidateToolArgumentsId():

@@ -37,6 +37,7 @@ class Conversation:
         self.names = names
         self.decisions = 0
         self.gated: set[str] = set()
+        self._called: set[str] = set()
         self.deciding = ""
         self._decision = ""
         self._is_new = False
@@ -51,8 +52,16 @@ class Conversation:
         self.deciding, self._is_new = decision, is_new
 
     def call(self, call_id: str) -> ToolCall:
-        """Return a tool call of the last decision."""
-        return self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
+        """Return a tool call of the last decision.
+
+        One that has asked for approval by itself, and was let through, is called again: in a place of its own, for what it
+        did the first time, which was to ask, is its outcome there.
+        """
+        call = self._calls.get(call_id) or ToolCall(self._decision or _parent.get(), call_id)
+        if call_id in self.gated and call_id in self._called:
+            return ToolCall(call.decision, f"{call_id} approved")
+        self._called.add(call_id)
+        return call
 
     def is_news(self, event: Any) -> bool:
         """Whether an event is of something that happens now, and not of a replay."""
@@ -99,6 +108,7 @@ class Conversation:
             seen: Gives the ids of the calls whose answers the model had in front of it.
         """
         self._decision, self._calls, self._names, self.gated = decision, {}, {}, set()
+        self._called = set()
         for part in payload.get("parts", ()) if isinstance(payload, dict) else ():
             if part.get("part_kind") == "tool-call":
                 self._note_call(decision, part, seen)
@@ -179,7 +189,9 @@ def conversations_of(run: LiveRun) -> Conversations:
     return found
 
 
-async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key: tuple[object, ...]) -> object:
+async def decide(
+    run: LiveRun, model: str, body: Callable[[], Awaitable[object]], cache_key: tuple[object, ...]
+) -> object:
     """Take one model request as a decision."""
     conversations = conversations_of(run)
     conversation = conversations.current()
@@ -187,7 +199,7 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     request = conversations.digests.digest(cache_key[0], messages, cache_key[3])
 
     def head(payload: Any) -> Head:
-        return Head(request=request, cost=_cost(payload))
+        return Head(name=model, request=request, cost=_cost(payload))
 
     is_new = False
 
@@ -203,6 +215,8 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
             return model_error(error)
 
     conversation.decisions += 1
+    if run.history.steps and _is_other_model(run, conversation.decisions, model):
+        request = conversations.digests.digest(f"{cache_key[0]} {model}", messages, cache_key[3])
     payload, taken = await take_step(
         "decision", str(conversation.decisions), PAYLOAD, ask, request=request, head=head, is_told_step=True
     )
@@ -212,6 +226,13 @@ async def decide(run: LiveRun, body: Callable[[], Awaitable[object]], cache_key:
     check_tools(run, taken.key, conversation.rename(payload), cache_key[3], is_drift=taken.key in run.history.drifts)
     conversation.note(taken.key, payload, lambda: conversations.digests.calls_seen(messages))
     return payload
+
+
+def _is_other_model(run: LiveRun, number: int, model: str) -> bool:
+    """Whether the recorded decision was taken by a model of another name."""
+    recorded = run.history.steps.get(step_key(_parent.get(), "decision", str(number)))
+    known = "" if recorded is None or recorded.ended is None else recorded.ended.head.name
+    return known not in ("", model)
 
 
 def _cost(payload: Any) -> dict[str, float] | None:

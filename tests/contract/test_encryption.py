@@ -1,0 +1,295 @@
+"""Encryption: nothing readable on disk, keys that change, keys that are missing, values that are moved."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import surefoot as sf
+from surefoot.app import MIGRATIONS
+from surefoot.effects import desk
+from surefoot.journal.encrypted import Encrypted
+from surefoot.journal.tables import load_record
+from surefoot.store import open_store, parse_url
+
+OLD, NEW = b"o" * 32, b"n" * 32
+SECRET = "4111-1111-1111-1111"
+
+
+@sf.effect(key="pay:{order}", free_text=("card",))
+async def pay(order: str, card: str) -> dict[str, str]:
+    return {"paid with": card}
+
+
+@sf.effect(key="doubt:{order}")
+async def doubt(order: str, card: str) -> str:
+    raise TimeoutError(f"no answer for {card}")
+
+
+@sf.step
+async def think(card: str) -> str:
+    return card * 5_000
+
+
+@sf.durable
+async def secret_shop(order: str, card: str) -> dict[str, str]:
+    await think(card)
+    return await pay(order, card)
+
+
+@sf.durable
+async def secret_fails(card: str) -> None:
+    raise ValueError(f"bad card {card}")
+
+
+@sf.durable
+async def secret_asks(order: str) -> Any:
+    return await sf.wait_signal("card")
+
+
+@sf.durable
+async def secret_doubts(order: str, card: str) -> str:
+    return await doubt(order, card)
+
+
+def on_disk(url: str) -> bytes:
+    path = parse_url(url)
+    return b"".join(Path(f"{path}{end}").read_bytes() for end in ("", "-wal") if Path(f"{path}{end}").exists())
+
+
+async def work(app: sf.Surefoot) -> None:
+    """Leave the secret in every place where values lie."""
+    await (await app.start(secret_shop, "A-1", SECRET, id="done")).result()
+    with pytest.raises(sf.RunFailed, match=SECRET):
+        await (await app.start(secret_fails, SECRET, id="failed")).result()
+    unknown = await app.start(secret_doubts, "A-2", SECRET, id="unknown")
+    asking = await app.start(secret_asks, "A-3", id="asks")
+    for run, wanted in ((unknown, "doubt"), (asking, "signal")):
+        async with asyncio.timeout(20):
+            while (await run.status()).waiting_for != wanted:
+                await asyncio.sleep(0.01)
+
+
+def seen(app: sf.Surefoot) -> list[Any]:
+    """Return what people are shown of it."""
+
+    def query(connection: Any) -> list[Any]:
+        return [
+            *((v.key, v.arguments, v.value, v.reason) for v in desk.list_effects(connection)),
+            *((e.kind, e.body) for e in desk.evidence(connection, 2)),
+        ]
+
+    return app.store.read_now(query)
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_nothing_readable_is_on_disk(url: str) -> None:
+    """Catches a value, an argument, an error, a signal or a reason that is written as it is."""
+    async with sf.Surefoot(url, codec=Encrypted({"k": OLD})) as app:
+        await work(app)
+        await (await app.run("asks")).signal("card", SECRET)
+        assert await (await app.run("asks")).result(timeout_s=20) == SECRET
+        assert SECRET in str(seen(app))
+        reasons = [run.reason for run in await app.runs()]
+        assert any(SECRET in reason for reason in reasons)
+        assert SECRET.encode() not in on_disk(url)
+    assert SECRET.encode() not in on_disk(url)
+    async with sf.Surefoot(url, codec=Encrypted({"k": OLD})) as app:
+        assert await (await app.run("done")).result() == {"paid with": SECRET}
+        assert (await pay.outcome("A-1", "another")).value == {"paid with": SECRET}
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_missing_key_blocks_and_is_named(url: str) -> None:
+    """Catches a run that fails, or forgets itself, because a key was not given: with the key it goes on."""
+    async with sf.Surefoot(url, codec=Encrypted({"winter": OLD})) as app:
+        await work(app)
+        await (await app.run("asks")).signal("card", SECRET)
+    for codec, said in ((Encrypted({"summer": NEW}), "winter"), (None, "no keys were given")):
+        async with sf.Surefoot(url, codec=codec) as app:
+            run = await app.run("unknown")
+            await run.wake()
+            async with asyncio.timeout(20):
+                while (await run.status()).waiting_for != "blocked" or said not in (await run.status()).reason:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(sf.MissingKey, match=said):
+                await (await app.run("done")).result()
+    async with sf.Surefoot(url, codec=Encrypted({"summer": NEW, "winter": OLD})) as app:
+        run = await app.run("unknown")
+        await run.wake()
+        async with asyncio.timeout(20):
+            while (await run.status()).waiting_for != "doubt":
+                await asyncio.sleep(0.01)
+        (view,) = await app.unknowns()
+        await app.resolve(view.id, is_done=True, by="me", reason="looked", value="fine")
+        assert await run.result(timeout_s=20) == "fine"
+
+
+async def test_keys_change_and_the_old_one_is_thrown_away(url: str) -> None:
+    """Catches a value that a rotation has passed over, and one that it has spoilt."""
+    async with sf.Surefoot(url) as app:  # written before there was a codec
+        await (await app.start(secret_shop, "A-0", SECRET, id="plain")).result()
+    async with sf.Surefoot(url, codec=Encrypted({"old": OLD})) as app:
+        await (await app.start(secret_shop, "A-1", SECRET, id="old")).result()
+        with pytest.raises(sf.RunFailed):
+            await (await app.start(secret_fails, SECRET, id="failed")).result()
+        assert (await doubt.outcome("A-2", SECRET)).told == "unknown"
+    both = Encrypted({"new": NEW, "old": OLD})
+    async with sf.Surefoot(url, codec=both) as app:
+        before = seen(app)
+        assert await app.rotate_keys() > 0
+        assert await app.rotate_keys() == 0
+        assert seen(app) == before
+    data = on_disk(url)
+    assert b"\x01\x03old" not in data or _in_use(url) == []
+    async with sf.Surefoot(url, codec=Encrypted({"new": NEW})) as app:
+        assert seen(app) == before
+        assert await (await app.run("plain")).result() == await (await app.run("old")).result() == {"paid with": SECRET}
+        with pytest.raises(sf.RunFailed, match=SECRET):
+            await (await app.run("failed")).result()
+
+
+def _in_use(url: str) -> list[Any]:
+    """Return rows that still need the old key; what unused pages hold is no row."""
+    store = open_store(url, MIGRATIONS)
+    try:
+        return store.read_now(
+            lambda c: c.execute(
+                "SELECT j.id FROM journal j LEFT JOIN blobs b ON b.id = j.blob"
+                " WHERE substr(coalesce(j.body, b.body), 1, 5) = x'01036f6c64'"
+            ).fetchall()
+        )
+    finally:
+        store.close()
+
+
+KILLED = """
+import asyncio, os, sys
+from surefoot.app import MIGRATIONS
+from surefoot.journal.encrypted import Encrypted
+from surefoot.runs import rotating
+from surefoot.store import open_store
+rotating.ROWS_AT_ONCE = 2
+codec = Encrypted({"new": b"n" * 32, "old": b"o" * 32})
+store, left = open_store(sys.argv[1], MIGRATIONS, codec=codec), int(sys.argv[2])
+commit = store.commit
+async def counted(*args, **options):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), 9)
+    return await commit(*args, **options)
+store.commit = counted
+asyncio.run(rotating.rotate(store, codec))
+store.close()
+"""
+
+
+async def test_a_rotation_killed_anywhere(url: str) -> None:
+    """Catches a store between two keys that can't be read with both, or that the next rotation can't finish."""
+    async with sf.Surefoot(url, codec=Encrypted({"old": OLD})) as app:
+        for n in range(3):
+            await (await app.start(secret_shop, f"A-{n}", SECRET, id=f"{n}")).result()
+    both, kills = Encrypted({"new": NEW, "old": OLD}), 0
+    for at in range(1, 100, 3):
+        ended = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", KILLED, url, str(at)], check=False, timeout=60
+        )
+        assert ended.returncode in (0, -signal.SIGKILL)
+        async with sf.Surefoot(url, codec=both, is_worker=False) as app:
+            assert (await pay.outcome("A-2", "another")).value == {"paid with": SECRET}
+        if ended.returncode == 0:
+            break
+        kills += 1
+    assert kills > 0
+    async with sf.Surefoot(url, codec=Encrypted({"new": NEW}), is_worker=False) as app:
+        assert (await pay.outcome("A-0", "another")).value == {"paid with": SECRET}
+
+
+async def test_a_value_in_another_place_is_found(url: str) -> None:
+    """Catches somebody who can write to the file and puts one customer's value where another's was."""
+    codec = Encrypted({"k": OLD})
+    async with sf.Surefoot(url, codec=codec) as app:
+        await (await app.start(secret_shop, "A-1", "small", id="1")).result()
+        await (await app.start(secret_shop, "A-2", "large", id="2")).result()
+        await app.store.commit(
+            lambda tx: (
+                tx.execute(
+                    "UPDATE journal SET body = (SELECT body FROM journal j, ledger l WHERE l.record = j.id AND l.id = 2)"
+                    " WHERE id = (SELECT record FROM ledger WHERE id = 1)"
+                )
+                and None
+            ),
+            label="test",
+        )
+        with pytest.raises(sf.Undecodable, match="moved here from elsewhere"):
+            await pay("A-1", "small")
+
+
+async def test_the_keys_of_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a command line that can't read what the program has written."""
+    import base64
+
+    async with sf.Surefoot(url, codec=Encrypted({"k": OLD})) as app:
+        await (await app.start(secret_shop, "A-1", SECRET, id="1")).result()
+    command = [sys.executable, "-m", "surefoot"]
+    show = [*command, "effects", "--store", url, "--json"]
+    blind = await asyncio.to_thread(subprocess.run, show, check=False, capture_output=True, text=True)
+    assert blind.returncode != 0
+    assert "SUREFOOT_KEYS" in blind.stderr
+    assert "Traceback" not in blind.stderr
+    doctor = await asyncio.to_thread(
+        subprocess.run, [*command, "doctor", url], check=False, capture_output=True, text=True
+    )
+    assert doctor.returncode == 0, doctor.stdout
+    monkeypatch.setenv("SUREFOOT_KEYS", f"k={base64.b64encode(OLD).decode()}")
+    shown = await asyncio.to_thread(subprocess.run, show, check=False, capture_output=True, text=True)
+    assert SECRET in shown.stdout
+    rotated = await asyncio.to_thread(
+        subprocess.run, [*command, "rotate-keys", "--store", url, "--json"], check=False, capture_output=True, text=True
+    )
+    assert '"rows": 0' in rotated.stdout
+    assert isinstance(sf.Surefoot(url).codec, Encrypted)
+
+
+@pytest.mark.parametrize("keys", [{}, {"k": b"short"}, {"": OLD}, {"k" * 65: OLD}, {"k": "no base64!"}])
+def test_keys_that_can_not_be(keys: dict[str, Any]) -> None:
+    """Catches a key that is taken for one and protects nothing."""
+    with pytest.raises(sf.SurefootError):
+        Encrypted(keys)
+
+
+@given(value=st.binary(max_size=200), place=st.binary(max_size=20), at=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_any_changed_bit_is_found(value: bytes, place: bytes, at: int, bit: int) -> None:
+    """Catches a sealed value of which a part is not authenticated."""
+    codec = Encrypted({"k": OLD})
+    sealed = codec.seal(value, place)
+    assert codec.open(sealed, place) == value
+    changed = bytearray(sealed)
+    changed[at % len(changed)] ^= 1 << bit
+    with pytest.raises(sf.Undecodable):
+        codec.open(bytes(changed), place)
+    with pytest.raises(sf.Undecodable):
+        codec.open(sealed, place + b"x")
+    assert codec.seal(value, place) != sealed
+
+
+async def test_without_a_codec_values_lie_as_they_are(url: str) -> None:
+    """Catches a cost or a change for those who have no codec."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(secret_shop, "A-1", SECRET, id="1")).result()
+        outcome = app.store.read_now(
+            lambda c: load_record(c, int(str(c.execute("SELECT record FROM ledger").fetchall()[0][0])))
+        )
+        assert outcome.body == b'{"paid with":"4111-1111-1111-1111"}'
+        with pytest.raises(sf.SurefootError, match="no keys"):
+            await app.rotate_keys()
+    assert SECRET.encode() in on_disk(url)
