@@ -27,8 +27,8 @@ neither dedupes nor overwrites.
 FOOT = """
 ## What the rows are
 
-* **till**: a server of ours on the official SDK, over stdio and over streamable HTTP. With *keys* it dedupes on
-  `surefoot/idempotencyKey` from `_meta`.
+* **till**: a server of ours on the official SDK, over streamable HTTP here; the slow lane has it over stdio too. With
+  *keys* it dedupes on `surefoot/idempotencyKey` from `_meta`.
 * **filesystem**, **memory**: `@modelcontextprotocol/server-filesystem` and `-memory`, from npm, over stdio.
 * **git**, **sqlite**: `mcp-server-git` and `mcp-server-sqlite`, from PyPI, over stdio.
 * *nothing*: nothing is declared, so a person is asked. *declared*: a probe through another tool of the same server
