@@ -24,6 +24,8 @@ from tests.disk.vfs import Disk
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
+from surefoot.journal import Kind, Record, insert_record
+from surefoot.journal.records import NO_HEAD
 from surefoot.store import (
     CorruptStore,
     DiskFull,
@@ -61,11 +63,7 @@ def add(store: Store) -> int:
     """Add a record of its own, and return its number."""
 
     def unit(tx: Tx) -> int:
-        number = tx.take_id("journal")
-        tx.execute(
-            "INSERT INTO journal (id, seq, kind, step, after, at_ms) VALUES (?, 0, 2, '', 0, ?)", (number, tx.now_ms)
-        )
-        return number
+        return insert_record(tx, Record(None, 0, Kind.DECIDED, "", 0, NO_HEAD, None))
 
     return store.writer.commit_blocking(unit, label="add")
 
