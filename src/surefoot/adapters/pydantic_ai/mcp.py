@@ -292,6 +292,7 @@ async def _connected(client: Any) -> AsyncIterator[Any]:
     if client is None:
         yield None
         return
+    is_held = client.is_connected()
     try:
         await client.__aenter__()
         is_there = await _is_there(client)
@@ -306,9 +307,15 @@ async def _connected(client: Any) -> AsyncIterator[Any]:
             raise
     try:
         yield client
+    except asyncio.CancelledError:
+        is_held = False
+        raise
     finally:
         with contextlib.suppress(Exception):  # of a session that has failed meanwhile
             await client.__aexit__(None, None, None)
+        if is_held and not client.is_connected():
+            with contextlib.suppress(Exception):  # a new one for whoever held it: the framework, and probes beside it
+                await client.__aenter__()
 
 
 async def _is_there(client: Any) -> bool:
