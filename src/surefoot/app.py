@@ -39,6 +39,7 @@ from surefoot.store.codec import Codec
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
+    from pydantic_ai.agent import EventStreamHandler
 
     from surefoot.adapters.pydantic_ai import DurableAgent
     from surefoot.adapters.pydantic_ai.declarations import Effects
@@ -378,6 +379,7 @@ class Surefoot:
         was: Iterable[str] = (),
         tools_were: Mapping[str, str] | None = None,
         deps: Callable[..., Any] | None = None,
+        event_stream_handler: EventStreamHandler[Any] | None = None,
     ) -> DurableAgent:
         """Make a Pydantic AI agent durable.
 
@@ -391,6 +393,8 @@ class Surefoot:
             tools_were: Earlier names of its tools, each with today's: `{"refund": "refund_order"}`.
             deps: Makes the dependencies (connections, clients) in each process that executes a run; async or not, called
                 with what the run was started with as `deps`, if it takes a parameter. None: that is the dependencies.
+            event_stream_handler: Sees the agent's events live, as in Pydantic AI, in the process that executes the run;
+                what was shown of an attempt that is repeated is shown again, and a replay shows nothing.
 
         Returns:
             What starts its runs: `await support.start(prompt, id=...)`.
@@ -398,7 +402,15 @@ class Surefoot:
         from surefoot.adapters.pydantic_ai import durable_agent
 
         return durable_agent(
-            self, agent, name=name, reads=reads, effects=effects, was=was, tools_were=tools_were, deps=deps
+            self,
+            agent,
+            name=name,
+            reads=reads,
+            effects=effects,
+            was=was,
+            tools_were=tools_were,
+            deps=deps,
+            event_stream_handler=event_stream_handler,
         )
 
     async def serve(self) -> None:

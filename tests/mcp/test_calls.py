@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, FunctionToolset, ModelRetry
+from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.toolsets import DynamicToolset
 from tests.mcp.conftest import Call, Script, Till
 
@@ -320,3 +321,11 @@ async def test_a_tool_whose_time_is_up_is_unknown(app: sf.Surefoot) -> None:
 
     doubt = await waits_for_doubt(app, Script(("book", {"room": "7"})).agent(others))
     assert (doubt.name, acts) == ("book", ["7"])
+
+
+async def test_a_toolset_without_an_id_is_refused_at_once(app: sf.Surefoot) -> None:
+    """Catches an agent whose first run fails for want of an id."""
+    nameless = MCPToolset[Any]("http://127.0.0.1:9/mcp")
+    with pytest.raises(sf.SurefootError, match="has no id") as refused:
+        app.agent(Script().agent(nameless))
+    assert "id=" in refused.value.hint

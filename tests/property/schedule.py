@@ -344,7 +344,12 @@ class Schedule:
         number = self.signals.get(run_id, 0)
         if number < wanted:
             self.signals[run_id] = number + 1
-            self._ask_run(run_id, "signal", lambda handle: handle.signal("go", number, dedupe=str(number)))
+
+            async def send(handle: sf.Run) -> None:
+                with contextlib.suppress(sf.SignalRefused):  # it has ended, which is an answer
+                    await handle.signal("go", number, dedupe=str(number))
+
+            self._ask_run(run_id, "signal", send)
 
     def _resolve(self) -> None:
         """A person looks into the world and ends the doubts it shows them the end of."""

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, UserContent
+from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from surefoot.adapters.pydantic_ai import live, transcripts
 from surefoot.adapters.pydantic_ai.capability import Durable
 from surefoot.adapters.pydantic_ai.listing import ToolClass, tool_classes
 from surefoot.adapters.pydantic_ai.live import LiveEvent
+from surefoot.adapters.pydantic_ai.mcp import is_served
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.adapters.pydantic_ai.transcripts import Transcript
 from surefoot.adapters.pydantic_ai.waits import ASKED, RETRY, AskedCall, signal_of, waiting_for_events
@@ -277,4 +279,15 @@ def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **optio
             "the agent has no name, and a name is what its runs are found by after a restart",
             hint='Agent(..., name="support"), or app.agent(agent, name="support")',
         )
+    for toolset in agent.toolsets:
+        toolset.apply(_require_id)
     return DurableAgent(app, agent, durable_name, **options)
+
+
+def _require_id(leaf: AbstractToolset[Any]) -> None:
+    """Refuse an MCP toolset without an id now, and not in its first run: what a server offered is recorded under it."""
+    if is_served(leaf) and leaf.id is None:
+        raise SurefootError(
+            f"an {type(leaf).__name__} of the agent has no id, by which its server is known after a restart",
+            hint='MCPToolset(..., id="warehouse")',
+        )
