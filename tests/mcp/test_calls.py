@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from fastmcp.client.transports import StdioTransport
 from pydantic_ai import Agent, FunctionToolset, ModelRetry
 from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.toolsets import DynamicToolset
@@ -325,7 +326,7 @@ async def test_a_tool_whose_time_is_up_is_unknown(app: sf.Surefoot) -> None:
 
 async def test_a_toolset_without_an_id_is_refused_at_once(app: sf.Surefoot) -> None:
     """Catches an agent whose first run fails for want of an id."""
-    nameless = MCPToolset[Any]("http://127.0.0.1:9/mcp")
+    nameless = MCPToolset[Any](StdioTransport("true", []))
     with pytest.raises(sf.SurefootError, match="has no id") as refused:
         app.agent(Script().agent(nameless))
     assert "id=" in refused.value.hint
