@@ -12,6 +12,8 @@ from pathlib import Path
 
 import apsw
 
+from surefoot.store import checksums
+
 TABLES: Mapping[str, Mapping[str, str]] = {
     "runs": {"id": "id + :k * :runs", "run_id": "run_id || '-' || :k", "ended": "ended + :k * :journal"},
     "journal": {"id": "id + :k * :journal", "run": "run + :k * :runs"},
@@ -35,7 +37,7 @@ def multiply(path: Path, effects: int) -> int:
         path: A store that no process has open, with ended runs in it.
         effects: How many effects it shall hold.
     """
-    connection = apsw.Connection(str(path))
+    connection = checksums.connect(path)  # pages that another program writes count as damaged
     connection.execute("PRAGMA cache_size=-262144; PRAGMA synchronous=OFF")
     newest = {table: _one(connection, f"SELECT max(id) FROM {table}") for table in TABLES}
     originals = _one(connection, "SELECT count(*) FROM ledger")
