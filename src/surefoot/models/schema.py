@@ -89,7 +89,9 @@ def _combined(schema: Schema, defs: Mapping[str, JsonValue], path: tuple[str, ..
     if branches := _items(schema.get("anyOf")) or _items(schema.get("oneOf")):
         return _either(branches, defs, path)
     if parts := _items(schema.get("allOf")):
-        return _told(_merged(schema, parts, defs), defs, path)
+        if path.count("allOf") >= MAX_DEPTH:  # its parts lead back to it
+            raise _Untold
+        return _told(_merged(schema, parts, defs), defs, (*path, "allOf"))
     if kinds := _items(schema.get("type")):
         return _either([{**schema, "type": each} for each in kinds], defs, path)
     return None

@@ -195,3 +195,9 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
 def test_any_schema_becomes_bounded(schema: dict[str, Any]) -> None:
     """Catches a combination of keywords that slips through unbounded, or fails."""
     check(bounded(schema))
+
+
+def test_parts_that_lead_back_to_themselves_end() -> None:
+    """Catches a recursion without end: a schema that is, among others, all of itself."""
+    own: dict[str, Any] = {"type": "array", "items": {}, "allOf": [{"type": "array", "$ref": "#/$defs/A"}]}
+    check(bounded({"type": "array", "$ref": "#/$defs/A", "$defs": {"A": own}}))
