@@ -191,11 +191,6 @@ def canonical_arguments(arguments: dict[str, Any]) -> bytes:
     return _canonical_encode(arguments)
 
 
-def encode_canonical(value: Any) -> bytes:
-    """Return the bytes of a value that is canonical already."""
-    return _canonical_encode(value)
-
-
 _canonical_encode = msgspec.json.Encoder(order="deterministic").encode
 _CANONICAL = frozenset({str, int, bool, type(None)})
 

@@ -370,7 +370,3 @@ async def find(store: Store, worker: Worker, run_id: str) -> Run:
     if row is None:
         raise RunNotFound(f"there is no run {run_id!r} in {store.path}", hint="surefoot runs")
     return Run(store, worker, row.id, run_id, row.kind)
-
-
-RUN_STATES = {state.name.lower(): state for state in RunState}
-"""The states by the names that people use."""

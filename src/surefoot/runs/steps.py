@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import secrets
 import typing
 from collections.abc import Awaitable, Callable, Coroutine
@@ -434,11 +433,6 @@ def digest_of(value: Any) -> str:
     import hashlib
 
     return hashlib.blake2b(canonical_bytes(value), digest_size=8).hexdigest()
-
-
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """Return a durable function's signature."""
-    return inspect.signature(function)
 
 
 __all__ = ["branch", "describe", "digest_of", "live_run", "now", "random", "sleep", "sleep_until", "step", "take_step",

@@ -31,9 +31,6 @@ from surefoot.testing.points import Point, Schedule, earliest_first, parse
 from surefoot.testing.report import CrashPointFailed, CrashReport, Failure
 from surefoot.testing.world import Host
 
-LIVES_MAX = 6
-"""Lives of one schedule beyond its kills: a run that needs more never ends."""
-
 AGAIN = 2
 """How often a failing schedule is executed again."""
 
