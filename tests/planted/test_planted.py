@@ -29,14 +29,16 @@ def test_a_sample_is_found(name: str) -> None:
 def test_a_line_names_all_who_found_it() -> None:
     """Would catch a table that shows one method where two have found the bug, or one that has not."""
     findings = [
-        Finding("schedules", True, "at most one landing", 3, 1.0),
-        Finding("rules", False, "", None, 9.0),
         Finding("contract", True, "test_a|b", None, 2.0),
+        Finding("rules", False, "", None, 9.0),
+        Finding("schedules", True, "at most one landing", 3, 1.0),
     ]
     assert row(Bug("x", "a mistake", ""), findings) == (
-        "| a mistake | schedules, contract | at most one landing; test_a b | 3 | 1, 2 |\n"
+        "| a mistake | contract, schedules | test_a b; at most one landing | 3 | 2, 1 |\n"
     )
-    assert row(Bug("x", "a mistake", ""), findings[1:2]) == "| a mistake | **nobody** |  | not in 1,000 | 9 |\n"
+    assert row(Bug("x", "a mistake", ""), findings[1:2]) == "| a mistake | **nobody** |  | not tried | 9 |\n"
+    missed = Finding("schedules", False, "", None, 8.0)
+    assert row(Bug("x", "a mistake", ""), [missed]) == "| a mistake | **nobody** |  | not in 1,000 | 8 |\n"
 
 
 @pytest.mark.slow
