@@ -56,6 +56,7 @@ class Case(msgspec.Struct):
     also: Callable[[Tx], object] | None = None
     patience_s: float | None = None
     is_wanted: bool = True
+    is_awaited: bool = True
     why_unknown: str = ""
     receipt: tuple[bytes, Any] | None = None
     is_gate_needed: bool | None = None

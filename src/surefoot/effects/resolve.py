@@ -64,6 +64,10 @@ class _Moved(Exception):
     """Somebody else has taken the row, or settled it, since we looked: nothing may be done under our view of it."""
 
 
+class _TooSoon(Exception):
+    """A fence lasts longer than anybody here waits: the next sweep looks again."""
+
+
 async def resolve(guard: Guard, case: Case) -> Outcome:
     """Find out what became of the effect in `case.row`, or park it; return the outcome. One caller at a time does."""
     row, mine = _row(case), Acting()
@@ -119,6 +123,8 @@ async def _find_out(guard: Guard, case: Case) -> Outcome:
             outcome = await _move(guard, case)
         except _Moved:
             outcome, is_noted = await _stand_by(guard, case), False
+        except _TooSoon:
+            return await leave(guard, case, Park("its fence is not over yet"))
         if outcome is not None:
             return outcome
 
@@ -235,6 +241,8 @@ async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
         _step_aside(guard, _row(case))
         reason = f"doubt: effect {case.identity.key} waits for its fence"
         await case.step.park(reason, guard.store.clock.wall_ms() + after_ms, _row(case).id)
+    if after_ms > SLEEP_MAX_MS and not case.is_awaited:
+        raise _TooSoon
     if after_ms > 0:
         await asyncio.sleep(after_ms / 1_000)
 
@@ -407,8 +415,10 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
         now = ledger.get(tx.connection, row.id) or row
         if not ledger.is_open(now):
             return False
-        is_ours = not is_acting and now.token == row.token and now.holder == guard.session.id
-        if is_ours and ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms):  # leaving it moves no fence
+        is_ours = now.token == row.token and now.holder == guard.session.id and now.state is State.CLAIMED
+        if (
+            is_ours and not is_acting and ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms)
+        ):  # leaving it moves no fence
             ledger.add_evidence(tx, row.id, "left to others", guard.session.name, reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)

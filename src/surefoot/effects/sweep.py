@@ -55,6 +55,7 @@ async def sweep(guard: Guard, after: int = 0, complain: Callable[[str, Exception
 async def _look_into(
     guard: Guard, case: Case, gate: asyncio.Semaphore, complain: Callable[[str, Exception], object] | None
 ) -> None:
+    case.is_awaited = False
     async with gate:
         try:
             await resolve(guard, case)
