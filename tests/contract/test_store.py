@@ -770,6 +770,22 @@ def test_who_waits_too_long_is_told_who_holds_the_lock(url: str, hold: Any, monk
     open_store(url, [TABLE]).close()  # and who gave up holds nothing
 
 
+async def test_whoever_has_a_store_open_waits_longer_than_whoever_opens_it(
+    url: str, hold: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches workers that all end because one of them was stopped for a while at the lock."""
+    monkeypatch.setattr(turnstile_module.Turnstile.__init__, "__kwdefaults__", {"wait_s": 0.1})
+    store = open_store(url, [TABLE])
+    holder = hold(url)
+    writing = asyncio.ensure_future(store.commit(add(1), label="test"))
+    await asyncio.sleep(0.3)
+    assert not writing.done()
+    holder.kill()
+    holder.wait()
+    await writing
+    store.close()
+
+
 def test_a_turn_that_comes_after_it_was_given_up_is_passed_on(
     tmp_path: Path, hold: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from surefoot.store.errors import CorruptStore, UnsafeSqlite, UnusablePath
 from surefoot.store.log import Log
 from surefoot.store.migrations import Migration
 from surefoot.store.naming import SICK_FILE, named
-from surefoot.store.turnstile import Turnstile
+from surefoot.store.turnstile import PATIENCE_S, Turnstile
 from surefoot.store.whereabouts import Whereabouts
 from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, Writer
 
@@ -145,6 +145,7 @@ def open_store(
             reader, checkpoints = (_connect(path, READER_CACHE_KIB, undo) for _ in range(2))
             connection.codec = reader.codec = codec
             log.open()
+            turnstile.wait_s = PATIENCE_S
         except (apsw.Error, OSError, UnicodeDecodeError) as error:
             raise named(error, path, "opening") from error
         undo.pop_all()

@@ -4,8 +4,9 @@ SQLite's own busy handler sleeps and polls, so a busy process starves the others
 the desk, then leaves the door: whoever holds the desk must pass the door again for another turn, and finds the next one
 standing in it. Both are kernel file locks: they are waited for without polling, and drop when their holder dies.
 
-A holder that is stopped (SIGSTOP, a debugger) neither dies nor goes on. Nobody waits for it longer than `WAIT_S`; whose
-turn it is stands in the desk file. Kernel locks can't be waited for with a limit, so a thread of our own stands in line.
+A holder that is stopped (SIGSTOP, a debugger) neither dies nor goes on. Nobody waits for it longer than `WAIT_S` to open a
+store, or `PATIENCE_S` to write to one; whose turn it is stands in the desk file. Kernel locks can't be waited for with a
+limit, so a thread of our own stands in line.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from surefoot.store.log import NOTE_BYTES, SICK, SICK_AT
 WAIT_S = 10.0
 """Longest wait for our turn. A turn takes milliseconds; a disk that stalls for seconds is waited for."""
 
+PATIENCE_S = 60.0
+"""Longest wait of a process that has the store open already. Its leases run out meanwhile, and it begins anew: that is
+cheaper than to end, since whoever took its place would stand in the same line."""
+
 _NAME_BYTES = SICK_AT
 _NOTE_AT = SICK_AT + 1
 _NOTE_BYTES = _NOTE_AT + NOTE_BYTES
@@ -37,12 +42,13 @@ class Turnstile:
     """Two lock files beside the database; used as a context manager around one transaction.
 
     Attributes:
+        wait_s: Longest wait for our turn, in seconds.
         before_waiting: Called when another process stands before us, before we wait for it.
     """
 
     def __init__(self, database: Path, *, wait_s: float = WAIT_S) -> None:
         self._database = database
-        self._wait_s = wait_s
+        self.wait_s = wait_s
         with contextlib.ExitStack() as undo:
             self._door = _open(f"{database}-door", undo)
             self._desk = _open(f"{database}-desk", undo)
@@ -82,11 +88,11 @@ class Turnstile:
     def _queue(self) -> None:
         turn = _Turn(os.dup(self._door), os.dup(self._desk))
         threading.Thread(target=turn.stand, name="surefoot-turnstile", daemon=True).start()
-        if turn.wait(self._wait_s):
+        if turn.wait(self.wait_s):
             return
         holder = self._note[:_NAME_BYTES].split(b"\0")[0].decode().strip() or "?"
         raise StoreBusy(
-            f"{self._database}: process {holder} has held the write lock for over {self._wait_s:g} s",
+            f"{self._database}: process {holder} has held the write lock for over {self.wait_s:g} s",
             hint=f"is it stopped? `ps -o stat,cmd -p {holder}`; `kill -CONT {holder}` or end it, then try again",
         )
 
