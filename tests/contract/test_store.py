@@ -519,6 +519,8 @@ async def test_a_closed_store_says_so_and_loses_no_ticket(url: str) -> None:
             assert not thread.is_alive()
         assert answers.count("closed") == 3
     with pytest.raises(StoreClosed, match="is closed"):
+        store.read_now(lambda connection: connection.pragma("page_count"))
+    with pytest.raises(StoreClosed, match="is closed"):
         await store.commit(add(1), label="test")
     store.writer.close()
 

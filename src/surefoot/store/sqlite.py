@@ -21,13 +21,13 @@ from surefoot.store import checksums, preparing
 from surefoot.store.checkpoint import Checkpointer, close_connection
 from surefoot.store.clock import Clock, SystemClock
 from surefoot.store.codec import Codec, Connection
-from surefoot.store.errors import CorruptStore, UnsafeSqlite, UnusablePath
+from surefoot.store.errors import CorruptStore, StoreClosed, UnsafeSqlite, UnusablePath
 from surefoot.store.log import Log
 from surefoot.store.migrations import Migration
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.turnstile import PATIENCE_S, Turnstile
 from surefoot.store.whereabouts import Whereabouts
-from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, Writer
+from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, OPEN_AGAIN, Writer
 
 T = TypeVar("T")
 
@@ -82,6 +82,8 @@ class Store:
         with self._reading:
             try:
                 return query(self._reader)
+            except apsw.ConnectionClosedError as error:
+                raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
             except (*SICK_FILE, UnicodeDecodeError) as error:
                 traceback.clear_frames(error.__traceback__)
                 raise named(error, self.path, "reading") from error

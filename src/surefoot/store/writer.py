@@ -79,7 +79,7 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_child=_count_fork)
 
 Unit = Callable[[Tx], T]
-_OPEN_AGAIN = "open it again: `async with app:` in this process"
+OPEN_AGAIN = "open it again: `async with app:` in this process"
 
 
 class Ticket(msgspec.Struct, Generic[T], gc=False):
@@ -253,7 +253,7 @@ class Writer:
 
     def _put(self, ticket: Ticket[Any]) -> None:
         if self._born != _forks:
-            raise StoreClosed("the store was opened before this process was forked", hint=_OPEN_AGAIN)
+            raise StoreClosed("the store was opened before this process was forked", hint=OPEN_AGAIN)
         if get_ident() == self._own_ident:
             raise InsideTransaction(
                 f"{ticket.label}: asked for from inside a transaction, which would wait for itself",
@@ -263,7 +263,7 @@ class Writer:
             if self._failure is not None:
                 raise self._failure
             if self._is_closing:
-                raise StoreClosed("the store is closed", hint=_OPEN_AGAIN)
+                raise StoreClosed("the store is closed", hint=OPEN_AGAIN)
             self._backlog += ticket.size
             self._queue.append(ticket)
 
