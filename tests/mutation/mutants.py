@@ -64,6 +64,10 @@ def _nodes(tree: ast.AST) -> list[ast.AST]:
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list", "type_comment"):
                 continue
+            if name == "keywords" and isinstance(
+                node, ast.ClassDef
+            ):  # frozen, gc: what the type checker or nobody sees
+                continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST) and not _is_words(child):
                     walk(child)
