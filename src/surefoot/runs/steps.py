@@ -24,7 +24,7 @@ from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.signals import Looked, Signal
-from surefoot.runs.strand import _parent
+from surefoot.runs.strand import _beside, _parent
 from surefoot.runs.taken import LiveStep
 
 P = ParamSpec("P")
@@ -95,7 +95,7 @@ def _decorate(function: Callable[..., Awaitable[Any]], *, name: str | None) -> A
         async def call(*args: Any, **kwargs: Any) -> Any:
             if current_frame.get() is None:
                 return await function(*args, **kwargs)
-            return await take_step(title, key, codec, functools.partial(function, *args, **kwargs))
+            return await take_step(title, key, codec, _with_beside(functools.partial(function, *args, **kwargs)))
 
         return call
 
@@ -105,9 +105,37 @@ def _decorate(function: Callable[..., Awaitable[Any]], *, name: str | None) -> A
     return wrapper
 
 
+def _with_beside(work: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    """Return a step's work that first records what it did beside its result: a crash after that takes the step again."""
+    record = _beside.get()
+    if record is None:
+        return work
+
+    async def both() -> Any:
+        token = _beside.set(None)  # the steps inside are not the ones that is asked of
+        try:
+            value = await work()
+        except (Blocked, Undecodable):  # it is taken again from where it stopped
+            raise
+        except Exception:
+            await record()
+            raise
+        finally:
+            _beside.reset(token)
+        await record()
+        return value
+
+    return both
+
+
 def is_step(function: object) -> bool:
     """Whether a function carries `@step`: it records its own result."""
     return hasattr(function, STEP)
+
+
+def step_itself(function: object) -> str | None:
+    """Return the name of the step that a call of a function is; None where there is code around it, or no step."""
+    return None if is_step(getattr(function, "__wrapped__", None)) else getattr(function, STEP, None)
 
 
 def _return_type(function: Callable[..., Any]) -> Any:

@@ -6,6 +6,7 @@ Context variables, so that tasks the code starts inherit their place; a task tha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -31,6 +32,9 @@ _strand: ContextVar[Strand | None] = ContextVar("surefoot_strand", default=None)
 _parent: ContextVar[str] = ContextVar("surefoot_parent", default="")
 _saga: ContextVar[str] = ContextVar("surefoot_saga", default="")
 """The path of the innermost saga whose steps these are; empty outside, and while it compensates."""
+
+_beside: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("surefoot_beside", default=None)
+"""Records what the code of the next function with `@step` has done beside its result; called inside of the step."""
 
 _place: ContextVar[Place | None] = ContextVar("surefoot_place", default=None)
 

@@ -101,6 +101,25 @@ async def test_a_validator_runs_once_and_asks_again_once(url: str) -> None:
     assert "no such order" in script.told[1]
 
 
+async def test_what_an_output_function_used_before_it_asked_for_another_answer_counts(url: str) -> None:
+    """Catches usage of a sub-agent that is gone on replay, because its report was not good enough."""
+
+    def file(ctx: RunContext[None], order: str) -> str:
+        ctx.usage.incr(RunUsage(requests=3, input_tokens=30))
+        if order == "A-1":
+            raise ModelRetry("no such order")
+        return order
+
+    script = Script([call("final_result", order="A-1")], [call("final_result", "c2", order="A-2")])
+    agent = Agent(script.model, name="clerk", output_type=file, capabilities=[Durable()])
+
+    async def work() -> Any:
+        result = await agent.run("go")
+        return result.output, result.usage.requests
+
+    assert await twice(url, work) == (("A-2", 8),) * 2
+
+
 @pytest.mark.parametrize("answer", ["tool", "text"])
 async def test_retries_out_of_an_output_function_come_to_an_end(url: str, answer: str) -> None:
     """Catches a retry that is lost on replay, or an agent that fails the first time and goes on the next."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -305,6 +307,35 @@ async def test_what_a_tool_does_beside_its_result_is_done_again(url: str, declar
     assert first[0] == 4
     assert first[3] == 5
     assert first[4] == ["and be quick"]
+
+
+async def test_what_each_attempt_at_a_step_does_beside_its_result_is_done_again(url: str) -> None:
+    """Catches a step that its tool takes twice, whose second usage is forgotten or whose first one counts twice."""
+    attempts = 0
+
+    @sf.step
+    async def look(ctx: RunContext[None]) -> str:
+        nonlocal attempts
+        attempts += 1
+        ctx.usage.incr(RunUsage(requests=2 if attempts == 1 else 5))
+        if attempts == 1:
+            raise ConnectionError("not yet")
+        return "seen"
+
+    @functools.wraps(look)
+    async def patient(ctx: RunContext[None]) -> str:
+        ctx.usage.incr(RunUsage(requests=10))
+        with contextlib.suppress(sf.StepFailed):
+            return await look(ctx)
+        return await look(ctx)
+
+    agent = Agent(Script([call("look")], text("done")).model, name="clerk", tools=[patient], capabilities=[Durable()])
+
+    async def work() -> Any:
+        return (await agent.run("go")).usage.requests
+
+    assert await twice(url, work) == (19, 19)
+    assert attempts == 2
 
 
 async def test_dependencies_changed_in_place_are_warned_about_once(url: str) -> None:

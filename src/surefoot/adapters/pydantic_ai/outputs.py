@@ -53,21 +53,24 @@ async def process_output(
         try:
             value = await handler(output)
         except (NotDone, EffectError) as error:  # an effect that is not done: the model is told, as by a tool
-            return {"refused": {"kind": "model_retry", "message": _told(error)}}
+            return beside({"refused": {"kind": "model_retry", "message": _told(error)}})
         except CONTROL as error:
             refusal = refused(error)
             if refusal is None:
                 raise
-            return {"refused": refusal}
+            return beside({"refused": refusal})
+        return beside({"output": json.loads(values.dump(value)[0])})
+
+    def beside(payload: dict[str, Any]) -> dict[str, Any]:
         did = done_beside(ctx, before, queued)
-        return {"output": json.loads(values.dump(value)[0]), **({BESIDE: did} if did else {})}
+        return {**payload, BESIDE: did} if did else payload
 
     with run.tool_call(conversations_of(run).current().call(call_id)):
         payload = await take_step(OUTPUT, None, _PAYLOAD, work)
-    if "refused" in payload:
-        raise_refusal(payload["refused"])
     if not did_run:
         redo(ctx, payload.get(BESIDE))
+    if "refused" in payload:
+        raise_refusal(payload["refused"])
     return values.load(json.dumps(payload["output"]).encode())
 
 

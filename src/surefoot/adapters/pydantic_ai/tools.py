@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from surefoot.adapters.pydantic_ai.mcp import ReplyLost, Sending, ToolRefused, reading
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, RETURNED, Returned, encoded, loaded
 from surefoot.adapters.pydantic_ai.refusals import DEFERRED, RETRIES, is_refusal, raise_refusal
-from surefoot.adapters.pydantic_ai.units import BESIDE, redo_or_take
+from surefoot.adapters.pydantic_ai.units import BESIDE, call_step, redo_or_take
 from surefoot.effects import SPEC, BadEffect, EffectSpec, NotDone, OpenSpec, OwnGate, bound_guard, told_to_model
 from surefoot.effects.classify import describe
 from surefoot.effects.outcome import MEANING, Outcome, Telling
@@ -24,7 +24,7 @@ from surefoot.effects.spec import Bound
 from surefoot.journal.values import Unserializable
 from surefoot.runs import take_step
 from surefoot.runs.live import LiveRun
-from surefoot.runs.steps import is_step
+from surefoot.runs.steps import is_step, step_itself
 
 if TYPE_CHECKING:
     from surefoot.adapters.pydantic_ai.declarations import Declarations
@@ -56,6 +56,8 @@ async def perform_call(
     """
     function = function_of(tool)
     spec = declared(function)
+    if spec is None and unit is not None and (title := step_itself(function)) is not None:
+        return await call_step(run, unit, title, body)
     if spec is not None or is_step(function):
         payload = await (body() if spec is None else call_declared(spec, body, tool, gate(spec)))
         if unit is not None:

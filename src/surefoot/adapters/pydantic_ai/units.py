@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -26,7 +26,7 @@ from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.runs import take_step
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import step_key
-from surefoot.runs.strand import _parent
+from surefoot.runs.strand import _beside, _parent
 
 BESIDE = "beside"
 """Where a payload keeps what its unit did beside its result; also the step's name where the result has its own record."""
@@ -130,10 +130,36 @@ def redo(context: RunContext[Any], done: Mapping[str, Any] | None) -> None:
         context.enqueue(*_messages_of.validate_python(one["messages"]), priority=one["priority"])
 
 
+async def call_step(run: LiveRun, unit: Unit, title: str, body: Callable[[], Awaitable[object]]) -> object:
+    """Call a tool that is a step, and return its payload.
+
+    What it does beside its result is recorded inside of the step: who dies after that takes the step again, and finds it.
+    """
+    inside = step_key(step_key(_parent.get(), title, None), BESIDE, None)
+    is_live = False
+
+    async def record() -> None:
+        nonlocal is_live
+        is_live = True
+        await redo_or_take(run, unit)
+
+    token = _beside.set(record)
+    try:
+        payload = await body()
+    finally:
+        _beside.reset(token)
+    recorded = run.history.steps.get(inside)
+    if not is_live and recorded is not None and recorded.ended is not None:
+        unit.redo(PAYLOAD.load(recorded.ended.body or b"null"))
+    elif not is_live:  # it did nothing, or an earlier version has recorded it after the step
+        await redo_or_take(run, unit)
+    return payload
+
+
 async def redo_or_take(run: LiveRun, unit: Unit) -> None:
     """Record what a unit did beside its result in a step of its own, where the result has a record of its own.
 
-    The two records are written one after the other. A process that dies between them loses what was done beside.
+    After the result's record, a process that dies between the two loses what was done beside.
     """
     did = unit.did()
     if did is None and step_key(_parent.get(), BESIDE, None) not in run.history.steps:
