@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.crash import sub_agents
-from tests.crash.sub_agents import CASES, Expected, Office, books, look, start_agent, start_work
+from tests.crash.sub_agents import CASES, Expected, Office, books, see_to_it, start_agent, start_work
 
 import surefoot as sf
 from surefoot.testing import CrashReport
@@ -53,7 +53,7 @@ async def test_a_kill_inside_a_sub_agent_ends_as_without(crash_points: Sweep, ap
 async def test_every_point_of_every_sub_agent(crash_points: Sweep, app: App) -> None:
     """Would catch a point, or a way to ask a sub-agent, that fares otherwise than in the sample."""
     has_person = app is sub_agents.with_a_person
-    options = {"person": look} if has_person else {"straggles_s": STRAGGLES_S}
+    options = {"person": see_to_it} if has_person else {"straggles_s": STRAGGLES_S}
     report, expected = await killed(crash_points, app, **options)
     sides = report.coverage
     for side in ("before-claim", "after-claim", "before-call", "acted", "replied", "before-settle", "after-settle"):

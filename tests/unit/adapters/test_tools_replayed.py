@@ -31,7 +31,7 @@ from pydantic_core import SchemaValidator, core_schema
 from tests.support.agents import Part, Script, call, text, twice
 
 import surefoot as sf
-from surefoot.adapters.pydantic_ai import Durable
+from surefoot.adapters.pydantic_ai import Durable, tools
 from surefoot.adapters.pydantic_ai.units import DepsChanged
 
 DECLARED: dict[str, Any] = {
@@ -336,6 +336,30 @@ async def test_what_each_attempt_at_a_step_does_beside_its_result_is_done_again(
 
     assert await twice(url, work) == (19, 19)
     assert attempts == 2
+
+
+async def test_what_an_earlier_version_recorded_after_a_step_is_done_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches usage in the journal of an open run that is found no more, because it is now recorded elsewhere."""
+
+    @sf.step
+    async def look(ctx: RunContext[None]) -> str:
+        ctx.usage.incr(RunUsage(requests=2))
+        return "seen"
+
+    agent = Agent(Script([call("look")], text("done")).model, name="clerk", tools=[look], capabilities=[Durable()])
+    is_earlier = True
+
+    async def work() -> Any:
+        nonlocal is_earlier
+        with monkeypatch.context() as patch:
+            if is_earlier:
+                patch.setattr(tools, "step_itself", lambda function: None)
+            is_earlier = False
+            return (await agent.run("go")).usage.requests
+
+    assert await twice(url, work) == (4, 4)
 
 
 async def test_dependencies_changed_in_place_are_warned_about_once(url: str) -> None:
