@@ -4,6 +4,7 @@ killed, usage counts once, and what a model has answered on record is asked of i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -46,6 +47,35 @@ async def test_a_kill_inside_a_sub_agent_ends_as_without(crash_points: Sweep, ap
     """Would catch a sub-agent that begins anew, one that acts again, and usage that is lost and with it a limit."""
     report, _ = await killed(crash_points, app, only=schedule)
     assert report.missed == ()
+
+
+async def test_what_must_not_be_is_seen(url: str) -> None:
+    """Would catch an office that overlooks a second request, or acts that are doubled or lost."""
+
+    @sf.step
+    async def look() -> str:
+        return "seen"
+
+    @sf.durable(name="work")
+    async def work() -> str:
+        return await look()
+
+    async with sf.Surefoot(url) as app:
+        await (await app.start(work, id="work")).result()
+    office = Office()
+    await office.think(url, "work", "never taken", os.getpid())
+    assert office.wrongs == []
+    await office.think(url, "work", "look", os.getpid())
+    assert office.wrongs == ["asked for what is on record: work: look"]
+    await office.think(url, "work", "never taken", os.getpid())
+    assert office.wrongs[1:] == ["one process asked twice for work: never taken"]
+    with pytest.raises(AssertionError, match="asked for what is on record"):
+        Expected(())(office)
+    with pytest.raises(AssertionError, match=r"lost: .'ship a'"):
+        Expected(("ship a",))(office)
+    office.acts += ["ship a", "ship a"]
+    with pytest.raises(AssertionError, match=r"doubled: .'ship a'"):
+        Expected(("ship a",))(office)
 
 
 @pytest.mark.slow
