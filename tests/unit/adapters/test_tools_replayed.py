@@ -338,6 +338,25 @@ async def test_what_each_attempt_at_a_step_does_beside_its_result_is_done_again(
     assert attempts == 2
 
 
+async def test_what_a_step_used_before_it_failed_counts(url: str) -> None:
+    """Catches usage of a sub-agent that is gone on replay, because an error of the sub-agent's ended its parent too."""
+
+    @sf.step
+    async def look(ctx: RunContext[None]) -> str:
+        ctx.usage.incr(RunUsage(requests=2))
+        raise UnexpectedModelBehavior("odd")
+
+    agent = Agent(Script([call("look")]).model, name="clerk", tools=[look], capabilities=[Durable()])
+
+    async def work() -> Any:
+        usage = RunUsage()
+        with pytest.raises(sf.StepFailed):
+            await agent.run("go", usage=usage)
+        return usage.requests
+
+    assert await twice(url, work) == (3, 3)
+
+
 async def test_what_an_earlier_version_recorded_after_a_step_is_done_again(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

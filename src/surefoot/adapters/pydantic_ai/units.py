@@ -23,6 +23,7 @@ from pydantic_ai.usage import RunUsage
 from pydantic_core import to_json
 
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
+from surefoot.journal import Kind
 from surefoot.runs import take_step
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import step_key
@@ -148,10 +149,11 @@ async def call_step(run: LiveRun, unit: Unit, title: str, body: Callable[[], Awa
         payload = await body()
     finally:
         _beside.reset(token)
-    recorded = run.history.steps.get(inside)
-    if not is_live and recorded is not None and recorded.ended is not None:
-        unit.redo(PAYLOAD.load(recorded.ended.body or b"null"))
-    elif not is_live:  # it did nothing, or an earlier version has recorded it after the step
+        recorded = run.history.steps.get(inside)
+        ended = None if is_live or recorded is None else recorded.ended
+        if ended is not None and ended.kind is Kind.DECIDED:  # also of a step that has failed
+            unit.redo(PAYLOAD.load(ended.body or b"null"))
+    if not is_live and recorded is None:  # it did nothing, or an earlier version has recorded it after the step
         await redo_or_take(run, unit)
     return payload
 
