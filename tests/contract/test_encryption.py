@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import signal
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from hypothesis import strategies as st
 import surefoot as sf
 from surefoot.app import MIGRATIONS
 from surefoot.effects import desk
+from surefoot.journal import sealing
 from surefoot.journal.encrypted import Encrypted
+from surefoot.journal.records import Head
 from surefoot.journal.tables import load_record
 from surefoot.store import open_store, parse_url
+from surefoot.store.codec import Connection
 
 OLD, NEW = b"o" * 32, b"n" * 32
 SECRET = "4111-1111-1111-1111"
@@ -32,6 +36,11 @@ async def pay(order: str, card: str) -> dict[str, str]:
 @sf.effect(key="doubt:{order}")
 async def doubt(order: str, card: str) -> str:
     raise TimeoutError(f"no answer for {card}")
+
+
+@sf.effect(key="refused:{order}")
+async def refused(order: str, card: str) -> str:
+    raise sf.NotDone(f"no money on {card}")
 
 
 @sf.step
@@ -142,12 +151,14 @@ async def test_keys_change_and_the_old_one_is_thrown_away(url: str) -> None:
         with pytest.raises(sf.RunFailed):
             await (await app.start(secret_fails, SECRET, id="failed")).result()
         assert (await doubt.outcome("A-2", SECRET)).told == "unknown"
+        assert (await refused.outcome("A-3", SECRET)).told == "not_done"
     both = Encrypted({"new": NEW, "old": OLD})
     async with sf.Surefoot(url, codec=both) as app:
         before = seen(app)
         assert await app.rotate_keys() > 0
         assert await app.rotate_keys() == 0
         assert seen(app) == before
+        assert f"no money on {SECRET}" in str(before)
     data = on_disk(url)
     assert b"\x01\x03old" not in data or _in_use(url) == []
     async with sf.Surefoot(url, codec=Encrypted({"new": NEW})) as app:
@@ -236,8 +247,6 @@ async def test_a_value_in_another_place_is_found(url: str) -> None:
 
 async def test_the_keys_of_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a command line that can't read what the program has written."""
-    import base64
-
     async with sf.Surefoot(url, codec=Encrypted({"k": OLD})) as app:
         await (await app.start(secret_shop, "A-1", SECRET, id="1")).result()
     command = [sys.executable, "-m", "surefoot"]
@@ -265,6 +274,70 @@ def test_keys_that_can_not_be(keys: dict[str, Any]) -> None:
     """Catches a key that is taken for one and protects nothing."""
     with pytest.raises(sf.SurefootError):
         Encrypted(keys)
+
+
+def test_keys_of_the_environment_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches keys under which nobody would find what they have written, and a key that is shown."""
+    old, new = (base64.b64encode(key).decode() for key in (OLD, NEW))
+    monkeypatch.setenv("SUREFOOT_KEYS", f" new={new} , old={old} ")
+    codec = Encrypted.from_environment()
+    assert repr(codec) == "<Encrypted under 'new', reads 2 keys>"
+    monkeypatch.setenv("SUREFOOT_KEYS", f"new={new},{'o' * 43}")
+    with pytest.raises(sf.SurefootError, match="SUREFOOT_KEYS: a key has no name"):
+        Encrypted.from_environment()
+    for nothing in ("", " "):
+        monkeypatch.setenv("SUREFOOT_KEYS", nothing)
+        assert Encrypted.from_environment() is None
+
+
+def test_without_its_library_encryption_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an import error in the middle of somebody else's code, or values that are written as they are."""
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    with pytest.raises(
+        sf.SurefootError, match=r"needs the cryptography library\n  hint: pip install 'surefoot\[encryption\]'"
+    ):
+        Encrypted({"k": OLD})
+
+
+@pytest.mark.parametrize("head", [Head(reason="words"), Head(detail={"asked": 1}), Head(reason="words", detail=[1])])
+def test_words_in_a_head_are_sealed_for_their_record(head: Head) -> None:
+    """Catches a reason that is written as it is, and a rotation that passes over it, or that never comes to an end."""
+    codec, other = Encrypted({"k": OLD}), Encrypted({"new": NEW, "k": OLD})
+    stored = sealing.sealed_head(codec, head, 7)
+    assert (stored.reason, stored.detail) == ("", None)
+    assert sealing.opened_head(codec, stored, 7) == head
+    with pytest.raises(sf.Undecodable):
+        sealing.opened_head(codec, stored, 8)
+    with pytest.raises(sf.MissingKey):
+        sealing.opened_head(None, stored, 7)
+    assert [sealing.is_head_current(one, stored) for one in (codec, other)] == [True, False]
+    assert not sealing.is_head_current(codec, head)
+
+
+def test_a_head_without_words_has_nothing_to_seal() -> None:
+    """Catches heads that grow by an empty secret, and are rotated for it."""
+    codec, head = Encrypted({"k": OLD}), Head(name="pay", record=3)
+    assert sealing.sealed_head(codec, head, 7) == head
+    assert sealing.is_head_current(codec, head)
+
+
+def test_words_whose_key_is_missing_are_shown_as_sealed_and_rotated_by_nobody() -> None:
+    """Catches runs that can't be listed for want of a key, and a rotation that writes "(encrypted)" over the words."""
+    with_key, without, codec, place = Connection(":memory:"), Connection(":memory:"), Encrypted({"k": OLD}), b"run:1"
+    with_key.codec = codec
+    stored = sealing.sealed_text(with_key, SECRET, place)
+    assert SECRET not in stored
+    assert sealing.opened_text(with_key, stored, place, is_strict=True) == SECRET
+    with pytest.raises(sf.Undecodable):
+        sealing.opened_text(with_key, stored, b"run:2")
+    shown = sealing.opened_text(without, stored, place)
+    assert shown == "(encrypted: this value is encrypted, and no keys were given)"
+    with pytest.raises(sf.MissingKey):
+        sealing.opened_text(without, stored, place, is_strict=True)
+    assert sealing.sealed_text(with_key, "", place) == sealing.opened_text(with_key, "", place) == ""
+    assert sealing.sealed_text(without, SECRET, place) == sealing.opened_text(without, SECRET, place) == SECRET
+    assert [sealing.is_text_current(codec, text) for text in (stored, "", "plain")] == [True, True, False]
+    assert not sealing.is_text_current(Encrypted({"new": NEW, "k": OLD}), stored)
 
 
 @given(value=st.binary(max_size=200), place=st.binary(max_size=20), at=st.integers(0, 10_000), bit=st.integers(0, 7))

@@ -81,9 +81,7 @@ def sealed_head(codec: Codec, head: Head, record: int) -> Head:
 
 
 def opened_head(codec: Codec | None, head: Head, record: int) -> Head:
-    """Return a head with its words and details."""
-    if not head.sealed:
-        return head
+    """Return a sealed head with its words and details."""
     words = opened(codec, base64.b64decode(head.sealed), of_head(record))
     reason, detail = msgspec.json.decode(words or b"null")
     return replace(head, reason=reason, detail=detail, sealed="")

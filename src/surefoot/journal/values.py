@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -235,21 +235,25 @@ def _is_hashable(declared: Any) -> bool:
     return True
 
 
-def _has_secret(value: Any, depth: int = 0) -> bool:
+def _has_secret(value: Any) -> bool:
     """Whether a value holds one of pydantic's secrets, which it writes as stars."""
-    if isinstance(value, Secret | SecretStr | SecretBytes):
-        return True
-    if depth > 100:
-        return False
-    if isinstance(value, dict):
-        parts: Iterable[Any] = value.values()
-    elif isinstance(value, list | tuple | set | frozenset):
-        parts = value
-    elif hasattr(value, "__dataclass_fields__"):
-        parts = [getattr(value, name, None) for name in value.__dataclass_fields__]
-    else:
-        parts = getattr(value, "__dict__", {}).values()
-    return any(_has_secret(part, depth + 1) for part in parts)
+    left, seen = [value], dict[int, Any]()  # what was seen is kept, so that no other value gets its id
+    while left:
+        one = left.pop()
+        if isinstance(one, Secret | SecretStr | SecretBytes):
+            return True
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        if isinstance(one, dict):
+            left.extend(one.values())
+        elif isinstance(one, list | tuple | set | frozenset):
+            left.extend(one)
+        elif hasattr(one, "__dataclass_fields__"):
+            left.extend(getattr(one, name, None) for name in one.__dataclass_fields__)
+        else:
+            left.extend(getattr(one, "__dict__", {}).values())
+    return False
 
 
 def _short(value: Any) -> str:
