@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from tests.contract.conftest import killed
 
 import surefoot as sf
 from surefoot.effects import desk
-from surefoot.leases import Life
-from surefoot.store import StoreFailed, parse_url
+from surefoot.leases import Holder, Life
+from surefoot.leases.session import live_processes
+from surefoot.store import StoreFailed, Tx, parse_url
 
 
 def sessions(app: sf.Surefoot) -> dict[int, bool]:
@@ -151,3 +154,68 @@ async def test_too_many_open_effects_keep_all_sessions(url: str, monkeypatch: py
     await open_and_close(url, 8)
     async with sf.Surefoot(url) as app:
         assert len(sessions(app)) == 10
+
+
+async def test_a_sender_in_a_thread_is_not_dead_because_its_app_was_closed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches an effect that may be called not done while a thread of a closed app still does it."""
+    monkeypatch.setattr("surefoot.runs.worker.GRACE_S", 0.05)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    @sf.effect(timeout_s=0.01)
+    def slow() -> None:
+        has_begun.set()
+        may_end.wait(10)
+        raise TimeoutError
+
+    async with sf.Surefoot(url, name="first"):
+        assert (await slow.outcome()).told == "unknown"
+    assert has_begun.is_set()
+    async with sf.Surefoot(url) as app:
+        assert len(lock_files(url)) == 2
+        with pytest.raises(desk.CannotResolve, match="effect 1 is being acted on right now by first"):
+            await app.resolve(1, is_done=False, by="ann", reason="no trace of it")
+    may_end.set()
+
+
+async def test_a_lock_that_cannot_be_had_is_no_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a worker whose death nobody would see, and files that pile up with every attempt to open."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("surefoot.leases.session.fcntl.lockf", refuse)
+    with pytest.raises(StoreFailed, match="No locks available"):
+        await sf.Surefoot(url).open()
+    assert lock_files(url) == []
+    open_files = [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in open_files if path.startswith(f"{parse_url(url)}-workers")]
+    monkeypatch.undo()
+    async with sf.Surefoot(url) as app:
+        assert len(sessions(app)) == 1
+
+
+async def test_a_lock_that_cannot_be_looked_at_proves_no_death(app: sf.Surefoot, url: str) -> None:
+    """Catches a takeover from a living process whose lock file this one has no access to."""
+
+    def add_other(tx: Tx) -> None:
+        tx.execute(
+            "INSERT INTO sessions (name, pid, boot_id, lock_file, opened_at_ms, renewed_boot_ms, ttl_ms)"
+            " SELECT 'other', 4711, boot_id, '4711-x', opened_at_ms, renewed_boot_ms, ttl_ms FROM sessions"
+        )
+
+    def other() -> Holder:
+        return app.store.read_now(lambda connection: app.worker.sessions.holder(connection, 2))
+
+    await app.store.commit(add_other, label="test")
+    lock = Path(f"{parse_url(url)}-workers/4711-x")
+    (lock.parent / "notes.txt").touch()
+    assert (other().life, live_processes(parse_url(url))) == (Life.DEAD, [os.getpid()])
+    lock.touch()
+    assert (other().life, live_processes(parse_url(url))) == (Life.DEAD, [os.getpid()])
+    lock.unlink()
+    lock.symlink_to(lock)
+    assert (other().life, live_processes(parse_url(url))) == (Life.ALIVE, sorted([os.getpid(), 4711]))
+    lock.unlink()
+    assert live_processes(Path("/nowhere/agents.db")) == []

@@ -296,11 +296,6 @@ class Guard:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def drain(self) -> None:
-        """Wait for what `spawn` still runs."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
-
 
 class _Claiming(msgspec.Struct, gc=False):
     """The unit that claims. (Units wait in the writer's queue by the hundred; as closures they keep the collector busy.)"""

@@ -241,7 +241,7 @@ def _lock(path: Path) -> int:
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(lock)
+        _unlock(lock, path)
         raise
     _OWN_LOCKS.add(str(path))
     return lock
