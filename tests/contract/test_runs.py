@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from datetime import timedelta
 from typing import Any
@@ -294,6 +295,48 @@ async def test_other_arguments_of_a_recorded_effect_are_a_divergence(url: str) -
     assert 'pay({"amount":2})' in status.reason
     assert 'pay({"amount":1})' in status.reason
     assert acts == [1]
+
+
+async def _refuse(x: float) -> float:
+    raise sf.NotDone("closed")
+
+
+async def _give(x: float) -> float:
+    return x
+
+
+@pytest.mark.parametrize(("was", "now", "words"), [  # "sleep" is what timers are called
+    (sf.step(name="sleep")(_give), sf.effect(name="sleep"), "an effect sleep, the journal holds a DECIDED"),
+    (sf.read(name="sleep")(_give), sf.effect(name="sleep"), "an effect sleep, the journal holds a READ"),
+    (sf.sleep, sf.effect(name="sleep"), "an effect sleep, the journal holds a TIMER_SET"),
+    (sf.sleep, sf.step(name="sleep"), "a decision sleep, the journal holds a TIMER_FIRED"),
+    (sf.effect(name="sleep")(_refuse), sf.step(name="sleep"), "a decision sleep, the journal holds a NOT_DONE"),
+])  # fmt: skip
+async def test_what_was_another_kind_of_step_is_a_divergence(url: str, was: Any, now: Any, words: str) -> None:
+    """Catches a run that fails, for ever, because a step was declared anew while it was under way."""
+    acts: Calls = []
+
+    async def act(x: float) -> float:
+        acts.append(x)
+        return x
+
+    called, is_past = was, asyncio.Event()
+
+    @sf.durable
+    async def changes() -> None:
+        with contextlib.suppress(sf.NotDone):
+            await called(0.001)
+        is_past.set()
+        await asyncio.Event().wait()
+
+    async with sf.Surefoot(url) as app:
+        await app.start(changes, id="c")
+        await is_past.wait()
+    called = now(act)
+    async with sf.Surefoot(url) as app:
+        status = await wait_state(await app.run("c"), "waiting", "blocked")
+    assert words in status.reason
+    assert acts == []
 
 
 async def test_timers_survive_a_restart_and_do_not_start_anew(url: str) -> None:

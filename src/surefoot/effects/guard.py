@@ -384,7 +384,7 @@ def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
     if record.head.forgotten_at_ms and kind in _WITH_VALUE:
         return _told_without_value(_WITH_VALUE[kind], record, effect)
     match kind:
-        case Kind.DONE | Kind.READ:
+        case Kind.DONE:
             return Outcome("done", value=_value(case, record), effect=effect)
         case Kind.REPEATED:
             return Outcome("repeated", value=_value(case, record), effect=effect)
@@ -394,10 +394,9 @@ def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
             return Outcome("conflict", reason=head.reason, effect=effect, detail=head.detail)
         case Kind.DENIED:
             return Outcome("denied", reason=head.reason, effect=effect)
-        case Kind.UNKNOWN:
-            return Outcome("unknown", reason=head.reason, effect=effect)
         case _:
-            raise SurefootError(f"record {record.id} of kind {kind.name} is no outcome of an effect")
+            assert kind is Kind.UNKNOWN, f"record {record.id} of kind {kind.name} is an outcome of an effect"
+            return Outcome("unknown", reason=head.reason, effect=effect)
 
 
 def moment_words(ms: int) -> str:

@@ -39,6 +39,10 @@ of it, before it is refused as a loop."""
 POLL_S = 0.02
 """First pause between two looks at a row that another process holds; doubles up to 0.5 s."""
 
+_OF_EFFECTS = frozenset({Kind.CLAIMED, Kind.ASKED, Kind.DONE, Kind.REPEATED, Kind.NOT_DONE, Kind.CONFLICT, Kind.DENIED,
+                         Kind.UNKNOWN, Kind.INTERRUPTED})  # fmt: skip
+"""What a step that is an effect is recorded by."""
+
 
 async def perform(
     guard: Guard,
@@ -69,7 +73,7 @@ async def perform(
     if identity is None and spec.template is not None:  # before a step is taken: a key that means nothing takes none
         identity = spec.identity(bound, frame.run_id, "")
     step = frame.open_step(spec.name, key)
-    identity = identity or spec.identity(bound, frame.run_id, _same_call(frame, spec, step))
+    identity = identity or spec.identity(bound, frame.run_id, _same_call(frame, step))
     telling = told_to_model.get()
     patience_s = None if telling is None else telling.timeout_s
     approve = spec.approve if telling is None or telling.approve is None else telling.approve
@@ -77,11 +81,10 @@ async def perform(
         spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s, approve=approve
     )  # fmt: skip
     try:
-        if step.opened is not None:
-            _check_recorded(case, step)
+        _check_recorded(case, step)
         if step.ended is not None:
             return await _replay(guard, case, step.ended)
-        if spec.template is None and frame.place is not None and frame.place.times >= SAME_CALL_MAX:
+        if spec.template is None and _is_loop(frame):
             return await _refuse_loop(guard, case, step)
         return await _claim_and_act(guard, case)
     except (LeaseLost, StoreError, Undecodable, NothingRecorded) as error:  # whatever the code catches, it stops here
@@ -93,7 +96,7 @@ async def perform(
         step.close()
 
 
-def _same_call(frame: Frame, spec: EffectSpec, step: Step) -> str:
+def _same_call(frame: Frame, step: Step) -> str:
     """Return the step whose identity a call without a key has: its own, or that of an identical call it repeats.
 
     A model that asks again without the first outcome in front of it (two identical calls in one answer, a shortened
@@ -102,16 +105,18 @@ def _same_call(frame: Frame, spec: EffectSpec, step: Step) -> str:
     place = frame.place
     if place is None:
         return step.key
-    if place.twin is not None:
-        twin = f"{place.twin}/{spec.name}"
-        frame.same_as[step.key] = frame.same_as.get(twin, twin)
-        return frame.same_as[step.key]
-    earlier = f"{place.previous}/{spec.name}"
+    of_call = step.key.removeprefix(place.path)
+    earlier = f"{place.previous if place.twin is None else place.twin}{of_call}"
     earlier = frame.same_as.get(earlier, earlier)
-    if earlier not in frame.unknown_steps:
+    if place.twin is None and earlier not in frame.unknown_steps:
         return step.key
     frame.same_as[step.key] = earlier
     return earlier
+
+
+def _is_loop(frame: Frame) -> bool:
+    place = frame.place
+    return place is not None and place.twin is None and place.times >= SAME_CALL_MAX
 
 
 async def _refuse_loop(guard: Guard, case: Case, step: Step) -> Outcome:
@@ -123,10 +128,13 @@ async def _refuse_loop(guard: Guard, case: Case, step: Step) -> Outcome:
 
 
 def _check_recorded(case: Case, step: Step) -> None:
-    recorded = step.opened
-    if recorded is None or recorded.body is None:
+    for record in (step.opened, step.ended):
+        if record is not None and record.kind not in _OF_EFFECTS:
+            step.raise_divergence(f"an effect {case.spec.name}", f"a {record.kind.name} of that name")
+    if step.opened is None:
         return
-    call, identity = ledger.decode_call(recorded.body), case.identity
+    assert step.opened.body is not None, "what was claimed, or asked for, was recorded with its call"
+    call, identity = ledger.decode_call(step.opened.body), case.identity
     asked = (identity.name, identity.scope, identity.key, case.arguments)
     if asked != (call.effect, call.scope, call.key, bytes(call.arguments)):
         step.raise_divergence(

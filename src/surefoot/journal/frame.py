@@ -88,6 +88,10 @@ class Place(Protocol):
     """A tool call of a model: where a step is asked for by a decision."""
 
     @property
+    def path(self) -> str:
+        """The path its steps stand under."""
+
+    @property
     def twin(self) -> str | None:
         """The path of an earlier identical call whose outcome the deciding model had not in front of it."""
 

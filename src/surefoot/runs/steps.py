@@ -222,12 +222,12 @@ async def _replayed(run: LiveRun, taken: LiveStep, codec: ValueCodec) -> Any:
     assert record is not None, "called with an ended step"
     if record.kind is Kind.INTERRUPTED:
         await run.meet_again()
+    if record.kind not in (Kind.DECIDED, Kind.RAISED):
+        taken.raise_divergence(f"a decision {taken.name}", f"a {record.kind.name} of that name")
     assert record.body is not None, "outcomes of steps have a body"
     if record.kind is Kind.RAISED:
         kind, text = _decode(record.body)
         raise StepFailed(taken.key, kind, text)
-    if record.kind is not Kind.DECIDED:
-        taken.raise_divergence(f"a decision {taken.name}", f"a {record.kind.name} of that name")
     return load_recorded(run, codec, record.body)
 
 
