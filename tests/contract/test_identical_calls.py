@@ -1,0 +1,127 @@
+"""A model that asks for an identical call again, without a key: which act it means follows from what it had before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic_ai import Agent
+from pydantic_ai.capabilities import ProcessHistory
+from pydantic_ai.messages import ModelMessage
+from tests.contract.conftest import Calls, until
+from tests.support.agents import Part, Script, call, text, twice
+
+import surefoot as sf
+from surefoot.adapters.pydantic_ai import Durable
+from surefoot.effects.perform import SAME_CALL_MAX
+
+
+@pytest.fixture
+def acts() -> Calls:
+    return []
+
+
+@pytest.fixture
+def send(acts: Calls) -> Callable[..., Any]:
+    """Send, and count; by a name that has to be escaped in the path of a step."""
+
+    @sf.effect(name="mail/send")
+    async def send(to: str) -> str:
+        acts.append(to)
+        return f"sent {len(acts)}"
+
+    return send
+
+
+def asking(times: int) -> list[list[Part]]:
+    """Return answers that ask for one identical call after the other."""
+    return [[call("send", f"call-{n}", to="ann")] for n in range(times)]
+
+
+async def asked(url: str, script: Script, *tools: Any, capabilities: Any = ()) -> list[str]:
+    """Let an agent answer, once for real and once from the record; return what its model was told, request by request."""
+    agent = Agent(script.model, name="sender", tools=tools, capabilities=[Durable(), *capabilities])
+
+    async def work() -> Any:
+        return (await agent.run("send it")).output
+
+    assert await twice(url, work) == ("thanks", "thanks")
+    return script.told
+
+
+async def test_two_identical_calls_in_one_answer_are_one_act(url: str, acts: Calls, send: Any) -> None:
+    """Catches a message that is sent twice because a model stuttered."""
+    calls = [call("send", f"call-{n}", to="ann") for n in range(SAME_CALL_MAX + 2)]
+    other = call("send", "other", to="bob")
+    told = await asked(url, Script([*calls, other], text("thanks")), send)
+    assert acts == ["ann", "bob"]
+    first, *again, last = told[1].split("; ")
+    assert (first, last) == ("tool-return: sent 1", "tool-return: sent 2")
+    assert all("sent 1" in one for one in again), again
+
+
+async def test_a_call_whose_outcome_was_seen_is_another_act_until_it_is_a_loop(
+    url: str, acts: Calls, send: Any
+) -> None:
+    """Catches a second message that is meant and not sent, and a model that sends for ever."""
+    told = await asked(url, Script(*asking(SAME_CALL_MAX + 2), text("thanks")), send)
+    assert acts == ["ann"] * SAME_CALL_MAX
+    assert told[1 : SAME_CALL_MAX + 1] == [f"tool-return: sent {n + 1}" for n in range(SAME_CALL_MAX)]
+    for refused in told[SAME_CALL_MAX + 1 :]:
+        assert f"asked for this identical call {SAME_CALL_MAX} times and has seen each outcome" in refused
+
+
+async def test_a_call_whose_outcome_the_model_has_forgotten_is_the_first_one(url: str, acts: Calls, send: Any) -> None:
+    """Catches an act that is done again because the history was shortened."""
+    answers = iter([*asking(SAME_CALL_MAX + 2), text("thanks")])
+
+    def shorten(messages: list[ModelMessage]) -> list[ModelMessage]:
+        return messages[:1]  # the question, and nothing of what came of it
+
+    told = await asked(url, Script(lambda _: next(answers)), send, capabilities=[ProcessHistory(shorten)])
+    assert acts == ["ann"]
+    assert set(told) == {"user-prompt: send it"}
+
+
+async def test_only_the_last_outcome_in_sight_is_not_all_of_them(url: str, acts: Calls, send: Any) -> None:
+    """Catches a model that has forgotten its first act, and is taken for one that has seen it because it was told again."""
+    answers = iter([*asking(3), text("thanks")])
+
+    def shorten(messages: list[ModelMessage]) -> list[ModelMessage]:
+        return [messages[0], *messages[1:][-2:]]
+
+    await asked(url, Script(lambda _: next(answers)), send, capabilities=[ProcessHistory(shorten)])
+    assert acts == ["ann", "ann"]  # the second has seen the first; the third has not
+
+
+async def test_an_act_that_is_not_known_is_not_done_again(url: str, acts: Calls) -> None:
+    """Catches a model that is told that nobody knows, asks again, and is obeyed."""
+
+    @sf.effect(when_unknown="tell_model")
+    async def send(to: str) -> str:
+        acts.append(to)
+        raise TimeoutError
+
+    script = Script(*asking(4), text("thanks"))
+    async with sf.Surefoot(url) as app:
+        run = await app.agent(Agent(script.model, name="sender", tools=[send])).start("send it", id="r")
+        await until(lambda: script.asked == 5)
+        assert acts == ["ann"]
+        assert ["NOT KNOWN" in told for told in script.told] == [False, True, True, True, True]
+        (doubt,) = await app.unknowns()
+        await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it", value="sent")
+        assert await run.result(timeout_s=10) == "thanks"
+
+
+async def test_what_a_step_does_inside_an_identical_call_is_the_same_too(url: str, acts: Calls, send: Any) -> None:
+    """Catches effects inside a tool that are done again, or taken for one another, when the tool is asked for twice."""
+
+    @sf.step
+    async def inform(to: str) -> list[str]:
+        return [await send(to), await send("bob"), await send.keyed("last")(to)]
+
+    script = Script([call("inform", f"call-{n}", to="ann") for n in range(2)], text("thanks"))
+    told = await asked(url, script, inform)
+    assert acts == ["ann", "bob", "ann"]
+    assert told[1] == "; ".join(["tool-return: ['sent 1', 'sent 2', 'sent 3']"] * 2)
