@@ -220,8 +220,8 @@ def _settle_later(guard: Guard, case: Case, row: Row, finding: Finding) -> Outco
     if not is_known:
         case.why_unknown = finding.reason
         return None
-    if step is not None:
-        step.end(record)
+    assert step is not None, "outside a run a known outcome is waited for"
+    step.end(record)
     return _told(finding, row)
 
 

@@ -282,7 +282,7 @@ def next_move(in_doubt: InDoubt, facts: Facts) -> Move:
             return LookForReceipt(backoff_ms(facts.asks))
         case Transactional():
             return Park("the database's own transaction left no trace of an outcome")
-        case AskPerson():
+        case _:
             return Park("the service offers no way to find out")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+from collections.abc import Callable
 from functools import partial
 
 import apsw
@@ -141,7 +142,7 @@ async def _move(guard: Guard, case: Case) -> Outcome | None:
             return await _read_back(guard, case)
         case LookForReceipt(after_ms):
             return await _look_for_receipt(guard, case, after_ms)
-        case Park():
+        case _:
             return await leave(guard, case, move)
 
 
@@ -256,13 +257,12 @@ async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -
     def unit(tx: Tx) -> Row | None:
         if case.step is not None and not case.step.is_held(tx):
             raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
-        now = ledger.get(tx.connection, row.id)
-        if now is None or now != row:
+        if ledger.get(tx.connection, row.id) != row:
             return None
-        ours = ledger.take_over(tx, now, guard.session.id, sent_boot_ms)
-        if ours is not None:
-            body = {"token": ours.token, "session": guard.session.id}
-            ledger.add_evidence(tx, row.id, kind, guard.session.name, body)
+        ours = ledger.take_over(tx, row, guard.session.id, sent_boot_ms)
+        assert ours is not None, "what is as it was read can be taken over"
+        body = {"token": ours.token, "session": guard.session.id}
+        ledger.add_evidence(tx, row.id, kind, guard.session.name, body)
         return ours
 
     ours = await guard.store.commit(unit, label=kind)
@@ -321,18 +321,15 @@ async def _ask(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
             return await settle(guard, case, row, finding)
         case NotLanded(reason):
             return await _send_after(guard, case, "probe: not landed", reason)
-        case CannotTell(reason):
-            await _note(guard, row, "probe could not tell", reason)
+        case _:
+            await _note(guard, row, "probe could not tell", answer.reason)
             return None
 
 
 async def _answer_of(guard: Guard, case: Case, row: Row, in_doubt: Probe) -> Answer:
     token = _current.set(lambda: _describe(guard, case, row))
     try:
-        async with asyncio.timeout(ASK_TIMEOUT_S):
-            answer = in_doubt.ask(**case.spec.known(in_doubt.ask, case.bound))
-            if inspect.isawaitable(answer):
-                answer = await answer
+        answer = await _ask_code(in_doubt.ask, case)
     except Exception as error:
         return CannotTell(describe(error))
     finally:
@@ -340,6 +337,13 @@ async def _answer_of(guard: Guard, case: Case, row: Row, in_doubt: Probe) -> Ans
     if not isinstance(answer, Landed | NotLanded | CannotTell):
         return CannotTell(f"the probe returned {type(answer).__name__}, not sf.Landed, sf.NotLanded or sf.CannotTell")
     return answer
+
+
+async def _ask_code(ask: Callable[..., object], case: Case) -> object:
+    """Call a probe or a read-back, with those of the effect's arguments that it takes."""
+    async with asyncio.timeout(ASK_TIMEOUT_S):
+        answer = ask(**case.spec.known(ask, case.bound))
+        return await answer if inspect.isawaitable(answer) else answer
 
 
 async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome | None:
@@ -387,10 +391,7 @@ async def _read_back(guard: Guard, case: Case) -> Outcome | None:
     await _take_over(guard, case, "read back", is_sending=False)
     row = _row(case)
     try:
-        async with asyncio.timeout(ASK_TIMEOUT_S):
-            is_equal = in_doubt.read_back(**case.spec.known(in_doubt.read_back, case.bound))
-            if inspect.isawaitable(is_equal):
-                is_equal = await is_equal
+        is_equal = await _ask_code(in_doubt.read_back, case)
     except Exception as error:
         return await leave(guard, case, Park(f"reading back failed: {describe(error)}", RETRY_PARKED_MS))
     if is_equal is not True:
