@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -75,6 +76,28 @@ async def test_a_later_send_that_did_not_leave_says_nothing_of_the_first(app: sf
     assert (outcome.told, outcome.value, len(sent)) == ("done", "paid", 4)
 
 
+def test_a_declaration_without_code_says_what_its_service_offers() -> None:
+    """Catches a class of doubt that needs the effect's own transaction, where nobody has its code."""
+    elsewhere = sf.Receipts(lambda: sqlite3.connect(":memory:"), paramstyle=sqlite3.paramstyle)
+    for in_doubt in (sf.Transactional(), sf.Transactional(receipts=elsewhere)):
+        with pytest.raises(sf.BadEffect, match="effect pay: a Transactional effect") as raised:
+            OpenSpec("pay", in_doubt=in_doubt)
+        assert raised.value.hint
+
+
+def test_any_argument_may_be_hidden_but_what_the_key_shows() -> None:
+    """Catches a secret that is shown because nobody has declared its parameter."""
+    assert OpenSpec("pay", key="pay:{order}", redact=("card",)).redact == ("card",)
+    with pytest.raises(sf.BadEffect, match="its key shows 'order'"):
+        OpenSpec("pay", key="pay:{order}", redact=("order",))
+
+
+def test_arguments_have_names() -> None:
+    """Catches an argument that is dropped because nobody knows what it is."""
+    with pytest.raises(TypeError, match=r"pay\(\) takes its arguments by name"):
+        OpenSpec("pay").bind((1,), {})
+
+
 async def test_what_is_sent_again_are_the_first_words(app: sf.Surefoot) -> None:
     """Catches a resend under one key in other words than the first."""
     spec = OpenSpec("pay", key="pay:{order}", free_text=("why",), in_doubt=sf.AskPerson())
@@ -85,14 +108,22 @@ async def test_what_is_sent_again_are_the_first_words(app: sf.Surefoot) -> None:
     assert sent == [{"order": "A", "why": "first"}] * 2
 
 
-async def test_a_probe_is_given_the_arguments_it_names(app: sf.Surefoot) -> None:
+@pytest.mark.parametrize("is_all", [False, True])
+async def test_a_probe_is_given_the_arguments_it_names(app: sf.Surefoot, is_all: bool) -> None:
     """Catches a probe that can't ask, because what was called with is out of its reach."""
     asked: list[Any] = []
 
-    async def ask(order: str) -> sf.Landed:
-        asked.append((order, sf.current_effect().idempotency_key))
+    async def ask_by_order(order: str) -> sf.Landed:
+        asked.append(order)
         return sf.Landed("found")
 
-    spec, sent = OpenSpec("pay", in_doubt=sf.Probe(ask, longest_life="1ms")), list[Any]()
+    async def ask_by_all(order: str, **others: Any) -> sf.Landed:
+        asked.append((order, others))
+        return sf.Landed("found")
+
+    spec, sent = (
+        OpenSpec("pay", in_doubt=sf.Probe(ask_by_all if is_all else ask_by_order, longest_life="1ms")),
+        list[Any](),
+    )
     outcome = await act(app, spec, sent, TimeoutError(), order="A", cents=5)
-    assert (outcome.told, outcome.value, asked[0][0]) == ("done", "found", "A")
+    assert (outcome.told, outcome.value, asked) == ("done", "found", [("A", {"cents": 5}) if is_all else "A"])

@@ -302,6 +302,19 @@ async def test_a_row_that_is_no_receipt_is_not_believed(app: sf.Surefoot, books:
         find_or_seal(books.receipts, "k", 1)
 
 
+def test_books_that_can_be_read_and_not_written_seal_nothing(books: Books) -> None:
+    """Catches an attempt that is called impossible though its tombstone was never written."""
+    reading = sf.Receipts(
+        lambda: sqlite3.connect(f"file:{books.path}?mode=ro", uri=True), paramstyle=sqlite3.paramstyle
+    )
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        find_or_seal(reading, "k", 1)
+    with books.transaction() as db:
+        db.execute(*books.receipts.insertion("k", 1, '"paid"'))
+    assert find_or_seal(reading, "k", 2) == b'"paid"'
+    assert books.rows() == [(1, '"paid"')]
+
+
 def test_live_attempts_and_recoveries_at_once(books: Books) -> None:
     """Catches an order of attempts and recoveries in which a receipt and "never" are both said, or two receipts written."""
 

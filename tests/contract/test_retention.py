@@ -202,6 +202,21 @@ async def test_contradictions_are_kept_whole(url: str) -> None:
         assert "secret" in text_of(app)
 
 
+async def test_a_claim_that_has_lost_its_call_hinders_no_other(url: str) -> None:
+    """Catches one damaged record by which nothing is ever forgotten any more, and one that is shown as something else."""
+    async with sf.Surefoot(url) as app:
+        for order in ("A-1", "A-2"):
+            await (await app.start(old_shop, order, id=order)).result()
+        await app.store.commit(
+            lambda tx: tx.execute("UPDATE journal SET body = NULL WHERE id = (SELECT min(claim) FROM ledger)"),
+            label="test",
+        )
+        with pytest.raises(sf.SurefootError, match="effect 1: its claim has no body\n  hint: surefoot effects --id 1"):
+            app.store.read_now(desk.list_effects)
+        assert (await sweep(app)).effects == 2
+        assert "secret" not in text_of(app)
+
+
 async def test_outcomes_of_one_run_in_the_journal_of_another(url: str) -> None:
     """Catches an outcome that goes with the run which found it out, though the run it belongs to stays."""
     async with sf.Surefoot(url) as app:

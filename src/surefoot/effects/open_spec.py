@@ -40,11 +40,6 @@ class OpenSpec(EffectSpec):
         spec.function = function
         return spec
 
-    @property
-    def needs_context(self) -> bool:
-        """Only its own caller can call it again."""
-        return True
-
     def takes(self, name: str) -> bool:
         """Whether it may have a parameter of this name: nobody has said that it hasn't."""
         return True

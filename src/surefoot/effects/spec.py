@@ -7,20 +7,20 @@ import inspect
 import typing
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from types import GenericAlias
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.gates import OwnGate
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
-from surefoot.journal.values import Undecodable, ValueCodec, canonical_arguments, canonical_bytes, codec_of
+from surefoot.journal.values import Undecodable, canonical_arguments, codec_of
 
 RETURNS_CHARS_MAX = 100
 """How much of a declared type's name a claim keeps: enough to recognize it, and a claim stays small."""
 
-_decode = msgspec.json.decode
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 
@@ -81,7 +81,7 @@ class EffectSpec:
         self._skipped = frozenset(_context_parameters(self.signature, hints))
         self._parameters = tuple(parameter for parameter in self.signature.parameters if parameter not in self._skipped)
         self._codecs = {
-            parameter: codec_of(hints.get(parameter, object), f"{self.name}({parameter})")
+            parameter: codec_of(_type_of(self.signature.parameters[parameter], hints), f"{self.name}({parameter})")
             for parameter in self._parameters
         }
         self.template = None if key is None else KeyTemplate(key, self._key_signature(), self.name, occurrence)
@@ -227,10 +227,10 @@ class EffectSpec:
 
     def rebuild(self, arguments: bytes) -> dict[str, Any]:
         """Return recorded arguments as the function's own types, for a send by somebody else than the caller."""
-        recorded: dict[str, Any] = _decode(arguments)
         try:
-            return {name: _load(self._codecs[name], recorded[name]) for name in self._parameters}
-        except (KeyError, ValidationError) as error:
+            recorded = _decode(arguments)
+            return {name: self._codecs[name].load(bytes(recorded[name])) for name in self._parameters}
+        except (KeyError, msgspec.MsgspecError) as error:
             raise Undecodable(
                 f"effect {self.name}: recorded arguments no longer fit its parameters ({error})",
                 hint="bring back the parameters, or resolve the effect by hand: surefoot resolve",
@@ -250,8 +250,14 @@ class EffectSpec:
         return await asyncio.to_thread(self.function, *bound.args, **bound.kwargs)
 
 
-def _load(codec: ValueCodec, value: Any) -> Any:
-    return value if codec.is_plain else codec.load(canonical_bytes(value))
+def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    """Return the type of what a call has under a parameter's name."""
+    declared = hints.get(parameter.name, object)
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return GenericAlias(tuple, (declared, ...))
+    if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        return GenericAlias(dict, (str, declared))
+    return declared
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

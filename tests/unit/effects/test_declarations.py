@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import surefoot as sf
-from surefoot.effects import binding, desk
+from surefoot.effects import binding, desk, ledger
 from surefoot.effects.doubt import duration_ms
+from surefoot.effects.guard import Acting, Guard
 from surefoot.effects.keys import KEY_CHARS_MAX, fingerprint, identify
 from surefoot.effects.registry import spec_of
+from surefoot.effects.spec import EffectSpec
 from surefoot.effects.states import State
+from surefoot.people import trail
+from surefoot.store import Tx
+
+if TYPE_CHECKING:
+    OnlyForCheckers = dict[str, int]
 
 
 async def refund(order: str, amount: int = 1) -> str:
@@ -109,15 +118,19 @@ async def test_an_asynchronous_driver_is_not_taken_for_a_synchronous_one(app: sf
     async def execute(_sql: str, _parameters: Any) -> None:
         raise AssertionError("nobody awaits it")
 
+    def begin(_sql: str, _parameters: Any) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
     @sf.effect(name="awaits nothing", in_doubt=sf.Transactional(receipts=receipts))
     async def act() -> None:
-        with pytest.raises(sf.SurefootError, match="this execute is asynchronous") as raised:
-            sf.current_effect().receipt(execute, 1)
-        seen.append(raised.value.hint or "")
+        for asynchronous in (execute, begin):
+            with pytest.raises(sf.SurefootError, match="this execute is asynchronous") as raised:
+                sf.current_effect().receipt(asynchronous, 1)
+            seen.append(raised.value.hint or "")
 
     with pytest.raises(sf.Unserializable):
         await act()
-    assert seen == ["await sf.current_effect().receipt_async(execute, value)"]
+    assert seen == ["await sf.current_effect().receipt_async(execute, value)"] * 2
 
 
 async def test_without_a_store_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +162,42 @@ async def test_with_two_stores_open_nothing_is_guessed(app: sf.Surefoot, tmp_pat
     assert acts == []
     await act()
     assert acts == [1]
+
+
+async def test_a_configured_store_is_opened_by_the_first_effect(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch an effect that has no store though one was configured, and a second opening of it."""
+    monkeypatch.setattr(binding, "_open", [])
+    monkeypatch.setattr(binding, "_opener", [])
+    acts: list[int] = []
+
+    @sf.effect(name="acts where configured", key="acts:{x}")
+    async def act(x: int) -> None:
+        acts.append(x)
+
+    sf.configure("sqlite:///nowhere/replaced.db")
+    sf.configure(url)
+    try:
+        assert [(await act.outcome(1)).told for _ in range(2)] == ["done", "repeated"]
+        (guard,) = binding._open
+        assert str(guard.store.path) == url.removeprefix("sqlite:///")
+    finally:
+        for guard in binding._open:
+            guard.session.close()
+            guard.store.close()
+    assert acts == [1]
+
+
+def test_what_was_open_before_a_fork_gives_way(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a process that asks which of two apps is meant, though one of them is its parent's."""
+    parents, own = app.guard, Guard(app.store, app.guard.sessions, app.guard.session, 1)
+    monkeypatch.setattr(binding, "_open", [parents])
+    monkeypatch.setattr(binding, "_inherited", [parents])  # as at a fork
+    binding.add_open(own)
+    assert (binding._open, binding._inherited) == ([own], [])
+    binding.remove_open(parents)  # closed by the code that the fork goes on with
+    assert binding._open == [own]
+    binding.remove_open(own)
+    assert binding._open == []
 
 
 def test_an_effect_that_was_never_declared_is_named() -> None:
@@ -189,6 +238,189 @@ async def test_a_person_can_end_only_what_is_in_doubt(app: sf.Surefoot) -> None:
         with pytest.raises(desk.CannotResolve, match=words):
             await app.resolve(effect, is_done=True, by=by, reason=reason)
     assert app.store.read_now(desk.list_effects)[0].state == State.DONE.name.lower()
+
+
+async def test_only_what_is_done_can_have_been_undone(app: sf.Surefoot) -> None:
+    """Would catch a key that is freed by nobody, for nothing, or while nobody knows what became of it."""
+
+    @sf.effect(name="is undone", key="undone:{x}")
+    async def act(x: int) -> int:
+        if x == 2:
+            raise TimeoutError
+        if x == 3:
+            raise sf.NotDone("closed")
+        return x
+
+    assert [(await act.outcome(x)).told for x in (1, 2, 3)] == ["done", "unknown", "not_done"]
+    for effect, by, reason, words in (
+        (1, " ", "called", "this names who undid it and how they know"),
+        (1, "ann", "\t", "this names who undid it and how they know"),
+        (4, "ann", "called", "there is no effect 4"),
+        (2, "ann", "called", "effect 2 is unknown: only what is done can have been undone"),
+        (3, "ann", "called", "effect 3 is not done: only what is done can have been undone"),
+    ):
+        with pytest.raises(desk.CannotResolve, match=words) as raised:
+            await app.undone(effect, by=by, reason=reason)
+        assert raised.value.hint
+    assert (await app.undone(1, by="ann", reason="called them")).state == "compensated"
+    with pytest.raises(desk.CannotResolve, match="effect 1 is compensated"):
+        await app.undone(1, by="ann", reason="called them again")
+    assert (await act.outcome(1)).told == "done"
+    (entry,) = app.store.read_now(trail.entries)
+    assert (entry.act, entry.who, entry.target, entry.reason) == (
+        "undo", "ann", "effect 1", "undone by hand: called them"
+    )  # fmt: skip
+
+
+async def test_a_contradiction_is_closed_by_a_person_and_not_erased(app: sf.Surefoot) -> None:
+    """Would catch a contradiction that stays open for ever, one that is closed by nobody, or for another effect."""
+
+    @sf.effect(name="contradicts", key="contradicts:{x}")
+    async def act(x: int) -> int:
+        return x
+
+    def contradict(tx: Tx) -> None:
+        for effect in (1, 1, 2):
+            ledger.add_evidence(tx, effect, "late answer", "w", {"found": "not_done"}, is_open=True)
+
+    for x in (1, 2):
+        await act(x)
+    await app.store.commit(contradict, label="test")
+    view = await app.resolve(1, is_done=True, by="ann", reason="they sent a receipt")
+    assert (view.id, view.state, view.value) == (1, "done", 1)
+    left = app.store.read_now(desk.evidence)
+    assert [(one.effect, one.is_open) for one in left] == [(2, True)]
+    told = app.store.read_now(lambda connection: desk.evidence(connection, 1))
+    assert [(one.kind, one.who, one.is_open) for one in told] == [
+        ("late answer", "w", False), ("late answer", "w", False), ("contradiction closed", "ann", False)
+    ]  # fmt: skip
+    (entry,) = app.store.read_now(trail.entries)
+    assert (entry.act, entry.who, entry.target) == ("resolve", "ann", "effect 1")
+    assert entry.reason == "contradiction closed: they sent a receipt"
+    with pytest.raises(desk.CannotResolve, match="is not in doubt: it is done"):
+        await app.resolve(1, is_done=True, by="ann", reason="again")
+
+
+async def test_a_call_is_the_same_however_it_is_written(app: sf.Surefoot) -> None:
+    """Would catch a conflict between two writings of one call, and a resend that calls otherwise than the first send."""
+    sent: list[Any] = []
+
+    @sf.effect(name="is written", key="written:{a}", in_doubt=sf.Resend())
+    async def act(a: int, b: int = 2) -> None:
+        sent.append((a, b))
+
+    told = [
+        (await call).told
+        for call in (
+            act.outcome(1),
+            act.outcome(1, 2),
+            act.outcome(1, b=2),
+            act.outcome(b=2, a=1),
+            act.outcome(a=1, b=2),
+        )
+    ]
+    assert (told, sent) == (["done", *["repeated"] * 4], [(1, 2)])
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        await act(1, 2, 3)  # type: ignore[call-arg]  # the mistake
+
+    @sf.effect(name="is written by name", key="named:{a}", in_doubt=sf.Resend())
+    async def named(a: int, /, *others: int, b: int, c: Decimal = Decimal("1.50")) -> None:
+        sent.append((a, others, b, c))
+        if len(sent) == 2:
+            raise TimeoutError
+
+    assert (await named.outcome(1, 5, 6, b=2)).told == "done"
+    assert sent[1:] == [(1, (5, 6), 2, Decimal("1.50"))] * 2
+
+
+async def test_what_is_sent_again_is_the_same_to_the_byte(app: sf.Surefoot) -> None:
+    """Would catch a resend whose request is written otherwise than the first, so that a service refuses its key."""
+    sent: list[str] = []
+
+    @sf.effect(name="sends the same", in_doubt=sf.Resend())
+    async def act(lines: dict[str, Decimal], rate: float, note: Any, *tags: str, **more: Decimal) -> None:
+        sent.append(repr((lines, rate, note, tags, more)))
+        if len(sent) == 1:
+            raise TimeoutError
+
+    more = {"z": Decimal("2.0"), "y": Decimal(3)}
+    outcome = await act.outcome({"b": Decimal("1.50"), "a": Decimal(2)}, 1.0, {"d": 2.0, "c": 1}, "x", "w", **more)
+    assert outcome.told == "done"
+    assert sent[0] == sent[1]
+    assert sent[0].startswith("({'b': Decimal('1.50'), 'a': Decimal('2')}, 1.0, {'d': 2.0, 'c': 1}, ('x', 'w'), {'z': ")
+    assert (await act.outcome({}, 1.0, None)).told == "done"
+
+
+@pytest.mark.parametrize("recorded", [b"{}", b"null", b'{"order":"A"}', b'{"order":"A","amount":"x"}', b"{"])
+def test_recorded_arguments_that_do_not_fit_are_named(recorded: bytes) -> None:
+    """Would catch a resend with made-up arguments, after the code has changed under a claim."""
+
+    async def act(order: str, amount: Decimal) -> None: ...
+
+    with pytest.raises(sf.Undecodable) as raised:
+        EffectSpec(act, name="has changed").rebuild(recorded)
+    assert "has changed" in raised.value.message
+    assert raised.value.hint
+
+
+async def test_a_probe_may_take_all_arguments(app: sf.Surefoot) -> None:
+    """Would catch a probe that is asked without what it needs, or with what it has no parameter for."""
+    asked: list[Any] = []
+
+    async def ask_by_all(**arguments: Any) -> sf.Landed:
+        asked.append(arguments)
+        return sf.Landed()
+
+    async def ask_by_one(b: int) -> sf.Landed:
+        asked.append(b)
+        return sf.Landed()
+
+    for ask in (ask_by_all, ask_by_one):
+
+        @sf.effect(name="is asked about", in_doubt=sf.Probe(ask, longest_life="1ms"))
+        async def act(a: int, b: int = 2) -> None:
+            raise TimeoutError
+
+        assert (await act.outcome(1)).told == "done"
+    assert asked == [{"a": 1, "b": 2}, 2]
+
+
+async def test_names_that_only_type_checkers_know_are_no_types(app: sf.Surefoot) -> None:
+    """Would catch a declaration that fails at import because of an annotation."""
+
+    @sf.effect(name="is annotated oddly")
+    async def act(x: OnlyForCheckers) -> OnlyForCheckers:
+        return x
+
+    outcome = await act.outcome({"a": 1})
+    assert (outcome.told, outcome.value) == ("done", {"a": 1})
+
+
+async def test_who_asks_for_an_act_that_has_just_ended_does_not_wait() -> None:
+    """Would catch a caller that waits for an end which has been."""
+    acting = Acting()
+    waiting = asyncio.ensure_future(acting.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    acting.end()
+    async with asyncio.timeout(5):
+        await waiting
+        await acting.wait()
+        acting.end()  # a second word of it harms nobody
+
+
+async def test_a_read_outside_a_run_is_a_call(app: sf.Surefoot) -> None:
+    """Would catch a read that is recorded, or guarded, where nothing replays it."""
+    calls: list[int] = []
+
+    @sf.read(name="is read")
+    async def look(x: int) -> int:
+        calls.append(x)
+        return len(calls)
+
+    assert [await look(7), await look(7)] == [1, 2]
+    assert (await look.outcome(7)).value == 3
+    assert app.store.read_now(lambda c: c.execute("SELECT count(*) FROM journal").fetchall()) == [(0,)]
 
 
 async def test_an_effect_that_is_in_time_is_done_with_its_value(app: sf.Surefoot) -> None:
