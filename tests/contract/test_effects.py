@@ -862,6 +862,52 @@ async def test_a_second_run_under_the_same_key_gets_the_first_outcome(app: sf.Su
     assert acts == ["A"]
 
 
+async def test_what_a_run_was_told_it_is_told_again(url: str) -> None:
+    """Catches a replay that goes another way because an outcome is told otherwise, or asked for anew."""
+    calls: Acts = []
+
+    @sf.effect(key="pay:{order}", refused_on=(PermissionError,))
+    async def pay_once(order: str, cents: int) -> Any:
+        calls.append(order)
+        if order == "refused":
+            raise PermissionError("closed account")
+        return None if order == "nothing" else {"order": order}
+
+    @sf.read
+    async def look(order: str) -> Any:
+        calls.append(f"look {order}")
+        if order == "broken":
+            raise ValueError("no such order")
+        return None if order == "nothing" else order
+
+    told, is_past, is_first = [], asyncio.Event(), True
+
+    @sf.durable
+    async def pays() -> None:
+        orders = (("A", 1), ("A", 1), ("A", 2), ("refused", 1), ("nothing", 1), ("nothing", 1))
+        outcomes = [await pay_once.outcome(*order) for order in orders]
+        outcomes += [await look.outcome(order) for order in ("A", "broken", "nothing")]
+        told.append([(one.told, one.value, one.reason, one.detail, one.effect) for one in outcomes])
+        is_past.set()
+        if is_first:
+            await asyncio.Event().wait()
+
+    async with sf.Surefoot(url) as app:
+        await app.start(pays, id="p")
+        await is_past.wait()
+    is_first = False
+    made = list(calls)
+    async with sf.Surefoot(url) as app:
+        await (await app.run("p")).result(timeout_s=10)
+    assert told[0] == told[1]
+    assert [one[:2] for one in told[0]] == [
+        ("done", {"order": "A"}), ("repeated", {"order": "A"}), ("conflict", None), ("not_done", None), ("done", None),
+        ("repeated", None), ("done", "A"), ("not_done", None), ("done", None),
+    ]  # fmt: skip
+    assert told[0][2][3] == {"recorded": {"order": "A", "cents": 1}, "asked": {"order": "A", "cents": 2}}
+    assert calls == made == ["A", "refused", "nothing", "look A", "look broken", "look nothing"]
+
+
 @pytest.mark.parametrize("wrong", [
     {"key": "k:{nope}"}, {"match": ("nope",)}, {"occurrence": "nope"}, {"when_unknown": "shrug"}, {"once_for": "ever"},
     {"timeout_s": 0}, {"key": "k:{x.y}"}, {"in_doubt": sf.Transactional()},

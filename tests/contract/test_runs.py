@@ -297,6 +297,31 @@ async def test_other_arguments_of_a_recorded_effect_are_a_divergence(url: str) -
     assert acts == [1]
 
 
+async def test_other_arguments_of_a_recorded_read_are_a_divergence(url: str) -> None:
+    """Catches an answer that is given to another question."""
+    asked, questions, is_past = 1, Calls(), asyncio.Event()
+
+    @sf.read
+    async def look_up(x: int) -> int:
+        questions.append(x)
+        return x
+
+    @sf.durable
+    async def looks_up() -> None:
+        await look_up(asked)
+        is_past.set()
+        await asyncio.Event().wait()
+
+    async with sf.Surefoot(url) as app:
+        await app.start(looks_up, id="l")
+        await is_past.wait()
+    asked = 2
+    async with sf.Surefoot(url) as app:
+        status = await wait_state(await app.run("l"), "waiting", "blocked")
+    assert 'asked for look_up({"x":2}), the journal holds look_up({"x":1})' in status.reason
+    assert questions == [1]
+
+
 async def _refuse(x: float) -> float:
     raise sf.NotDone("closed")
 

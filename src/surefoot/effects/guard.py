@@ -207,7 +207,7 @@ class Guard:
         if step is not None:
             if not step.is_held(tx):
                 raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
-            own = None if step.opened is None else _own_row(tx.connection, case)
+            own = None if step.opened is None else own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
         if self.gates or case.approve is not None:  # without gates the insertion itself finds what is there
@@ -335,7 +335,7 @@ def note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
         insert_record(tx, replace(draft, kind=kind, head=head))
 
 
-def _own_row(connection: apsw.Connection, case: Case) -> Row | None:
+def own_row(connection: apsw.Connection, case: Case) -> Row | None:
     """Return the row that an earlier attempt of this very step claimed."""
     opened = None if case.step is None else case.step.opened
     if opened is None or opened.kind is not Kind.CLAIMED or opened.body is None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from surefoot.effects import ledger
 from surefoot.effects.attempt import act, act_in_transaction
 from surefoot.effects.classify import describe
 from surefoot.effects.doubt import RETRY_PARKED_MS, Park, Transactional
-from surefoot.effects.guard import Case, Guard, told
+from surefoot.effects.guard import Case, Guard, own_row, told
 from surefoot.effects.keys import Identity
 from surefoot.effects.ledger import Row
 from surefoot.effects.outcome import Outcome, told_to_model
@@ -148,6 +149,8 @@ async def _replay(guard: Guard, case: Case, ended: Record) -> Outcome:
         await asyncio.Event().wait()
     if ended.kind is Kind.UNKNOWN and case.frame is not None:
         case.frame.unknown_steps.add(case.identity.key)
+    if not ended.head.effect:
+        case.row = guard.store.read_now(partial(own_row, case=case))
     if ended.head.record and ended.body is None:
         pointed = await guard.store.read(lambda connection: load_record(connection, ended.head.record))
         return told(case, ended.kind, pointed, ended.head)
