@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.contract.conftest import kinds
 from tests.contract.test_runs import wait_state
 from tests.contract.test_runs_lost_leases import JumpingClock
 
@@ -276,6 +277,76 @@ async def test_a_run_goes_on_when_a_thread_that_outlived_its_time_has_failed(app
     may_end.set()
     assert await run.result(timeout_s=10) == "sent"
     assert len(sent) == 2
+
+
+async def test_the_late_answer_of_a_thread_is_the_outcome_of_its_step(app: sf.Surefoot) -> None:
+    """Catches a second act after the first one's late answer, and an answer that is recorded twice, or for nobody."""
+    may_end, sent = threading.Event(), []
+
+    @sf.effect(name="late in a thread", timeout_s=0.01)
+    def send() -> str:
+        sent.append(1)
+        may_end.wait(10)
+        return "sent"
+
+    @sf.durable(name="sends late in a thread")
+    async def sends() -> str:
+        return await sf.in_thread(send)
+
+    run = await app.start(sends, id="s")
+    await wait_state(run, "waiting", "doubt")
+    may_end.set()
+    assert await run.result(timeout_s=10) == "sent"
+    assert len(sent) == 1
+    assert kinds(app, "s") == ["started", "claimed", "done", "ended"]
+
+
+async def test_a_thread_whose_caller_was_cancelled_keeps_its_claim_until_it_ends(app: sf.Surefoot) -> None:
+    """Catches a doubt, or a second act, beside a thread that goes on, and an answer that nobody takes."""
+    has_begun, may_end, sent = threading.Event(), threading.Event(), []
+
+    @sf.effect(key="thread:{x}", in_doubt=sf.Resend())
+    def send(x: int) -> str:
+        sent.append(x)
+        has_begun.set()
+        may_end.wait(10)
+        return "sent"
+
+    calling = asyncio.create_task(send.outcome(1))
+    await asyncio.to_thread(has_begun.wait, 10)
+    calling.cancel()
+    await asyncio.wait([calling])
+    assert calling.cancelled()
+    again = asyncio.create_task(send.outcome(1))
+    await app.store.commit(lambda _: None, label="test")
+    assert [one.state for one in app.store.read_now(desk.list_effects)] == ["claimed"]
+    may_end.set()
+    async with asyncio.timeout(10):
+        outcome = await again
+    assert (outcome.told, outcome.value, sent) == ("repeated", "sent", [1])
+    assert app.guard.acting == {}
+
+
+async def test_the_current_effect_is_that_whose_code_runs(app: sf.Surefoot) -> None:
+    """Catches a key that is used after its effect, or inside another one."""
+    seen: Acts = []
+
+    @sf.effect(key="inner:{x}")
+    async def inner(x: int) -> None:
+        seen.append(sf.current_effect().key)
+        if x > 1:
+            raise sf.NotDone("closed")
+
+    @sf.effect(key="outer:{x}")
+    async def outer(x: int) -> str:
+        told = [(await inner.outcome(y)).told for y in (1, 2)]
+        seen.append(sf.current_effect().key)
+        return ", ".join(told)
+
+    assert await outer(7) == "done, not_done"
+    assert seen == ["inner:1", "inner:2", "outer:7"]
+    with pytest.raises(sf.SurefootError, match="called outside an effect"):
+        sf.current_effect()
 
 
 @pytest.mark.parametrize("declared", ["renamed", "retyped", "breaks"])

@@ -160,7 +160,6 @@ def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
         return False
     if isinstance(case.spec.in_doubt, Overwrite):
         case.is_precondition_failed = True
-        return False
     return isinstance(case.spec.in_doubt, Resend)
 
 

@@ -91,6 +91,27 @@ async def test_a_timeout_nobody_told_us_of_is_told_as_what_became_of_it(app: sf.
     assert slow.acts == 1
 
 
+@pytest.mark.parametrize("declare", [sf.effect, sf.read], ids=["effect", "read"])
+async def test_what_a_tools_own_code_calls_is_told_to_that_code(app: sf.Surefoot, declare: Any) -> None:
+    """Catches words for a model in the place of a value or an error, in code that was never written for them."""
+
+    @sf.effect
+    async def look(order: str) -> int:
+        if order == "A-2":
+            raise sf.NotDone("no such order")
+        return 7
+
+    async def refund(order: str) -> str:
+        found = await look(order)
+        try:
+            await look("A-2")
+        except sf.NotDone as error:
+            return f"{found + 1}, then {error.message}"
+        return "both"
+
+    assert await told(app, tools=[declare(refund)]) == "tool-return: 8, then no such order"
+
+
 @pytest.mark.parametrize("timeout_s", [None, 5.0])
 async def test_a_call_that_was_never_made_is_the_frameworks_to_tell(app: sf.Surefoot, timeout_s: float | None) -> None:
     """Catches an outcome told of an effect that nobody asked for."""
