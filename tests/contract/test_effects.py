@@ -25,6 +25,7 @@ from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.leases import Sessions
+from surefoot.leases.tables import token_of
 from surefoot.runs.desk import wake
 from surefoot.store import Tx
 
@@ -733,6 +734,74 @@ async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees
     assert told == (["not_done", None] if recorded is None else ["done", recorded])
     assert len(app.store.read_now(desk.evidence)) == is_contradiction
     assert acts == [1]
+
+
+@pytest.mark.parametrize(("state", "body", "late", "is_contradiction"), [
+    pytest.param(State.COMPENSATED, b'"m1"', "m2", False, id="done, and undone since"),
+    pytest.param(State.COMPENSATED, b'"m1"', REFUSED, True, id="not done, though it was undone"),
+    pytest.param(State.DONE, None, "m1", False, id="done, and nobody has said with what value"),
+    pytest.param(State.DONE, b'"m1"', object(), False, id="done, with a value that can't be kept"),
+    pytest.param(State.NOT_DONE, None, REFUSED, False, id="not done, and not done"),
+    pytest.param(State.NOT_DONE, None, object(), True, id="not done, and done with a value that can't be kept"),
+])  # fmt: skip
+async def test_what_a_late_answer_agrees_with(
+    app: sf.Surefoot, state: State, body: bytes | None, late: Any, is_contradiction: bool
+) -> None:
+    """Catches an alarm about two words for one thing, and silence about two things."""
+
+    def be_settled(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        theirs = ledger.take_over(tx, row, app.guard.session.id + 1_000, None)
+        assert theirs is not None
+        kind = Kind.NOT_DONE if state is State.NOT_DONE else Kind.DONE
+        record = insert_record(tx, Record(None, 0, kind, "", body=body))
+        ledger.settle(tx, row.id, theirs.token, State.NOT_DONE if state is State.NOT_DONE else State.DONE, record)
+        if state is State.COMPENSATED:
+            ledger.compensated(tx, row.id)
+
+    @sf.effect
+    async def mail() -> Any:
+        await app.store.commit(be_settled, label="test")
+        if isinstance(late, Exception):
+            raise late
+        return late
+
+    await mail.outcome()
+    (noted,) = [one for one in app.store.read_now(partial(desk.evidence, effect=1)) if one.kind == "late answer"]
+    assert noted.is_open == is_contradiction
+    found = "not_done" if late is REFUSED else "done"
+    value = late if isinstance(late, str) else None
+    assert (noted.body["found"], noted.body["token"], noted.body["value"]) == (
+        found,
+        1,
+        msgspec.json.encode(value).decode(),
+    )
+
+
+@pytest.mark.parametrize("in_doubt", [sf.AskPerson(), sf.Resend(), sf.Probe(sf.Landed, longest_life="1h")])
+async def test_what_an_effect_can_ask_of_itself(app: sf.Surefoot, in_doubt: Any) -> None:
+    """Catches a token that doesn't grow, a key of another generation, and an expiry where the service checks none."""
+    seen: Acts = []
+
+    @sf.effect(name="asks", key="asks:{x}", in_doubt=in_doubt, refused_on=(PermissionError,))
+    async def asks(x: int) -> None:
+        seen.append(sf.current_effect())
+        if len(seen) == 1:
+            raise PermissionError
+
+    @sf.durable
+    async def asks_in_a_run() -> None:
+        await asks(1)
+
+    assert (await asks.outcome(1)).told == "not_done"
+    await (await app.start(asks_in_a_run, id="r")).result(timeout_s=10)
+    assert [(one.name, one.key, one.generation, one.attempt, one.run_id, one.transaction) for one in seen] == [
+        ("asks", "asks:1", 1, 1, None, None), ("asks", "asks:1", 2, 1, "r", None)
+    ]  # fmt: skip
+    assert [one.token for one in seen] == [token_of(app.guard.incarnation, 1)] * 2
+    assert seen[1].idempotency_key == f"{seen[0].idempotency_key}-2"
+    assert [one.expires_at_ms is not None for one in seen] == [isinstance(in_doubt, sf.Probe)] * 2
 
 
 async def test_a_claim_whose_caller_left_before_the_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:
