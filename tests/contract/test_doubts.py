@@ -193,6 +193,43 @@ async def test_a_run_that_another_has_taken_ends_no_doubt_here(app: sf.Surefoot,
     assert first not in app.worker.live.values()
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["and gets an answer", "and leaves"])
+async def test_one_caller_looks_into_a_doubt_and_the_others_wait(app: sf.Surefoot, is_cancelled: bool) -> None:
+    """Catches a question for each caller, and a doubt that nobody looks into because the one who did has left."""
+    acts, asks, is_asked, may_answer = Calls(), Calls(), asyncio.Event(), asyncio.Event()
+
+    async def ask(x: int) -> sf.Landed:
+        asks.append(sf.current_effect().attempt)
+        is_asked.set()
+        await may_answer.wait()
+        return sf.Landed("found")
+
+    @sf.effect(key="mail:{x}", in_doubt=sf.Probe(ask, longest_life="1ms"))
+    async def mail(x: int) -> str:
+        acts.append(x)
+        raise TimeoutError
+
+    first = asyncio.create_task(mail.outcome(1))
+    await is_asked.wait()
+    others = [asyncio.create_task(mail.outcome(1)) for _ in range(3)]
+    await until(lambda: len(app.guard.resolving[1]._waits) == 3)
+    if is_cancelled:
+        first.cancel()
+        await asyncio.wait([first])
+        await until(lambda: len(asks) == 2)
+    assert asks == ([2, 3] if is_cancelled else [2])
+    may_answer.set()
+    outcomes = [await one for one in others]
+    assert [(one.told, one.value) for one in outcomes] == [("done", "found")] * 3
+    assert acts == [1]
+    assert asks == ([2, 3] if is_cancelled else [2])
+    assert (app.guard.resolving, app.guard.acting) == ({}, {})
+    if is_cancelled:
+        assert ("left to others", "whoever looked into it has left") in evidence(app)
+    else:
+        assert (await first).value == "found"
+
+
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
