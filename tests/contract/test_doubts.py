@@ -161,6 +161,45 @@ async def test_a_caller_that_waits_for_another_has_no_endless_patience(
     assert evidence(app) == []  # nobody was in doubt but those who waited
 
 
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_a_claim_of_another_process_is_waited_for_while_that_lives(
+    app: sf.Surefoot, other: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    """Catches a question about an act that goes on elsewhere, and a wait for a process that is gone."""
+    has_begun, may_end, acts, looks = asyncio.Event(), asyncio.Event(), Calls(), Calls()
+
+    @sf.effect(key="far:{x}", in_doubt=sf.Probe(lambda x: sf.Landed("found"), longest_life="1ms"))
+    async def act(x: int) -> str:
+        acts.append(x)
+        has_begun.set()
+        await may_end.wait()
+        return "done there"
+
+    def look(connection: Any, session: int) -> Holder:
+        looks.append(session)
+        return holder(connection, session)
+
+    spec = getattr(act, SPEC)
+    there = asyncio.create_task(perform(other.guard, spec, spec.bind((1,), {}), None))
+    await has_begun.wait()
+    holder = app.guard.sessions.holder
+    monkeypatch.setattr(app.guard.sessions, "holder", look)
+    if not is_alive:
+        gone = ("UPDATE ledger SET holder = ?, sender = ?", (other.guard.session.id + 1_000,) * 2)
+        await app.store.commit(lambda tx: tx.execute(*gone), label="test")
+    here = asyncio.create_task(perform(app.guard, spec, spec.bind((1,), {}), None))
+    if is_alive:
+        await until(lambda: len(looks) >= 3)
+        assert set(looks) == {other.guard.session.id}
+        may_end.set()
+    outcome = await here
+    assert (outcome.told, outcome.value) == (("repeated", "done there") if is_alive else ("done", "found"))
+    assert acts == [1]
+    may_end.set()
+    await there
+    assert [kind for kind, _ in evidence(app)] == ([] if is_alive else ["in doubt", "probe", "late answer"])
+
+
 @pytest.mark.parametrize("is_noted", [False, True], ids=["before its doubt is noted", "in its fence"])
 async def test_a_run_that_another_has_taken_ends_no_doubt_here(app: sf.Surefoot, is_noted: bool) -> None:
     """Catches a worker that asks, or sends again, for a run which is another's by now."""
