@@ -269,6 +269,34 @@ async def test_one_caller_looks_into_a_doubt_and_the_others_wait(app: sf.Surefoo
         assert (await first).value == "found"
 
 
+@pytest.mark.parametrize("is_long", [True, False])
+async def test_a_long_fence_holds_no_worker(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, is_long: bool) -> None:
+    """Catches runs that fill the memory of their worker for hours because a straggler may be on its way."""
+    acts, asks = Calls(), Calls()
+    monkeypatch.setattr("surefoot.effects.resolve.SLEEP_MAX_MS", 10 if is_long else 1_000)
+
+    async def ask() -> sf.Landed:
+        asks.append(1)
+        return sf.Landed("found")
+
+    @sf.effect(key="fenced", in_doubt=sf.Probe(ask, longest_life=0.3))
+    async def mail() -> str:
+        acts.append(1)
+        raise TimeoutError
+
+    @sf.durable
+    async def mails() -> str:
+        return await mail()
+
+    run = await app.start(mails, id="m")
+    if is_long:
+        status = await wait_state(run, "waiting", "doubt")
+        assert status.reason == "doubt: effect fenced waits for its fence"
+        assert (asks, app.guard.resolving) == ([], {})
+    assert await run.result(timeout_s=10) == "found"
+    assert (acts, asks) == ([1], [1])
+
+
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
