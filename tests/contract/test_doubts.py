@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from tests.contract.conftest import Calls, until
+from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
@@ -45,6 +46,7 @@ class Overtaken:
         self.app, self.other = app, other
         self.acts = self.asks = 0
         self.looks: list[int] = []
+        self.at_look: Callable[[], object] = lambda: None
         self._holder = app.guard.sessions.holder
         self.mail = sf.effect(name="mail", in_doubt=sf.Probe(self._ask, longest_life="1ms"))(self._mail)
 
@@ -65,7 +67,16 @@ class Overtaken:
     def look(self, connection: Any, session: int) -> Holder:
         """Judge a session, and count."""
         self.looks.append(session)
-        return self._holder(connection, session)
+        judged = self._holder(connection, session)
+        self.at_look()
+        return judged
+
+    def settle(self, tx: Tx) -> None:
+        """Settle it, as the other session."""
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=msgspec.json.encode("theirs")))
+        ledger.settle(tx, row.id, row.token, State.DONE, record)
 
     async def call(self) -> sf.Outcome:
         spec = getattr(self.mail, SPEC)
@@ -86,22 +97,40 @@ def overtaken(app: sf.Surefoot, other: sf.Surefoot, monkeypatch: pytest.MonkeyPa
     return made
 
 
-async def test_who_was_overtaken_waits_for_what_the_other_finds_out(app: sf.Surefoot, overtaken: Overtaken) -> None:
+@pytest.mark.parametrize("is_in_run", [False, True], ids=["alone", "in a run"])
+async def test_who_was_overtaken_waits_for_what_the_other_finds_out(
+    app: sf.Surefoot, overtaken: Overtaken, is_in_run: bool
+) -> None:
     """Catches a question, or a send, beside another worker that is at the same doubt and lives."""
 
-    def settle(tx: Tx) -> None:
-        row = ledger.get(tx.connection, 1)
-        assert row is not None
-        record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=msgspec.json.encode("theirs")))
-        ledger.settle(tx, row.id, row.token, State.DONE, record)
+    @sf.durable
+    async def mails() -> list[Any]:
+        outcome = await overtaken.mail.outcome()
+        return [outcome.told, outcome.value]
 
-    calling = asyncio.ensure_future(overtaken.call())
+    run = await app.start(mails, id="m") if is_in_run else None
+    calling = None if is_in_run else asyncio.ensure_future(overtaken.call())
     await until(lambda: len(overtaken.looks) >= 3)
     assert set(overtaken.looks) == {overtaken.other.guard.session.id}
-    await app.store.commit(settle, label="test")
-    outcome = await calling
-    assert (outcome.told, outcome.value) == ("done", "theirs")
+    await app.store.commit(overtaken.settle, label="test")
+    if run is not None:
+        assert await run.result(timeout_s=10) == ["done", "theirs"]
+        assert kinds(app, "m") == ["started", "claimed", "done", "ended"]
+    if calling is not None:
+        outcome = await calling
+        assert (outcome.told, outcome.value) == ("done", "theirs")
     assert (overtaken.acts, overtaken.asks) == (1, 0)
+
+
+async def test_an_outcome_that_comes_as_the_patience_ends_is_told(
+    app: sf.Surefoot, overtaken: Overtaken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a doubt that is told, and noted, of what is known."""
+    monkeypatch.setattr("surefoot.effects.resolve.WAIT_S", 0.0)
+    overtaken.at_look = lambda: app.store.writer.commit_blocking(overtaken.settle, label="test")
+    outcome = await overtaken.call()
+    assert (outcome.told, outcome.value) == ("done", "theirs")
+    assert (overtaken.acts, overtaken.asks, len(overtaken.looks)) == (1, 0, 1)
 
 
 async def test_who_was_overtaken_by_one_that_died_goes_on(overtaken: Overtaken) -> None:
@@ -421,6 +450,31 @@ async def test_a_sweep_leaves_to_others_what_they_are_at(
     assert (await sweep(app.guard), doubt) == (0, [])
     await other.close()
     assert (await sweep(app.guard), doubt) == (0, [1])
+
+
+async def test_a_sweep_waits_for_no_fence(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches doubts that wait for hours behind the fence of another, and a ledger that grows with each look."""
+    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1_000)
+    has_begun = asyncio.Event()
+
+    async def act() -> str:
+        has_begun.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    mail = sf.effect(name="fenced", key="fenced", in_doubt=sf.Probe(sf.Landed, longest_life="1h"))(act)
+    calling = asyncio.create_task(mail.outcome())
+    await has_begun.wait()
+    calling.cancel()
+    await asyncio.wait([calling])
+    await app.store.barrier()
+    before = evidence(app), app.store.read_now(partial(ledger.get, effect=1))
+    async with asyncio.timeout(10):
+        assert await sweep(app.guard) == 0
+    assert (evidence(app), app.store.read_now(partial(ledger.get, effect=1))) == before
+    sf.effect(name="fenced", key="fenced", in_doubt=sf.Probe(sf.Landed, longest_life="1ms"))(act)
+    await sweep(app.guard)
+    assert [one.state for one in app.store.read_now(desk.list_effects)] == ["done"]
 
 
 async def test_a_sweep_leaves_alone_what_nobody_here_can_end(

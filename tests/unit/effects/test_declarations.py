@@ -436,6 +436,27 @@ async def test_an_effect_that_is_in_time_is_done_with_its_value(app: sf.Surefoot
     assert (view.state, view.value) == ("done", "sent A-1")
 
 
+@pytest.mark.parametrize(("timeout_s", "error", "reason"), [
+    (0.01, None, "no answer within 0.01 s"),
+    (30.0, TimeoutError("the client's own"), "TimeoutError: the client's own"),
+    (None, TimeoutError("the client's own"), "TimeoutError: the client's own"),
+])  # fmt: skip
+async def test_an_effect_that_is_out_of_time_is_unknown(
+    app: sf.Surefoot, timeout_s: float | None, error: Exception | None, reason: str
+) -> None:
+    """Would catch a limit that is none, and a client's timeout that is taken for ours."""
+
+    @sf.effect(name="is out of time", timeout_s=timeout_s)
+    async def act() -> str:
+        if error is not None:
+            raise error
+        await asyncio.sleep(0.2)
+        return "late"
+
+    outcome = await act.outcome()
+    assert (outcome.told, outcome.reason.partition(";")[0]) == ("unknown", reason)
+
+
 async def test_a_refusal_keeps_its_reason(app: sf.Surefoot) -> None:
     """Would catch a "no" without a why: in the ledger, and for whoever asks again."""
 
