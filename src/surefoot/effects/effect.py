@@ -138,7 +138,7 @@ def _decorate(function: Callable[..., Any], spec: EffectSpec) -> Any:
     register(spec)
 
     async def outcome(*args: Any, **kwargs: Any) -> Outcome:
-        return await _perform(spec, None, args, kwargs)
+        return await _perform(spec, None, args, kwargs, is_row_asked=True)
 
     def keyed(key: str) -> Callable[..., Any]:
         return _caller(spec, key)
@@ -167,13 +167,17 @@ def _caller(spec: EffectSpec, key: str | None) -> Callable[..., Any]:
 
 
 def _perform(
-    spec: EffectSpec, key: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: EffectSpec, key: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_row_asked: bool = False
 ) -> Coroutine[Any, Any, Outcome]:
     bound = spec.bind(args, kwargs)
     if spec.is_read:
         return perform_read(spec, bound, key)
     guard = bound_guard.get()
-    return _perform_outside(spec, bound, key) if guard is None else perform(guard, spec, bound, key)
+    return (
+        _perform_outside(spec, bound, key)
+        if guard is None
+        else perform(guard, spec, bound, key, is_row_asked=is_row_asked)
+    )
 
 
 async def _perform_outside(spec: EffectSpec, bound: Bound, key: str | None) -> Outcome:

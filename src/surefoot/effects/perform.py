@@ -53,6 +53,7 @@ async def perform(
     *,
     identity: Identity | None = None,
     also: Callable[[Tx], object] | None = None,
+    is_row_asked: bool = False,
 ) -> Outcome:
     """Perform one call and return what became of it.
 
@@ -63,6 +64,8 @@ async def perform(
         key: The caller's distinction between steps of one name in a run; None to count.
         identity: Which effect it is, where the caller knows better than the declaration; None to derive it.
         also: What to write in the transaction that settles it as done, or None.
+        is_row_asked: Whether the outcome itself is asked for, and so which row of the ledger it is: on replay that must be
+            looked up.
     """
     frame = current_frame.get()
     arguments, bound = spec.record(bound)
@@ -84,7 +87,7 @@ async def perform(
     try:
         _check_recorded(case, step)
         if step.ended is not None:
-            return await _replay(guard, case, step.ended)
+            return await _replay(guard, case, step.ended, is_row_asked=is_row_asked)
         if spec.template is None and _is_loop(frame):
             return await _refuse_loop(guard, case, step)
         return await _claim_and_act(guard, case)
@@ -144,12 +147,12 @@ def _check_recorded(case: Case, step: Step) -> None:
         )
 
 
-async def _replay(guard: Guard, case: Case, ended: Record) -> Outcome:
+async def _replay(guard: Guard, case: Case, ended: Record, *, is_row_asked: bool) -> Outcome:
     if ended.kind is Kind.INTERRUPTED:  # its task was cancelled then, and will be again
         await asyncio.Event().wait()
     if ended.kind is Kind.UNKNOWN and case.frame is not None:
         case.frame.unknown_steps.add(case.identity.key)
-    if not ended.head.effect:
+    if is_row_asked and not ended.head.effect:
         case.row = guard.store.read_now(partial(own_row, case=case))
     if ended.head.record and ended.body is None:
         pointed = await guard.store.read(lambda connection: load_record(connection, ended.head.record))
