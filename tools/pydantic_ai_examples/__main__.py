@@ -25,6 +25,7 @@ CHANGING = (
     (re.compile(r"datetime\.datetime\([^)]*\)+"), "<time>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b(?:pyd_ai_)?[0-9a-f]{32}"), "<id>"),
     (re.compile(r"0x[0-9a-f]+"), "<address>"),
+    (re.compile(r"timedelta\(microseconds=\d+\)"), "<span>"),
     (re.compile(r"model_id='\w+:"), "model_id='<provider>:"),  # the stand-in's, or the one it stands for
 )
 """What differs between any two executions of an example."""
