@@ -114,8 +114,12 @@ async def test_two_runs_of_one_agent_at_once_need_a_branch(url: str) -> None:
 @pytest.mark.parametrize("is_overridden", [False, True])
 async def test_an_agent_without_a_model_is_given_one_for_each_run(url: str, is_overridden: bool) -> None:
     """Catches an agent that is refused when it is built, though each of its runs has a model."""
-    script = Script(text("done"))
-    agent: Agent[None, str] = Agent(name="clerk", capabilities=[Durable()])
+
+    def look() -> str:
+        return "seen"
+
+    script = Script([call("look")], text("done"))
+    agent: Agent[None, str] = Agent(name="clerk", tools=[look], capabilities=[Durable(reads=["look"])])
     assert agent.model is None
 
     async def work() -> Any:
@@ -126,7 +130,7 @@ async def test_an_agent_without_a_model_is_given_one_for_each_run(url: str, is_o
 
     assert await work() == "done", "outside a run"
     assert await twice(url, work) == ("done", "done")
-    assert script.asked == 2
+    assert script.asked == 4
     with pytest.raises(UserError, match="model"):
         await agent.run("go")
 
