@@ -168,6 +168,38 @@ async def test_a_step_that_raises_raises_the_same_on_replay(url: str) -> None:
     assert calls == [1]
 
 
+async def test_a_step_that_fails_inside_another_says_the_same_on_replay(url: str) -> None:
+    """Catches a replay that names the step inside as the error, where the first execution named what that one raised."""
+    told: list[tuple[str, str]] = []
+    is_blocking = True
+
+    @sf.step
+    async def inner() -> None:
+        raise KeyError("x")
+
+    @sf.step
+    async def outer() -> None:
+        await inner()
+
+    @sf.durable
+    async def catches() -> None:
+        try:
+            await outer()
+        except sf.StepFailed as error:
+            told.append((error.error_type, str(error)))
+            if is_blocking:
+                await asyncio.Event().wait()
+
+    async with sf.Surefoot(url) as app:
+        await app.start(catches, id="c")
+        while not told:
+            await asyncio.sleep(0.01)
+        await app.store.barrier()
+    is_blocking = False
+    await reopened(url, lambda app: _result(app, "c"))
+    assert told == [("KeyError", "step outer failed: KeyError: 'x'")] * 2
+
+
 async def test_parallel_steps_of_one_name_need_a_key(app: sf.Surefoot) -> None:
     """Catches identities by order of encounter, which parallel tasks would swap."""
 
@@ -264,6 +296,35 @@ async def test_code_that_stops_short_of_its_journal_is_blocked(url: str) -> None
     async with sf.Surefoot(url) as app:
         status = await wait_state(await app.run("s"), "waiting", "blocked")
     assert "never asked for" in status.reason
+
+
+async def test_an_app_closes_while_a_run_waits_for_tasks_that_may_come_late(url: str) -> None:
+    """Catches a close that waits a minute for a run that has ended but for a forked task's step nobody asks for."""
+    is_short, is_blocking, ends = False, True, asyncio.Event()
+
+    @sf.step
+    async def one() -> int:
+        return 1
+
+    @sf.durable
+    async def shortened() -> None:
+        if not is_short:
+            await asyncio.create_task(one())
+        if is_blocking:
+            await asyncio.Event().wait()
+        ends.set()
+
+    async with sf.Surefoot(url) as app:
+        await app.start(shortened, id="s")
+        await asyncio.sleep(0.05)
+        await app.store.barrier()
+    is_short, is_blocking = True, False
+    async with asyncio.timeout(20):
+        async with sf.Surefoot(url):
+            await ends.wait()
+            await asyncio.sleep(0.05)  # it waits now
+    async with sf.Surefoot(url, is_worker=False) as app:
+        assert (await (await app.run("s")).status()).state == "pending"
 
 
 async def test_other_arguments_of_a_recorded_effect_are_a_divergence(url: str) -> None:

@@ -372,6 +372,8 @@ class LiveRun:
         for task in (self.task if self._is_in_code else None, *self.siblings):
             if task is not None and task not in spared:
                 task.cancel("surefoot: the run was stopped")
+        if self.is_closing:  # its end waits for its other tasks
+            self.closing.set()
 
     # -- waiting --------------------------------------------------------------------------------------------------
 

@@ -212,7 +212,8 @@ def _leave(run: LiveRun, taken: LiveStep, error: BaseException) -> NoReturn:
 
 
 def _append_error(taken: LiveStep, error: Exception) -> Record:
-    record = taken.draft(Kind.RAISED, head=Head(name=taken.name), body=_encode([name_of(error), _text(error)]))
+    failed = _step_failed(taken.key, error)  # of a step inside: what that one's code raised, as its caller is told now
+    record = taken.draft(Kind.RAISED, head=Head(name=taken.name), body=_encode([failed.error_type, failed.error]))
     taken.record(record, "decision")
     return record
 

@@ -7,6 +7,8 @@ import contextlib
 import functools
 import warnings
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -40,6 +42,12 @@ DECLARED: dict[str, Any] = {
     "step": sf.step,
     "effect": sf.effect,
 }
+
+
+class Guest(BaseModel):
+    """An argument with a structure."""
+
+    name: str
 
 
 class Counted:
@@ -125,6 +133,30 @@ async def test_a_tool_of_any_origin_runs_once(url: str, origin: str) -> None:
     assert first[:2] == ("done", 1)
     assert (counted.runs, script.asked) == (1, 2)
     assert script.told[1] == "tool-return: saw A-1 1"
+
+
+@pytest.mark.parametrize("how", ["undeclared", "read", "by name"])
+async def test_a_tool_is_called_with_what_its_arguments_were_validated_to(url: str, how: str) -> None:
+    """Catches a tool that can't be called in a run because its arguments are dates, decimals or models, or gets texts."""
+    called: list[Any] = []
+
+    def book(day: date, price: Decimal, guest: Guest) -> str:
+        called.append((day, price, guest))
+        return "booked"
+
+    script = Script([call("book", day="2030-01-02", price="12.50", guest={"name": "Ada"})], text("done"))
+    declared: dict[str, Any] = {
+        "read": {"reads": ["book"]},
+        "by name": {"effects": {"book": sf.effect(key="{day}", in_doubt=sf.Resend(key_ttl="1h"))}},
+    }
+    agent = Agent(script.model, name="clerk", tools=[book], capabilities=[Durable(**declared.get(how, {}))])
+
+    async def work() -> Any:
+        return (await agent.run("go")).output
+
+    assert await twice(url, work) == ("done", "done")
+    assert called == [(date(2030, 1, 2), Decimal("12.50"), Guest(name="Ada"))]
+    assert script.told[1] == "tool-return: booked"
 
 
 async def test_an_effect_in_a_dynamic_toolset_guards_itself(url: str) -> None:

@@ -111,6 +111,30 @@ async def test_two_runs_of_one_agent_at_once_need_a_branch(url: str) -> None:
     assert script.asked == 2
 
 
+@pytest.mark.parametrize("is_overridden", [False, True])
+async def test_an_agent_without_a_model_is_given_one_for_each_run(url: str, is_overridden: bool) -> None:
+    """Catches an agent that is refused when it is built, though each of its runs has a model."""
+
+    def look() -> str:
+        return "seen"
+
+    script = Script([call("look")], text("done"))
+    agent: Agent[None, str] = Agent(name="clerk", tools=[look], capabilities=[Durable(reads=["look"])])
+    assert agent.model is None
+
+    async def work() -> Any:
+        if is_overridden:
+            with agent.override(model=script.model):
+                return (await agent.run("go")).output
+        return (await agent.run("go", model=script.model)).output
+
+    assert await work() == "done", "outside a run"
+    assert await twice(url, work) == ("done", "done")
+    assert script.asked == 4
+    with pytest.raises(UserError, match="model"):
+        await agent.run("go")
+
+
 # -- limits, errors ---------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-from pydantic_ai import AgentRunResult, DeferredToolRequests, DeferredToolResults, ExternalToolset, RunContext
+from pydantic_ai import Agent, AgentRunResult, DeferredToolRequests, DeferredToolResults, ExternalToolset, RunContext
 from pydantic_ai.agent import AbstractAgent, EventStreamHandler
 from pydantic_ai.capabilities import (
     AbstractCapability,
@@ -108,7 +108,13 @@ class Durable(BaseDurabilityCapability[Any]):
         """Bind to an agent, and remember the model it was built with."""
         bound = copy(self)
         bound._models = (agent.model, *self._models)
-        return super(Durable, bound).for_agent(agent)
+        if agent.model is not None or not isinstance(agent, Agent):
+            return super(Durable, bound).for_agent(agent)
+        agent.model = self._stand_in  # its runs are given a model each; other engines must refuse such an agent
+        try:
+            return super(Durable, bound).for_agent(agent)
+        finally:
+            agent.model = None
 
     async def wrap_model_request(
         self, ctx: RunContext[Any], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler

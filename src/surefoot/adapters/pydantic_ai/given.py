@@ -27,11 +27,12 @@ class GivenModel(WrapperModel):
 
     def __init__(self) -> None:
         Model.__init__(self)
+        self.last: Model | None = None
 
     @property
     def wrapped(self) -> Model:  # type: ignore[override]  # which one it is depends on the request
-        """The model of the present request."""
-        model = _given.get()
+        """The model of the present request; after it, the last one's, whom newer versions ask about its answer."""
+        model = _given.get() or self.last
         if model is None:
             raise SurefootError(
                 "no request was given a model of its own", hint="pass the model to agent.run(model=...)"
@@ -40,14 +41,14 @@ class GivenModel(WrapperModel):
 
 
 @contextmanager
-def standing_in(request: ModelRequestContext, known: Iterable[object], stand_in: Model) -> Iterator[None]:
+def standing_in(request: ModelRequestContext, known: Iterable[object], stand_in: GivenModel) -> Iterator[None]:
     """Put the stand-in in place of a model that the agent was not built with."""
     model: Any = request.model
     if getattr(request, "model_id", None) is not None or _is_known(model, tuple(known)):
         yield
         return
     token = _given.set(model)
-    request.model = stand_in
+    request.model, stand_in.last = stand_in, model
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pydantic_ai import FunctionToolset
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from surefoot.adapters.pydantic_ai.mcp import ReplyLost, Sending, ToolRefused, reading
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, RETURNED, Returned, encoded, loaded
@@ -209,28 +209,38 @@ Answer = Callable[[], Awaitable[Any]]
 """Calls a tool, as `answer_of` does."""
 
 
-async def call_undeclared(name: str, arguments: object, answer: Answer, gate: OwnGate | None) -> object:
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return validated arguments as the JSON values they came from; what has no such form is refused by its record."""
+    try:
+        return {name: to_jsonable_python(value, bytes_mode="base64") for name, value in arguments.items()}
+    except PydanticSerializationError:
+        return arguments
+
+
+async def call_undeclared(name: str, arguments: dict[str, Any], answer: Answer, gate: OwnGate | None) -> object:
     """Perform a tool that declares nothing as an effect of the default class."""
 
     async def call(arguments: Any) -> Any:
         return await answer()
 
     spec = EffectSpec(call, name=name, refused_on=(ToolRefused,), approve=gate)
-    return await _perform(spec, spec.bind((arguments,), {}))
+    return await _perform(spec, spec.bind((_plain(arguments),), {}))
 
 
 async def call_open(spec: OpenSpec, arguments: dict[str, Any], answer: Answer, gate: OwnGate | None) -> object:
     """Perform a tool that its author declared nothing about, as the agent's declaration says."""
 
+    given, plain = dict(arguments), _plain(arguments)
+
     async def call(**sent: Any) -> Any:
         arguments.clear()  # what the framework calls with: in a doubt, what was sent first is sent again
-        arguments.update(sent)
+        arguments.update({name: given[name] if plain.get(name) == sent[name] else sent[name] for name in sent})
         return await answer()
 
     open_spec = spec.doing(call)
     open_spec.approve = gate or open_spec.approve
     try:
-        return await _perform(open_spec, open_spec.bind((), dict(arguments)))
+        return await _perform(open_spec, open_spec.bind((), dict(plain)))
     except BadEffect as problem:  # the model has left out by what the effect is known: nothing was claimed or sent
         return _returned(tell(Outcome("not_done", reason=str(problem))))
 
