@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.contract.conftest import kinds
+from tests.contract.conftest import kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
@@ -111,7 +111,7 @@ async def test_what_was_interrupted_goes_the_same_way_on_replay(app: sf.Surefoot
     """Catches a false divergence after timeouts, cancellations and deadlines, with the same code."""
     run = await app.start(code, id="r", deadline_s=0.2 if code is past_a_deadline else None)
     await wait_state(run, "waiting", "signal")
-    assert run.row not in app.worker.live  # a child that was left is stopping by itself
+    await until(lambda: run.row not in app.worker.live)  # a child that was left is stopping by itself
     await run.signal("go")
     assert await run.result(timeout_s=5) == "end"
     steps = app.store.read_now(lambda connection: show(connection, "r")).steps

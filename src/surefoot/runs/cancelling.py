@@ -117,8 +117,8 @@ class Cancels:
         if not self.pending or not self._is_begun or not self.pending[0].is_due or run.stopped is not None:
             return
         self._note_hit(self.pending.popleft())
-        if run.task is not None:
-            run.task.cancel(f"cancelled by {self.by}")
+        assert run.task is not None, "its code has begun"
+        run.task.cancel(f"cancelled by {self.by}")
         if self.pending:
             self._seek()
 

@@ -97,11 +97,9 @@ async def child(
         raise
     finally:
         taken.close()
-    if record.kind is Kind.RAISED or record.head.state == "failed":
+    if record.kind is Kind.RAISED or record.head.state != "completed":
         kind_text = [record.head.state, record.head.reason] if record.body is None else msgspec.json.decode(record.body)
         raise StepFailed(taken.key, *kind_text)
-    if record.head.state != "completed":
-        raise StepFailed(taken.key, record.head.state, record.head.reason)
     return load_recorded(run, kind.result, await _value_of(run, record))
 
 

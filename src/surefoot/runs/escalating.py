@@ -64,15 +64,13 @@ class Escalating:
     async def look(self) -> None:
         """Escalate all that is due."""
         for key in await self._guard.store.read(self._find):
-            match await self._escalate(key):
-                case _Then.OVER:
-                    self._due_ms[key] = None
-                    self._failures.pop(key, None)
-                    self._not_before_s.pop(key, None)
-                case _Then.FAILED:  # the next one would most likely fail too, and take as long
-                    return
-                case _Then.LATER:
-                    pass
+            then = await self._escalate(key)
+            if then is _Then.OVER:
+                self._due_ms[key] = None
+                self._failures.pop(key, None)
+                self._not_before_s.pop(key, None)
+            elif then is _Then.FAILED:  # the next one would most likely fail too, and take as long
+                return
 
     def _find(self, connection: apsw.Connection) -> list[Key]:
         """Return what is past its deadline; each one's declaration is read once, when it is first seen."""

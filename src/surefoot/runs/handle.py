@@ -130,7 +130,7 @@ class Run:
         Raises:
             SignalRefused: The run has ended; or its kind, as far as this process knows it, takes no such signal.
         """
-        deed = self._deed("signal", by, name.name if isinstance(name, Signal) else name, is_of_program=False)
+        deed = self._told(by, name.name if isinstance(name, Signal) else name)
         title, body = signal_for(name, payload, declared=self._declared(), run_id=self.id)
 
         def unit(tx: Tx) -> int | None:
@@ -163,17 +163,19 @@ class Run:
         Raises:
             NotAllowed: This person may not (`sf.People`).
         """
-        await self._post(CANCEL, _encode(reason), f"{by}: {reason}", None, self._deed("cancel", by, reason))
+        await self._post(CANCEL, _encode(reason), f"{by}: {reason}", self._deed("cancel", by, reason))
 
     async def wake(self, *, by: str = PROGRAM) -> None:
         """Let a waiting run look again: after a blocked run's code was mended, say."""
-        await self._post(WAKE, None, by, None, self._deed("signal", by, "wake", is_of_program=False))
+        await self._post(WAKE, None, by, self._told(by, "wake"))
 
-    def _deed(self, act: str, by: str, reason: str, *, is_of_program: bool = True) -> Deed | None:
-        """Return what the trail is told; nothing of what programs do all day."""
-        if by == PROGRAM and not is_of_program:
-            return None
+    def _deed(self, act: str, by: str, reason: str) -> Deed:
+        """Return what the trail is told."""
         return Deed(act=act, who=by, target=f"run {self.id}", reason=reason)
+
+    def _told(self, by: str, what: str) -> Deed | None:
+        """Return what the trail is told of a signal; nothing of those that programs send all day."""
+        return None if by == PROGRAM else self._deed("signal", by, what)
 
     async def undo(self, reason: str, *, id: str | None = None, by: str = PROGRAM) -> Run:
         """Compensate what the run has done, its last effect first; the undo is a run of its own.
@@ -229,25 +231,21 @@ class Run:
         deed = self._deed("fork", by, f"at {at}, as {id}, {'acting' if act else 'simulated'}")
 
         def unit(tx: Tx) -> RunRow:
-            if deed is not None:
-                record_deed(tx, deed)
+            record_deed(tx, deed)
             return write(tx, plan(tx.connection, self.id, at), id, is_acting=act, by=by)
 
         row = await self._store.commit(unit, label="fork")
         self._worker.nudge()
         return Run(self._store, self._worker, row.id, row.run_id, row.kind)
 
-    async def _post(
-        self, name: str, payload: bytes | None, by: str, dedupe: str | None, deed: Deed | None = None
-    ) -> bool:
-        def unit(tx: Tx) -> int | None:
+    async def _post(self, name: str, payload: bytes | None, by: str, deed: Deed | None) -> None:
+        def unit(tx: Tx) -> None:
             if deed is not None:
                 record_deed(tx, deed)
-            return tables.post(tx, self.row, name, payload, sent_by=by, dedupe=dedupe)
+            tables.post(tx, self.row, name, payload, sent_by=by)
 
-        letter = await self._store.commit(unit, label="post")
+        await self._store.commit(unit, label="post")
         self._worker.nudge()
-        return letter is not None
 
     async def look(self) -> RunRow:
         """Return the run's row."""

@@ -64,7 +64,6 @@ class History:
     signals_taken: set[int] = field(default_factory=set)
     last_seq: int = 0
     started: Record | None = None
-    ended: Record | None = None
     expired: Record | None = None
     cancels: dict[int, Record] = field(default_factory=dict)
     drifts: set[str] = field(default_factory=set)
@@ -118,8 +117,6 @@ def arrange(records: Iterable[Record]) -> History:
             _add_step(history, record)
         elif record.kind is Kind.STARTED:
             history.started = record
-        elif record.kind is Kind.ENDED:
-            history.ended = record
         elif record.kind is Kind.DRIFT:
             history.drifts.add(record.step)
     return history

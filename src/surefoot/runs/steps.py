@@ -17,7 +17,6 @@ from surefoot.effects.classify import describe
 from surefoot.effects.doubt import duration_ms
 from surefoot.journal import Kind, Record, Undecodable, ValueCodec, codec_of, current_frame
 from surefoot.journal.records import NO_HEAD, Head
-from surefoot.journal.values import canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without_surrogates
@@ -457,12 +456,5 @@ async def now() -> datetime:
     return datetime.fromisoformat(await take_step("now", None, _TEXT, look))
 
 
-def digest_of(value: Any) -> str:
-    """Return a short digest of a request, for drift."""
-    import hashlib
-
-    return hashlib.blake2b(canonical_bytes(value), digest_size=8).hexdigest()
-
-
-__all__ = ["branch", "describe", "digest_of", "live_run", "now", "random", "sleep", "sleep_until", "step", "take_step",
+__all__ = ["branch", "describe", "live_run", "now", "random", "sleep", "sleep_until", "step", "take_step",
            "uuid", "wait_signal"]  # fmt: skip
