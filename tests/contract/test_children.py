@@ -30,6 +30,11 @@ async def kid(number: int) -> int:
     return number
 
 
+@sf.durable(name="small kid")
+async def small_kid(number: int) -> int:
+    return number
+
+
 async def gathered(count: int) -> list[int]:
     return list(await asyncio.gather(*(sf.child(kid, number, key=str(number)) for number in range(count))))
 
@@ -192,6 +197,85 @@ async def test_a_child_of_somebody_else_is_left_alone(app: sf.Surefoot) -> None:
     assert await shared.result(timeout_s=10) == 7
 
 
+async def test_a_child_that_ended_before_is_not_waited_for(app: sf.Surefoot) -> None:
+    """Catches a parent that waits for an end that was told before it asked, and a child of one id that is run twice."""
+
+    @sf.durable(name="counted kid")
+    async def counted(number: int) -> int:
+        executions.append(number)
+        return number
+
+    @sf.durable(name="comes late")
+    async def parent() -> int:
+        return int(await sf.child(counted, 7, id="shared"))
+
+    assert await (await app.start(counted, 7, id="shared")).result(timeout_s=5) == 7
+    waits = 0
+
+    def wait(*_: Any, **__: Any) -> None:
+        nonlocal waits
+        waits += 1
+
+    app.worker.note_wait = wait  # type: ignore[method-assign]  # counts the waits of this worker's runs
+    assert await (await app.start(parent, id="p")).result(timeout_s=5) == 7
+    assert (executions, waits) == ([7], 0)
+
+
+async def test_a_child_that_was_cancelled_is_told_as_that(app: sf.Surefoot) -> None:
+    """Catches a cancelled child that looks like one that has returned None."""
+
+    @sf.durable(name="of a cancelled kid")
+    async def parent() -> list[str]:
+        try:
+            await sf.child(kid, 1)
+        except sf.StepFailed as error:
+            return [error.error_type, error.error]
+        return []
+
+    run = await app.start(parent, id="p")
+    await until(lambda: "child" in kinds(app, "p"))
+    await (await app.run("p/one of many")).cancel("enough", by="ann")
+    kind, words = await run.result(timeout_s=5)
+    assert kind == "cancelled"
+    assert "cancelled by ann: enough" in words
+
+
+async def test_a_child_that_was_asked_for_but_not_begun_is_begun_by_the_next_execution(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a parent that waits for ever for a child that its process did not come to start."""
+
+    @sf.durable(name="begins no kid")
+    async def parent() -> int:
+        return int(await sf.child(small_kid, 3))
+
+    async def never(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async with sf.Surefoot(url) as app:
+        with monkeypatch.context() as patched:
+            patched.setattr("surefoot.runs.children.start_run", never)
+            await app.start(parent, id="p")
+            await until(lambda: "child" in kinds(app, "p"))
+            await app.worker.stop()
+        assert [row.run_id for row in await app.runs()] == ["p"]
+    async with sf.Surefoot(url) as app:
+        assert await (await app.run("p")).result(timeout_s=5) == 3
+        assert kinds(app, "p").count("child") == 1
+
+
+async def test_a_wish_for_the_left_child_that_means_nothing_is_refused(app: sf.Surefoot) -> None:
+    """Catches a misspelt when_left that stops, or leaves, children against the code's will."""
+
+    @sf.durable(name="misspells")
+    async def parent() -> None:
+        await sf.child(kid, 1, when_left="goon")
+
+    with pytest.raises(sf.RunFailed, match="when_left='goon'"):
+        await (await app.start(parent, id="p")).result(timeout_s=5)
+    assert [row.run_id for row in await app.runs()] == ["p"]
+
+
 async def test_a_large_result_is_kept_once(app: sf.Surefoot, quick_eviction: None) -> None:
     """Catches results that are written twice, and a parent that has them all in memory when it is replayed."""
 
@@ -237,14 +321,10 @@ def test_a_fan_out_survives_a_kill_anywhere_and_another_in_its_recovery() -> Non
 async def test_five_thousand_children(app: sf.Surefoot) -> None:
     """Catches a fan-out that needs more than room for its worker's runs, or that never comes to an end."""
 
-    @sf.durable(name="small kid")
-    async def small(number: int) -> int:
-        return number
-
     @sf.durable(name="of five thousand")
     async def parent(count: int) -> int:
         executions.append(1)
-        return sum(await asyncio.gather(*(sf.child(small, number, key=str(number)) for number in range(count))))
+        return sum(await asyncio.gather(*(sf.child(small_kid, number, key=str(number)) for number in range(count))))
 
     run = await app.start(parent, 5_000, id="p")
     assert await run.result(timeout_s=300) == 5_000 * 4_999 // 2

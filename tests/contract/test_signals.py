@@ -127,6 +127,20 @@ def test_declarations_that_mean_nothing_are_refused() -> None:
             sf.Signal(name)
 
 
+def test_a_payload_that_is_no_json_is_told_as_such() -> None:
+    """Catches a run that is stopped by a letter that something else has written or spoilt."""
+    for signal in (NOTE, ANSWER, sf.Signal[Any]("anything")):
+        assert signal.problem(b"{") != ""
+        assert signal.problem(b"{}") == "" or signal in (NOTE, ANSWER)
+    assert "signal anything" in sf.Signal[Any]("anything").problem(b"{")
+
+
+def test_a_signal_says_what_it_is() -> None:
+    """Catches a log line that names an object's address."""
+    assert repr(ANSWER) == "<Signal 'answer' of Answer>"
+    assert repr(sf.Signal("go")) == "<Signal 'go' of any JSON value>"
+
+
 # -- timers that a person names by a moment ---------------------------------------------------------------------------
 
 

@@ -80,11 +80,6 @@ class Signal(Generic[T]):
         fits = isinstance(value, wanted) and not is_bool
         return "" if fits else f"a {type(value).__name__} is no {self.expected}"
 
-    def load(self, body: Value) -> T:
-        """Return a payload that fits."""
-        value: T = self._codec.load(body)
-        return value
-
     def dump(self, payload: Any, run_id: str) -> Value:
         """Return a payload as bytes: a value of the type, or its JSON form.
 
