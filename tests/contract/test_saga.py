@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -12,6 +15,10 @@ from tests.contract.test_runs import wait_state
 import surefoot as sf
 from surefoot.effects import Gate, Pass, Refuse, Request
 from surefoot.effects.desk import evidence, list_effects
+from surefoot.effects.guard import Acting
+from surefoot.runs.compensate import Found, find
+from surefoot.runs.desk import show
+from surefoot.runs.saga import Saga
 from surefoot.store import Tx
 
 log: Calls = []
@@ -257,7 +264,7 @@ async def test_nothing_new_begins_in_a_saga_that_is_being_undone(app: sf.Surefoo
 
     async def other() -> None:
         await slow("slow")
-        await book("too late")
+        await book.keyed("other")("too late")
 
     @sf.durable
     async def parallel() -> None:
@@ -291,7 +298,7 @@ async def test_nothing_new_begins_once_it_is_listed_what_is_undone(app: sf.Suref
     async def other() -> None:
         await is_undoing.wait()
         try:
-            await book("too late")
+            await book.keyed("other")("too late")
         finally:
             is_tried.set()
 
@@ -444,3 +451,302 @@ async def test_a_person_can_say_that_they_have_undone_it(app: sf.Surefoot, quick
         "undone by hand"
     ]
     assert await book("flight") == "ref-flight"
+
+
+async def test_a_saga_is_entered_once(app: sf.Surefoot) -> None:
+    """Catches two blocks whose steps lie under one path, so that the first is undone with the second."""
+
+    @sf.durable
+    async def twice() -> None:
+        saga = sf.saga("s")
+        async with saga:
+            await book("train")
+        async with saga:
+            await book("flight")
+
+    with pytest.raises(sf.RunFailed, match="saga s is entered twice"):
+        await (await app.start(twice, id="t")).result(timeout_s=5)
+    assert log == ["+train"]
+
+
+class Stop(BaseException):
+    """An error that `except Exception` doesn't catch, as test frameworks have."""
+
+
+async def test_an_error_that_is_no_exception_undoes_too(app: sf.Surefoot) -> None:
+    """Catches a run that is written as failed with half a saga done."""
+
+    @sf.durable
+    async def stopped() -> None:
+        async with sf.saga("s"):
+            await book("train")
+            raise Stop("enough")
+
+    with pytest.raises(sf.RunFailed, match="Stop: enough"):
+        await (await app.start(stopped, id="s")).result(timeout_s=5)
+    assert log == ["+train", "-train:ref-train"]
+
+
+async def test_a_generator_that_is_closed_inside_a_saga_has_not_failed(app: sf.Surefoot) -> None:
+    """Catches a saga that is undone because somebody has seen enough, or in a process that is going down."""
+
+    async def bookings() -> AsyncGenerator[str, None]:
+        async with sf.saga("s"):
+            yield await book("train")
+            yield await book("flight")
+
+    @sf.durable
+    async def first() -> str:
+        async with aclosing(bookings()) as references:
+            async for reference in references:
+                return reference
+        return "none"
+
+    assert await (await app.start(first, id="f")).result(timeout_s=5) == "ref-train"
+    assert log == ["+train"]
+
+
+@pytest.mark.parametrize("change", ["goes on inside", "leaves in peace"])
+async def test_code_that_no_longer_fails_where_its_saga_did_is_blocked(
+    app: sf.Surefoot, quick_eviction: None, change: str
+) -> None:
+    """Catches new code that walks on over a saga which is half undone."""
+    has_changed = False
+
+    @sf.durable(name=f"saga that {change}")
+    async def code() -> None:
+        async with sf.saga("s"):
+            await book("train")
+            if not has_changed:
+                raise ValueError("no")
+            if change == "goes on inside":
+                await book("flight")
+
+    refusals.append("train")
+    run = await app.start(code, id="r")
+    await wait_state(run, "waiting", "blocked")
+    has_changed = True
+    refusals.clear()
+    await run.wake()
+    await until(lambda: kinds(app, "r")[-1] != "not_done" or "journal holds" in reason_of(app, "r"))
+    assert "the journal holds" in (await wait_state(run, "waiting", "blocked")).reason
+    has_changed = False
+    await run.wake()
+    with pytest.raises(sf.RunFailed, match="ValueError: no"):
+        await run.result(timeout_s=5)
+    assert log == ["+train", "-train:ref-train"]
+
+
+def reason_of(app: sf.Surefoot, run_id: str) -> str:
+    """Return what a run says of itself."""
+    return app.store.read_now(lambda connection: show(connection, run_id)).row.reason
+
+
+async def test_a_deadline_that_passes_between_two_compensations_is_heard_of_after_both(app: sf.Surefoot) -> None:
+    """Catches a saga that stops half-way because its run ran out of time while it was being undone."""
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="24h"))
+    async def late_back(what: str) -> None:
+        (run,) = app.worker.live.values()
+        run.expire()
+        log.append(f"-{what}")
+
+    @sf.effect(key="late:{what}", compensate=late_back)
+    async def lend(what: str) -> str:
+        return what
+
+    @sf.durable
+    async def in_time() -> None:
+        async with sf.saga("s"):
+            await book("train")
+            await lend("book")
+            raise ValueError("no")
+
+    with pytest.raises(sf.RunFailed, match="ValueError: no"):
+        await (await app.start(in_time, id="d", deadline_s=3_600.0)).result(timeout_s=5)
+    assert log == ["+train", "-book", "-train:ref-train"]
+
+
+async def test_a_saga_whose_process_goes_down_while_it_is_undone_is_undone_by_the_next(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches an undoing that takes the end of its process for a cancellation, and holds that up."""
+    monkeypatch.setattr("surefoot.runs.worker.GRACE_S", 0.01)
+    is_answering = asyncio.Event()
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="24h"))
+    async def slow_back(what: str) -> None:
+        log.append(f"begin -{what}")
+        await is_answering.wait()
+        log.append(f"-{what}")
+
+    @sf.effect(key="slow:{what}", compensate=slow_back)
+    async def lend(what: str) -> str:
+        return what
+
+    @sf.durable
+    async def interrupted() -> None:
+        async with sf.saga("s"):
+            await book("train")
+            await lend("book")
+            raise ValueError("no")
+
+    async with sf.Surefoot(url) as app:
+        await app.start(interrupted, id="i")
+        await until(lambda: "begin -book" in log)
+    is_answering.set()
+    async with sf.Surefoot(url) as app:
+        with pytest.raises(sf.RunFailed, match="ValueError: no"):
+            await (await app.run("i")).result(timeout_s=10)
+    assert log == ["+train", "begin -book", "begin -book", "-book", "-train:ref-train"]
+
+
+async def test_what_ended_while_a_saga_looked_is_not_waited_for(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches an undoing that waits for the end of a child, or of a doubt, that came just after it was seen open."""
+
+    @sf.durable(name="saga quick leg")
+    async def leg(what: str) -> str:
+        return str(await book(what))
+
+    @sf.durable
+    async def legs() -> None:
+        async with sf.saga("s"):
+            await sf.child(leg, "train")
+            await book("flight")
+            raise ValueError("no")
+
+    looks: Calls = []
+
+    def as_it_was_just_before(connection: Any, run: int, path: str) -> Found:
+        found = find(connection, run, path)
+        looks.append(found)
+        if len(looks) > 1:
+            return found
+        (child,) = [piece["child"] for piece in found.done if "child" in piece]
+        effects = [piece["id"] for piece in found.done if "id" in piece]
+        return Found([], effects, [(show(connection, child).row.id, child)])
+
+    monkeypatch.setattr(sys.modules[Saga.__module__], "find", as_it_was_just_before)
+    with pytest.raises(sf.RunFailed, match="ValueError: no"):
+        await (await app.start(legs, id="l")).result(timeout_s=5)
+    assert len(looks) == 2
+    assert log == ["+train", "+flight", "-flight:ref-flight", "-train:ref-train"]
+
+
+async def test_a_doubt_that_is_sent_again_for_an_undoing_is_no_step_of_its_run(
+    app: sf.Surefoot, quick_eviction: None
+) -> None:
+    """Catches a resend that is recorded as if the code had asked for it, which a replay then misses."""
+
+    @sf.effect(key="resent:{what}", compensate=unbook, in_doubt=sf.Resend(key_ttl="24h"))
+    async def resent(what: str) -> str:
+        log.append(f"+{what}")
+        if log.count(f"+{what}") == 1:
+            await asyncio.Event().wait()
+        return f"ref-{what}"
+
+    @sf.durable
+    async def hasty() -> None:
+        async with sf.saga("s"):
+            await book("train")
+            async with asyncio.timeout(0.1):
+                await resent("flight")
+
+    refusals.append("train")
+    run = await app.start(hasty, id="h")
+    await wait_state(run, "waiting", "blocked")
+    refusals.clear()
+    await run.wake()
+    with pytest.raises(sf.RunFailed, match="TimeoutError"):
+        await run.result(timeout_s=10)
+    assert log == ["+train", "+flight", "+flight", "-flight:ref-flight", "-train:ref-train"]
+
+
+async def test_a_doubt_that_a_person_ends_while_other_tasks_go_on_lets_the_saga_be_undone(
+    app: sf.Surefoot, quick_eviction: None
+) -> None:
+    """Catches a saga that waits on in memory because a task outside it keeps its run there."""
+    may_answer = asyncio.Event()
+
+    @sf.effect
+    async def outside() -> str:
+        log.append("outside")
+        await may_answer.wait()
+        return "ok"
+
+    @sf.durable
+    async def beside() -> None:
+        task = asyncio.create_task(outside())
+        await until(lambda: "outside" in log)
+        async with sf.saga("s"):
+            await book("train")
+            async with asyncio.timeout(0.05):
+                await forever("flight")
+        await task
+
+    @sf.effect(key="ever:{what}", compensate=unbook)
+    async def forever(what: str) -> str:
+        log.append(f"+{what}")
+        await asyncio.Event().wait()
+        return "never"
+
+    run = await app.start(beside, id="b")
+    await until(lambda: any(one.state == "unknown" for one in app.store.read_now(list_effects)))
+    await until(lambda: any(app.worker.live[run.row].waits))
+    assert (await run.status()).state == "running"
+    (effect,) = await app.unknowns()
+    await app.resolve(effect.id, is_done=True, by="ann", reason="saw it", value="seen", is_fence_passed=True)
+    await until(lambda: app.worker.live[run.row].stopped is not None)
+    may_answer.set()
+    with pytest.raises(sf.RunFailed, match="TimeoutError"):
+        await run.result(timeout_s=10)
+    assert log == ["outside", "+train", "+flight", "-flight:seen", "-train:ref-train"]
+
+
+async def test_a_doubt_that_another_caller_ends_is_no_step_of_the_saga(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, quick_eviction: None
+) -> None:
+    """Catches a saga that asks the service beside another caller, or records what that one was told as its own step."""
+    is_asked, is_waited_for, may_end, waits = asyncio.Event(), asyncio.Event(), asyncio.Event(), Acting.wait
+
+    async def ask(what: str) -> sf.Landed:
+        log.append(f"?{what}")
+        is_asked.set()
+        await is_waited_for.wait()
+        return sf.Landed("seen")
+
+    async def wait(acting: Acting) -> None:
+        is_waited_for.set()
+        await waits(acting)
+
+    @sf.effect(key="asked:{what}", compensate=unbook, in_doubt=sf.Probe(ask, "1ms"))
+    async def asked(what: str) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    @sf.effect(key="slow:{what}", compensate=unbook, in_doubt=sf.Resend(key_ttl="24h"))
+    async def slow(what: str) -> str:
+        await may_end.wait()
+        return "slow"
+
+    @sf.durable
+    async def beside() -> None:
+        async with sf.saga("s"):
+            task = asyncio.create_task(slow("boat"))
+            async with asyncio.timeout(0.05):
+                await asked("flight")
+            await task
+
+    run = await app.start(beside, id="b")
+    await until(lambda: any(one.state == "unknown" for one in app.store.read_now(list_effects)))
+    outside = asyncio.create_task(asked.outcome("flight"))
+    await is_asked.wait()
+    monkeypatch.setattr(Acting, "wait", wait)
+    may_end.set()
+    with pytest.raises(sf.RunFailed, match="TimeoutError"):
+        await run.result(timeout_s=10)
+    assert (await outside).value == "seen"
+    assert log == ["?flight", "-flight:seen", "-boat:slow"]
+    assert [step.step for step in app.store.read_now(lambda connection: show(connection, "b")).steps].count("") == 2

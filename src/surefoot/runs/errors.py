@@ -112,6 +112,10 @@ class Suspend(BaseException):
         super().__init__(reason)
 
 
+GOING_DOWN = (SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What unwinds code because its process, or whoever drives it, goes down: it says nothing of the run."""
+
+
 def name_of(error: BaseException) -> str:
     """Return the qualified name of an error's class, as it is recorded."""
     kind = type(error)

@@ -21,7 +21,7 @@ from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs import tables
 from surefoot.runs.durable import kind_of_run
-from surefoot.runs.errors import Blocked, Divergence, Suspend, name_of, without_surrogates
+from surefoot.runs.errors import GOING_DOWN, Blocked, Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import TAKEOVERS_MAX, RunState, WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.waiting import Parking, Target
@@ -158,7 +158,7 @@ class Execution:
         except BaseException as error:
             if run.stopped is not None:
                 return self._suspended()
-            if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
+            if isinstance(error, GOING_DOWN):
                 raise
             return _failed(error)
         finally:

@@ -58,8 +58,8 @@ class Looking:
         self._run.append(unit, label, size)
 
     def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
-        """See `Step.commit`."""
-        return self._run.store.commit(unit, label=label, size=size)
+        """Never called: nothing is claimed here."""
+        raise AssertionError(f"{label} beside a step")
 
     def refuse(self, error: BaseException) -> None:
         """Nothing: the run was told nothing that it could build on."""
@@ -68,27 +68,28 @@ class Looking:
         """Nothing: no step has ended."""
 
     def close(self) -> None:
-        """Nothing: no step was opened."""
+        """Never called: no step was opened."""
+        raise AssertionError("no step was opened")
 
     def interrupt(self, reason: str) -> None:
-        """Nothing: no step was left."""
+        """Never called: no step was opened."""
+        raise AssertionError(f"no step was left: {reason}")
 
     def inside(self) -> AbstractContextManager[None]:
         """See `Step.inside`: what is sent again has no steps of its own here."""
         return nullcontext()
 
     def stop(self, error: BaseException) -> BaseException:
-        """See `Step.stop`."""
-        self._run.stop(error)
-        return Suspend(error)
+        """Never called: whoever asks stops the run."""
+        raise AssertionError("no step is taken") from error
 
     def raise_divergence(self, asked: str, recorded: str) -> NoReturn:
         """Never called: nothing recorded is compared."""
         raise AssertionError(f"asked {asked}, recorded {recorded}")
 
     async def wait(self, wait_for: str, reason: str, target: tuple[str, int]) -> None:
-        """See `Step.wait`."""
-        await self._run.wait(self.key, WaitFor(wait_for), f"{self._why}{reason}", None, target, grace_s=0.0)
+        """Never called: no gate is asked, since nothing is claimed here."""
+        raise AssertionError(f"waits for {wait_for}: {reason}")
 
     async def park(self, reason: str, wake_at_ms: int | None, effect: int) -> NoReturn:
         """See `Step.park`."""

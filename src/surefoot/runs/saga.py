@@ -30,7 +30,7 @@ from surefoot.journal import Kind, codec_of
 from surefoot.problem import SurefootError
 from surefoot.runs import tables
 from surefoot.runs.compensate import Piece, compensate, find, is_ended, parking
-from surefoot.runs.errors import Blocked, DeadlinePassed, Divergence, without_surrogates
+from surefoot.runs.errors import GOING_DOWN, Blocked, DeadlinePassed, Divergence, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import UNDOING
 from surefoot.runs.looking import Looking
@@ -105,7 +105,7 @@ class Saga:
             if self._path in run.aborted:
                 recorded = f"{self._path}/{UNDOING}/{LIST}"
                 raise run.stop(Divergence(run.run_id, recorded, "the end of the saga without an error", recorded))
-        elif isinstance(error, Exception | asyncio.CancelledError):
+        elif not isinstance(error, GOING_DOWN):
             await self._undo(without_surrogates(describe(error)))
 
     async def _undo(self, why: str) -> None:
