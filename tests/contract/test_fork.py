@@ -12,6 +12,8 @@ from tests.contract.test_runs import wait_state
 import surefoot as sf
 from surefoot.effects.desk import list_effects
 from surefoot.runs.durable import SIMULATED
+from surefoot.runs.fork import plan
+from surefoot.runs.tables import letters_of
 
 log: Calls = []
 choice = ["left"]
@@ -286,3 +288,60 @@ async def test_a_fork_undoes_no_saga_that_its_source_began(app: sf.Surefoot) -> 
     with pytest.raises(sf.RunFailed, match="wrong way"):
         await simulated.result(timeout_s=5)
     assert "back a" not in log
+
+
+async def test_a_fork_undoes_its_own_part_of_a_saga_of_which_its_source_had_done_nothing(app: sf.Surefoot) -> None:
+    """Catches a fork that is blocked for what its source did beside the saga, or only thought of inside."""
+
+    @sf.effect(in_doubt=sf.Resend())
+    async def back(way: str) -> None:
+        log.append(f"back {way}")
+
+    @sf.effect(compensate=back, in_doubt=sf.Resend(), name="fork lend again")
+    async def lend(way: str) -> str:
+        log.append(f"lend {way}")
+        return way
+
+    @sf.durable(name="forked saga of its own")
+    async def code() -> str:
+        await pay("before")
+        async with sf.saga("s"):
+            way = await decide()
+            await lend(way)
+            if await decide() == "right":
+                raise ValueError("wrong way")
+        return "fine"
+
+    run = await app.start(code, id="r")
+    await run.result(timeout_s=5)
+    choice[:] = ["right"]
+    acting = await run.fork("s/fork lend again", id="acting", act=True)
+    with pytest.raises(sf.RunFailed, match="wrong way"):
+        await acting.result(timeout_s=5)
+    assert log == ["pay before", "decide", "lend left", "decide", "lend left", "decide", "back left"]
+
+
+async def test_a_simulation_gets_the_signals_that_its_source_took_after_the_cut(app: sf.Surefoot) -> None:
+    """Catches a signal that is taken twice, and a wake-up of the source that wakes the fork."""
+
+    @sf.durable(name="forked between two signals")
+    async def code() -> list[Any]:
+        first = await sf.wait_signal("go")
+        await decide()
+        return [first, await sf.wait_signal("go")]
+
+    run = await app.start(code, id="r")
+    await run.wake()
+    await run.signal("go", 1)
+    await run.signal("go", 2)
+    assert await run.result(timeout_s=5) == [1, 2]
+    fork = await run.fork("fork decide", id="f")
+    assert await fork.result(timeout_s=5) == [1, 2]
+    letters = app.store.read_now(lambda connection: letters_of(connection, [fork.row]))
+    assert [(letter.name, letter.payload) for letter in letters] == [("go", b"2")]
+
+
+async def test_there_is_no_fork_of_no_run(app: sf.Surefoot) -> None:
+    """Catches an error that tells of nothing for a misspelt run."""
+    with pytest.raises(sf.RunNotFound, match="there is no run 'nobody'"):
+        app.store.read_now(lambda connection: plan(connection, "nobody", 1))

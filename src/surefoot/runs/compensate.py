@@ -95,8 +95,7 @@ def _begun(connection: apsw.Connection, run: int) -> list[tuple[int, int, str]]:
 def _row_of(connection: apsw.Connection, run: int, claim: int) -> ledger.Row | None:
     """Return the ledger's row that this claim made; None when it made none."""
     body = load_record(connection, claim).body
-    if body is None:
-        return None
+    assert body is not None, "a claim has its call"
     call = ledger.decode_call(body)
     digest = identify(call.scope, call.effect, call.key, b"").digest
     row = ledger.find(connection, digest, call.generation)
