@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from surefoot.journal import sealing
 from surefoot.journal.encrypted import Encrypted
 from surefoot.journal.records import Head
 from surefoot.journal.tables import load_record
+from surefoot.runs.desk import show, unread
 from surefoot.store import open_store, parse_url
 from surefoot.store.codec import Connection
 
@@ -166,6 +168,42 @@ async def test_keys_change_and_the_old_one_is_thrown_away(url: str) -> None:
         assert await (await app.run("plain")).result() == await (await app.run("old")).result() == {"paid with": SECRET}
         with pytest.raises(sf.RunFailed, match=SECRET):
             await (await app.run("failed")).result()
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_words_and_letters_are_written_anew_too(url: str) -> None:
+    """Catches a reason, or a signal that nobody has taken yet, that only the key which was thrown away opens."""
+
+    @sf.effect(key="refuse:{order}")
+    async def refuse(order: str, card: str) -> None:
+        raise sf.NotDone(f"no such card {card}")
+
+    @sf.durable(name="refused and asks")
+    async def code(card: str) -> Any:
+        with contextlib.suppress(sf.NotDone):
+            await refuse("A-1", card)
+        return await sf.wait_signal("later")
+
+    async with sf.Surefoot(url, codec=Encrypted({"old": OLD})) as app:
+        run = await app.start(code, SECRET, id="r")
+        async with asyncio.timeout(20):
+            while (await run.status()).waiting_for != "signal":
+                await asyncio.sleep(0.01)
+        await app.worker.stop()
+        await run.signal("later", SECRET)
+        await run.signal("other", SECRET)
+    told: list[int] = []
+    async with sf.Surefoot(url, codec=Encrypted({"new": NEW, "old": OLD}), is_worker=False) as app:
+        written = await app.rotate_keys(tell=told.append)
+        assert told == sorted(set(told))
+        assert told[-1] == written
+        assert await app.rotate_keys(tell=told.append) == 0
+    async with sf.Surefoot(url, codec=Encrypted({"new": NEW})) as app:
+        run = await app.run("r")
+        assert await run.result(timeout_s=20) == SECRET
+        view = app.store.read_now(lambda connection: show(connection, "r"))
+        assert [step.reason for step in view.steps if step.kind == "not_done"] == [f"no such card {SECRET}"]
+        assert [letter.payload for letter in app.store.read_now(lambda c: unread(c, run.row, 9))] == [SECRET]
 
 
 def _in_use(url: str) -> list[Any]:

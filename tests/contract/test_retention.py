@@ -173,6 +173,70 @@ async def test_what_goes_on_loses_nothing(url: str) -> None:
         assert await unknown.result(timeout_s=20) == "fine"
 
 
+@pytest.mark.usefixtures("quick_eviction")
+async def test_what_is_being_undone_is_kept_whole(url: str) -> None:
+    """Catches a compensation that is called without what it needs, for the run or for one of its children."""
+
+    async def take_back(order: str, outcome: str) -> None:
+        if order == "child":
+            raise TimeoutError("no answer")
+        ACTS.append(f"{outcome} of {order} is back")
+
+    @sf.effect(key="buy:{order}", compensate=take_back, name="old buy")
+    async def buy(order: str) -> str:
+        return "the secret item"
+
+    @sf.durable(name="old buyer")
+    async def buyer(order: str) -> str:
+        return str(await buy(order))
+
+    @sf.durable(name="old buyers")
+    async def buyers() -> str:
+        await buy("parent")
+        return str(await sf.child(buyer, "child", id="its child"))
+
+    async with sf.Surefoot(url) as app:
+        bought = await app.start(buyers, id="bought")
+        await bought.result()
+        await (await app.start(buyer, "other", id="other")).result()
+        undo = await bought.undo("wrong")
+        while not await app.unknowns():
+            await asyncio.sleep(0.01)
+        while (await undo.status()).waiting_for != "child":
+            await asyncio.sleep(0.01)
+        swept = await sweep(app)
+        assert (swept.runs, swept.effects) == (1, 1)
+        (view,) = await app.unknowns()
+        await app.resolve(view.id, is_done=True, by="me", reason="looked")
+        assert await undo.result(timeout_s=20) == ["run its child", "buy:parent"]
+        assert ACTS == ["the secret item of parent is back"]
+        assert (await sweep(app)).runs == 4
+        is_sound(app)
+
+
+async def test_a_run_stays_for_as_long_as_a_child_that_it_left_goes_on(url: str) -> None:
+    """Catches a child whose parent is gone, of which nobody can say any more why it was started."""
+
+    @sf.durable(name="old leaver")
+    async def leaves() -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await sf.child(asks_then_pays, "A-1", id="goes on", when_left="go_on")
+        except TimeoutError:
+            pass
+
+    async with sf.Surefoot(url) as app:
+        await (await app.start(leaves, id="left")).result()
+        assert (await sweep(app)).runs == 0
+        child = await app.run("goes on")
+        await child.signal("go")
+        await child.result(timeout_s=20)
+        told: list[Swept] = []
+        swept = await sweep(app, tell=told.append)
+        assert (swept.runs, swept.effects) == (2, 1)
+        assert (told[-1].runs, told[-1].effects, told[-1].records) == (2, 1, swept.records)
+
+
 async def test_what_a_person_has_decided_stays(url: str) -> None:
     """Catches an audit trail that ends where retention begins."""
     async with sf.Surefoot(url) as app:

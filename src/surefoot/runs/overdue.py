@@ -103,8 +103,8 @@ class Doubts:
             return None
         call = call_of(connection, row)
         doubt = desk.doubt_of(connection, row, call)
-        if doubt.since_ms is None or doubt.deadline_ms is None:
-            return None
+        assert doubt.since_ms is not None, "it is unknown"
+        assert doubt.deadline_ms is not None, "it was overdue when it was found, and its claim stays as it is"
         return Escalation(
             effect=row.id,
             name=call.effect,

@@ -172,8 +172,7 @@ class Retention:
         count = 0
         for effect, is_forgotten in found:
             row = ledger.get(tx.connection, effect)
-            if row is None or ledger.is_open(row):
-                continue
+            assert row is not None, "rows of the ledger are never deleted"
             if is_forgotten and row.record not in self._pointed:
                 forget(tx, row)
                 count += 1
@@ -289,10 +288,11 @@ def _is_contradicted(connection: apsw.Connection, effect: int) -> bool:
 
 def _undone_by(connection: apsw.Connection, run: int) -> set[int]:
     """Return the run that an undo is to undo."""
-    started = connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall()
-    body = load_record(connection, int(str(started[0][0]))).body if started else None
-    args, _ = kind_of(UNDO).load_input(body or b"{}") if body else ((), {})
-    rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall() if args else []
+    ((started,),) = connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall()
+    body = load_record(connection, int(str(started))).body
+    assert body is not None, "an undo is started with the run's id"
+    args, _ = kind_of(UNDO).load_input(body)
+    rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall()
     return {int(str(row[0])) for row in rows}
 
 

@@ -249,14 +249,14 @@ def doubt_claims(tx: Tx, holder: int, session: int, boot_ms: int) -> None:
     ).fetchall()
     for (effect,) in rows:
         row = ledger.get(tx.connection, cast(int, effect))
-        if row is not None:
-            doubt_claim(tx, row, session, boot_ms, f"session {holder}, which claimed it, is gone")
+        assert row is not None, "it was just found"
+        doubt_claim(tx, row, session, boot_ms, f"session {holder}, which claimed it, is gone")
 
 
 def doubt_claim(tx: Tx, row: ledger.Row, session: int, boot_ms: int, reason: str) -> None:
-    """Note that nobody acts on a claim any more; it may have been sent until now."""
-    if ledger.doubt(tx, row, session, boot_ms):
-        ledger.add_evidence(tx, row.id, "in doubt", f"session {session}", {"token": row.token, "reason": reason})
+    """Note that nobody acts on a claim any more, as it was read in this transaction; it may have been sent until now."""
+    ledger.doubt(tx, row, session, boot_ms)
+    ledger.add_evidence(tx, row.id, "in doubt", f"session {session}", {"token": row.token, "reason": reason})
 
 
 def has_due(connection: apsw.Connection, kinds: Sequence[str], now_ms: int) -> bool:
