@@ -188,6 +188,55 @@ async def test_a_call_that_died_with_its_process_is_made_by_another(url: str, cl
         assert stages(app) == ["escalated", "telling of it", "telling of it", "told"]
 
 
+async def test_a_hook_of_any_shape_is_waited_for(url: str, clock: MovedClock) -> None:
+    """Catches a hook that returns something to be awaited, which is noted as told and never runs."""
+    told: list[int] = []
+
+    class Pager:
+        async def __call__(self, escalation: Escalation) -> None:
+            await asyncio.sleep(0)
+            told.append(escalation.effect)
+
+    async with opened(url, clock, Pager()) as app:
+        with pytest.raises(sf.OutcomeUnknown):
+            await ask(1)
+        clock.moved_ms = 3 * HOUR_MS
+        await app.worker.escalating.look()
+        assert (told, stages(app)) == ([1], ["escalated", "telling of it", "told"])
+
+
+async def test_what_a_person_ends_while_another_is_told_is_not_escalated(url: str, clock: MovedClock) -> None:
+    """Catches a page in the night for what the first page's reader has just decided."""
+    told: list[tuple[int, int]] = []
+
+    @sf.effect(name="escalated question", key="question:{x}", approve=sf.Approve(deadline="2h"))
+    async def question(x: int) -> None: ...
+
+    async def hook(escalation: Escalation) -> None:
+        told.append((escalation.effect, escalation.approval))
+        if len(told) == 1:
+            await app.resolve(2, is_done=True, by="ann", reason="saw it")
+            await app.approve(1, by="ann", reason="fine")
+
+    @sf.durable
+    async def asking() -> None:
+        await question(1)
+
+    async with opened(url, clock, hook) as app:
+        for x in (1, 2):
+            with pytest.raises(sf.OutcomeUnknown):
+                await ask(x)
+        run = await app.start(asking, id="r")
+        while not await app.approvals():
+            await asyncio.sleep(0.01)
+        clock.moved_ms = 3 * HOUR_MS
+        await app.worker.escalating.look()
+        assert told == [(1, 0)]
+        await run.result(timeout_s=5)
+        await app.worker.escalating.look()
+        assert told == [(1, 0)]
+
+
 async def test_a_doubt_that_ends_meanwhile_is_not_escalated(url: str, clock: MovedClock) -> None:
     """Catches an escalation of what a person has ended, and a sweep that never escalates by itself."""
     told: list[int] = []

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.contract.conftest import until
 
 import surefoot as sf
 from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
@@ -462,7 +463,7 @@ async def test_a_long_wait_leaves_memory_and_wakes(app: sf.Surefoot, monkeypatch
 
     run = await app.start(waits, id="w")
     await wait_state(run, "waiting", "signal")
-    assert not app.worker.live
+    await until(lambda: not app.worker.live)
     await run.signal("go", "now")
     assert await run.result(timeout_s=5) == "now"
     assert len(starts) == 2
@@ -580,11 +581,9 @@ async def test_an_unserializable_result_ends_the_step_with_the_path(app: sf.Sure
         await (await app.start(keeps, id="u")).result(timeout_s=5)
 
 
-async def test_suspension_is_not_swallowed_by_except_exception(
-    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("quick_eviction")
+async def test_suspension_is_not_swallowed_by_except_exception(app: sf.Surefoot) -> None:
     """Catches user code that catches our control flow and goes on acting."""
-    monkeypatch.setattr("surefoot.runs.live.WAIT_IN_PLACE_S", 0.01)
     acts: Calls = []
 
     @sf.step
@@ -600,7 +599,7 @@ async def test_suspension_is_not_swallowed_by_except_exception(
         return "ok"
 
     run = await app.start(stubborn, id="s")
-    await asyncio.sleep(0.1)
+    await wait_state(run, "waiting", "signal")
     await run.signal("go")
     assert await run.result(timeout_s=5) == "ok"
     assert acts == []
