@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import desk
+from surefoot.effects.guard import Acting
 from surefoot.effects.states import OPEN, State
+from surefoot.journal import current_frame
 from surefoot.leases import Sessions
+from surefoot.runs import tables
 from surefoot.runs.desk import wake
+from surefoot.runs.live import LiveRun
+from surefoot.store import Tx
 
 
 async def test_a_failed_run_waits_for_the_acts_of_its_other_tasks(app: sf.Surefoot) -> None:
@@ -116,6 +122,94 @@ async def test_an_end_that_cannot_be_written_blocks_the_run(app: sf.Surefoot, mo
     monkeypatch.setattr("surefoot.runs.tables.end_run", broken)
     assert "no end" in (await wait_state(await app.start(ends, id="e"), "waiting", "blocked")).reason
     assert starts == [1]
+
+
+async def test_an_end_whose_other_tasks_can_not_be_recorded_is_none(app: sf.Surefoot) -> None:
+    """Catches a completed run whose last step was refused by the journal while it was waited for."""
+    may_answer, acts = asyncio.Event(), list[int]()
+
+    def refuse(_tx: Tx) -> None:
+        raise ValueError("no room for this")
+
+    @sf.step
+    async def slow() -> None:
+        acts.append(1)
+        await may_answer.wait()
+        frame = current_frame.get()
+        assert isinstance(frame, LiveRun)
+        frame.append(refuse, label="test", size=0)
+        await app.store.barrier()
+
+    tasks: Calls = []
+
+    @sf.durable
+    async def leaves() -> str:
+        tasks.append(asyncio.create_task(slow()))
+        await until(lambda: bool(acts))
+        asyncio.get_running_loop().call_soon(may_answer.set)
+        return "fine"
+
+    run = await app.start(leaves, id="l")
+    assert "no room for this" in (await wait_state(run, "waiting", "blocked")).reason
+    assert "ended" not in kinds(app, "l")
+
+
+async def test_a_run_whose_task_is_cancelled_from_outside_is_handed_back(app: sf.Surefoot) -> None:
+    """Catches a run that fails, for good, because the event loop of its process was going down."""
+    starts: Calls = []
+
+    @sf.durable
+    async def twice() -> int:
+        starts.append(1)
+        if len(starts) == 1:
+            await asyncio.Event().wait()
+        return len(starts)
+
+    run = await app.start(twice, id="t")
+    await until(lambda: len(starts) == 1)
+    task = app.worker.live[run.row].task
+    assert task is not None
+    task.cancel()
+    assert await run.result(timeout_s=5) == 2
+
+
+@pytest.mark.parametrize(
+    ("holder", "state"), [("ours", "unknown"), ("gone", "unknown"), ("alive", "claimed"), ("acting", "claimed")]
+)
+async def test_a_claim_that_nobody_acts_on_is_in_doubt_when_its_run_ends(
+    app: sf.Surefoot, url: str, monkeypatch: pytest.MonkeyPatch, holder: str, state: str
+) -> None:
+    """Catches a claim that is left as if somebody acted on it, and one that is taken from somebody who does."""
+
+    @sf.effect(when_unknown="tell_model")
+    async def lost() -> None:
+        raise OSError("lost")
+
+    @sf.durable
+    async def ends() -> str:
+        return (await lost.outcome()).told
+
+    open_effects = tables.open_effects
+
+    async with sf.Surefoot(url, is_worker=False) as other:
+        sessions = {"gone": 0, "alive": other.worker.session.id}
+
+        def as_claimed(tx: Tx, run: int) -> list[int]:
+            found = open_effects(tx, run)
+            session = sessions.get(holder, app.worker.session.id)
+            tx.execute("UPDATE ledger SET state = 2, holder = ?", (session,))
+            tx.execute("DELETE FROM evidence")
+            if holder == "acting":
+                app.guard.acting[found[0]] = Acting()
+            return found
+
+        monkeypatch.setattr("surefoot.runs.tables.open_effects", as_claimed)
+        run = await app.start(ends, id="e")
+        await wait_state(run, "waiting", "doubt")
+        reasons = [one.body["reason"] for one in app.store.read_now(partial(desk.evidence, effect=1))]
+        assert ledger_states(app) == [state]
+        assert reasons == (["run e has ended"] if state == "unknown" else [])
+        app.guard.acting.clear()
 
 
 async def test_a_cancellation_of_the_codes_own_is_a_failure(app: sf.Surefoot) -> None:

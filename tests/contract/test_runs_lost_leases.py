@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.contract.conftest import Calls, until
+import pytest
+from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
@@ -121,3 +122,40 @@ async def test_handing_back_without_progress_ends_as_blocked(app: sf.Surefoot) -
     status = await wait_state(await app.start(comes_to_nothing, id="c"), "waiting", "blocked")
     assert "without a new record" in status.reason
     assert len(starts) <= TAKEOVERS_MAX + 1
+
+
+@pytest.mark.usefixtures("quick_eviction")
+@pytest.mark.parametrize("is_recording", [True, False])
+async def test_a_run_that_another_has_taken_is_written_by_that_one_only(
+    app: sf.Surefoot, url: str, is_recording: bool
+) -> None:
+    """Catches a wait, or a record, of an execution whose run another worker holds by now."""
+    executions: Calls = []
+
+    @sf.step
+    async def note() -> int:
+        return len(executions)
+
+    @sf.durable(name=f"taken {is_recording}")
+    async def code() -> int:
+        executions.append(1)
+        if len(executions) == 1:
+            await app.store.commit(take, label="test")
+        if is_recording or len(executions) > 1:
+            await note()
+        return int(await sf.wait_signal("go"))
+
+    async with sf.Surefoot(url, is_worker=False) as other:
+
+        def take(tx: Tx) -> None:
+            tx.execute("UPDATE runs SET epoch = epoch + 1, holder = ?", (other.worker.session.id,))
+            tx.held.clear()
+
+        run = await app.start(code, id="r")
+        await until(lambda: bool(executions) and not app.worker.live)
+        row = await run.look()
+        assert (row.state.name, row.epoch, row.holder) == ("RUNNING", 2, other.worker.session.id)
+        assert kinds(app, "r") == ["started"]
+    await run.signal("go", 7)
+    assert await run.result(timeout_s=10) == 7
+    assert kinds(app, "r") == ["started", "decided", "signal", "ended"]

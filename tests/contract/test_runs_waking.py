@@ -125,6 +125,46 @@ async def test_a_target_that_settled_before_the_park_makes_the_run_pending_at_on
     assert state == RunState.PENDING
 
 
+@pytest.mark.parametrize(
+    ("children", "ended", "state", "is_woken_soon"),
+    [
+        (tables.MANY - 1, 1, RunState.PENDING, False),
+        (tables.MANY, 0, RunState.WAITING, False),
+        (tables.MANY, 1, RunState.WAITING, True),
+        (tables.MANY, tables.MANY, RunState.PENDING, False),
+    ],
+)
+async def test_a_parent_of_many_that_is_parked_after_some_have_ended_hears_of_them_soon(
+    app: sf.Surefoot, children: int, ended: int, state: RunState, is_woken_soon: bool
+) -> None:
+    """Catches a parent of many that is executed again at once for each end, or that hears of the first with the last."""
+
+    def unit(tx: Tx) -> tables.RunRow:
+        run = tables.insert_run(tx, "parks", "none", b"", holder=1, parent=None, deadline_ms=None)
+        rows = [
+            tables.insert_run(tx, f"child {number}", "none", b"", holder=None, parent=run, deadline_ms=None)
+            for number in range(children)
+        ]
+        for row in rows[:ended]:
+            tables.end_run(tx, row, RunState.COMPLETED, 1, "")
+        tables.park_run(tx, run, WaitFor.CHILD, "child", None, 0, targets=[("run", row) for row in rows])
+        return tables.get_run(tx.connection, run)
+
+    row = await app.store.commit(unit, label="test")
+    assert (row.state, row.wake_at_ms is not None) == (state, is_woken_soon)
+
+
+async def test_the_same_letter_twice_is_one(app: sf.Surefoot) -> None:
+    """Catches a child that is cancelled once for each execution of its parent, and letters without a name that are lost."""
+
+    def unit(tx: Tx) -> list[bool]:
+        run = tables.insert_run(tx, "gets letters", "none", b"", holder=None, parent=None, deadline_ms=None)
+        sent = [("go", "a"), ("go", "a"), ("go", "b"), ("on", "a"), ("go", None), ("go", None)]
+        return [tables.post(tx, run, name, None, sent_by="me", dedupe=dedupe) is not None for name, dedupe in sent]
+
+    assert await app.store.commit(unit, label="test") == [True, False, True, True, True, True]
+
+
 @pytest.mark.usefixtures("quick_eviction")
 async def test_a_letter_that_comes_while_the_run_unwinds_is_not_lost(app: sf.Surefoot) -> None:
     """Catches a signal that an evicted run has seen and its successor has not."""

@@ -1,0 +1,170 @@
+"""The worker: which runs it takes, and what it does when looking, taking or reading fails."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from tests.contract.conftest import Calls, until
+from tests.contract.test_runs import wait_state
+
+import surefoot as sf
+from surefoot.runs.durable import KindSpec
+from surefoot.runs.life import SUSPECT_AFTER
+from surefoot.runs.tables import find_run
+from surefoot.store import StoreError
+
+
+@pytest.fixture
+async def complaints() -> Calls:
+    """What the worker says aloud."""
+    heard: Calls = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context["message"]))
+    return heard
+
+
+async def test_a_run_of_a_kind_that_nobody_knows_says_so_until_somebody_does(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run that is pending for ever after a function was renamed, and one that stays blocked after a rollback."""
+    monkeypatch.setattr("surefoot.runs.worker.STRANGE_AFTER_MS", -1)
+
+    @sf.durable(name="renamed")
+    async def code(number: int) -> int:
+        return number
+
+    kinds = sys.modules[KindSpec.__module__]._registered
+    async with sf.Surefoot(url, is_worker=False) as app:
+        await app.start(code, 7, id="r")
+    known = kinds.pop("renamed")
+    try:
+        async with sf.Surefoot(url) as app:
+            run = await app.run("r")
+            status = await wait_state(run, "waiting", "blocked")
+            assert "no worker here knows its kind; known: " in status.reason
+            assert await run.signal("anything", 1), "what it takes is not known here"
+            kinds["renamed"] = known
+            assert await run.result(timeout_s=5) == 7
+            del kinds["renamed"]
+            assert await run.result(timeout_s=5) == 7, "as plain data"
+    finally:
+        kinds["renamed"] = known
+
+
+async def test_of_several_suspects_one_is_tried_at_a_time(app: sf.Surefoot) -> None:
+    """Catches a run that kills its worker, and is not found out because another suspect died beside it."""
+    may_end, began = asyncio.Event(), list[int]()
+
+    @sf.durable
+    async def suspect(number: int) -> int:
+        began.append(number)
+        await may_end.wait()
+        return number
+
+    await app.worker.stop()
+    runs = [await app.start(suspect, number, id=f"s{number}") for number in range(3)]
+    await app.store.commit(
+        lambda tx: tx.execute("UPDATE runs SET takeovers = ? WHERE id != ?", (SUSPECT_AFTER, runs[2].row)), label="test"
+    )
+    app.worker.is_stopping = False
+    await app.worker.start()
+    await until(lambda: len(began) == 2)
+    await app.worker._look()
+    await app.worker._look()
+    assert sorted(began) == [0, 2]
+    may_end.set()
+    assert [await run.result(timeout_s=5) for run in runs] == [0, 1, 2]
+
+
+async def test_a_deadline_of_a_run_that_has_just_ended_is_nothing(app: sf.Surefoot) -> None:
+    """Catches a worker that stops because a run ended between two of its looks."""
+
+    @sf.durable
+    async def ends() -> str:
+        return "in time"
+
+    run = await app.start(ends, id="e")
+    await run.result(timeout_s=5)
+    glance = app.worker._glance
+
+    def stale(*arguments: Any) -> Any:
+        return msgspec.structs.replace(glance(*arguments), overdue=[run.row])
+
+    app.worker._glance = stale  # type: ignore[method-assign, assignment]  # what it saw a moment ago
+    await app.worker._look()
+    assert app.worker.failure is None
+    assert await (await app.start(ends, id="e")).result(timeout_s=5) == "in time"
+
+
+async def test_an_error_in_one_sweep_is_told_and_stops_no_other(app: sf.Surefoot, complaints: Calls) -> None:
+    """Catches doubts that nobody looks into any more because escalating them has failed; and a complaint for each look
+    when the store is gone, which every caller is told by itself."""
+    swept: Calls = []
+    errors: list[Exception] = [KeyError("a mistake of ours"), StoreError("gone")]
+
+    async def look() -> None:
+        raise errors.pop(0)
+
+    async def sweep() -> None:
+        swept.append(1)
+
+    app.worker.escalating.look = look  # type: ignore[method-assign]  # fails
+    app.worker._sweep_doubts = sweep  # type: ignore[method-assign]  # is counted
+    await app.worker._sweep()
+    assert (complaints, swept) == (["surefoot: looking into doubts failed"], [1])
+    await app.worker._sweep()
+    assert (complaints, swept) == (["surefoot: looking into doubts failed"], [1])
+
+
+def _gone(*_arguments: Any, **_options: Any) -> Any:
+    raise StoreError("the store is gone")
+
+
+def _unreadable(*_arguments: Any, **_options: Any) -> Any:
+    raise ValueError("one of them can't be read")
+
+
+@pytest.mark.usefixtures("quick_eviction")
+@pytest.mark.parametrize("together", [_gone, _unreadable])
+async def test_a_store_that_is_gone_is_no_fault_of_the_run_that_is_read(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, together: Callable[..., Any]
+) -> None:
+    """Catches a run that is written as unreadable, or waited for in vain, because its worker lost the store."""
+
+    @sf.durable
+    async def waits() -> str:
+        return str(await sf.wait_signal("go"))
+
+    run = await app.start(waits, id="w")
+    await wait_state(run, "waiting", "signal")
+    await until(lambda: not app.worker.live)
+    monkeypatch.setattr("surefoot.runs.worker.load_records_of", together)
+    monkeypatch.setattr("surefoot.runs.worker.load_records", _gone)
+    await run.signal("go", "now")
+    with pytest.raises(StoreError, match="the store is gone"):
+        await run.result(timeout_s=5)
+    assert (await run.status()).state == "running", "ours, until our session ends"
+
+
+async def test_a_run_that_is_another_s_by_now_is_not_blocked(app: sf.Surefoot) -> None:
+    """Catches a word of a worker that could not read a run, about one that its next holder goes on with."""
+    may_end = asyncio.Event()
+
+    @sf.durable
+    async def goes_on() -> str:
+        await may_end.wait()
+        return "fine"
+
+    run = await app.start(goes_on, id="g")
+    row = app.store.read_now(lambda connection: find_run(connection, "g"))
+    assert row is not None
+    await app.store.commit(lambda tx: tx.execute("UPDATE runs SET epoch = epoch + 1"), label="test")
+    await app.worker._block(row, [], "its journal can't be read")
+    assert (await run.status()).state == "running"
+    await app.store.commit(lambda tx: tx.execute("UPDATE runs SET epoch = epoch - 1"), label="test")
+    may_end.set()
+    assert await run.result(timeout_s=5) == "fine"
