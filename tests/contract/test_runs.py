@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import os
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.contract.conftest import until
 
 import surefoot as sf
+from surefoot.runs.desk import show
 from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
+
+if TYPE_CHECKING:
+    from nowhere import OnlyForTypeCheckers  # type: ignore[import-not-found]  # that is the point
 
 Calls = list[Any]
 
@@ -72,12 +76,24 @@ async def test_a_run_whose_starter_leaves_is_executed_all_the_same(app: sf.Suref
         await _left_after(turns, sf.child(kid, turns, id=f"child {turns}"))
         return "left"
 
+    executed: Calls = []
+
+    @sf.durable
+    async def there(n: int) -> int:
+        executed.append(n)
+        await asyncio.sleep(0.05)
+        return n
+
     for turns in range(8):
         await _left_after(turns, app.start(kid, turns, id=f"run {turns}"))
+        known = await app.start(there, turns, id=f"there {turns}")
+        await _left_after(turns, app.start(there, turns, id=f"there {turns}"))
+        assert await known.result(timeout_s=5) == turns
         parent = await app.start(leaves, turns, id=f"parent {turns}")
         assert await parent.result(timeout_s=5) == "left"
     for run_id in [row.run_id for row in await app.runs(kind="kid")]:
         assert await (await app.run(run_id)).result(timeout_s=5) == int(run_id.split()[1])
+    assert executed == list(range(8))
     assert {f"{what} {turns}" for what in ("run", "child") for turns in (1, 7)} <= {
         row.run_id for row in await app.runs(kind="kid")
     }
@@ -124,6 +140,14 @@ async def test_steps_are_not_executed_again_after_a_restart(url: str) -> None:
 async def _result(app: sf.Surefoot, run_id: str) -> Any:
     run = await app.run(run_id)
     return await run.result(timeout_s=10)
+
+
+async def test_what_is_no_run_is_said_to_be_none(app: sf.Surefoot) -> None:
+    """Catches an error that tells of nothing for a misspelt id."""
+    with pytest.raises(sf.RunNotFound, match="there is no run 'nobody'"):
+        await app.run("nobody")
+    with pytest.raises(sf.RunNotFound, match="there is no run 'nobody'"):
+        app.store.read_now(lambda connection: show(connection, "nobody"))
 
 
 async def test_a_failing_run_says_what_failed(app: sf.Surefoot) -> None:
@@ -199,6 +223,142 @@ async def test_a_step_that_fails_inside_another_says_the_same_on_replay(url: str
     is_blocking = False
     await reopened(url, lambda app: _result(app, "c"))
     assert told == [("KeyError", "step outer failed: KeyError: 'x'")] * 2
+
+
+async def test_a_step_outside_a_run_is_an_ordinary_function(app: sf.Surefoot) -> None:
+    """Catches a function that can be used, and tested, only in a run; and one that seems to record, and does not."""
+
+    @sf.step
+    async def double(x: int) -> int:
+        return 2 * x
+
+    assert await double(4) == await double.keyed("a")(4) == 8
+    for outside in (sf.now(), sf.sleep(0), sf.child(double), sf.wait_signal("go")):
+        with pytest.raises(sf.SurefootError, match="called outside a run"):
+            await outside
+    with pytest.raises(sf.SurefootError, match="branch side was called outside a run"):
+        async with sf.branch("side"):
+            pass
+
+
+async def test_a_step_whose_result_only_type_checkers_know_is_kept_as_json(app: sf.Surefoot) -> None:
+    """Catches a module that can't be imported because of an import under TYPE_CHECKING."""
+
+    @sf.step
+    async def annotated() -> OnlyForTypeCheckers:
+        return {"a": [1]}
+
+    @sf.durable
+    async def keeps() -> Any:
+        return await annotated()
+
+    assert await (await app.start(keeps, id="k")).result(timeout_s=5) == {"a": [1]}
+
+
+async def test_a_step_waits_for_a_disk_that_lags_behind(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a loop of quick steps that fills the memory faster than the disk takes it."""
+    waits: Calls = []
+    barrier = app.store.barrier
+
+    async def counted() -> None:
+        waits.append(1)
+        await barrier()
+
+    @sf.step
+    async def quick() -> int:
+        return len(waits)
+
+    @sf.durable
+    async def steps() -> list[int]:
+        with monkeypatch.context() as patched:
+            patched.setattr(app.store, "barrier", counted)
+            before = await quick()
+            patched.setattr(type(app.store.writer), "has_room", False)
+            during = await quick()
+        return [before, during, await quick()]
+
+    assert await (await app.start(steps, id="s")).result(timeout_s=5) == [0, 0, 1]
+
+
+async def test_timers_of_parallel_tasks_ring_each_at_its_own_time(app: sf.Surefoot) -> None:
+    """Catches a timer that ends the wait of another task."""
+    ended: Calls = []
+
+    @sf.durable
+    async def timers() -> None:
+        async def wait(name: str, seconds: float) -> None:
+            await sf.sleep(seconds, key=name)
+            ended.append(name)
+
+        async def never() -> None:
+            await sf.wait_signal("never")
+            ended.append("never")
+
+        task = asyncio.create_task(never())
+        await asyncio.gather(wait("late", 0.1), wait("early", 0.01))
+        task.cancel()
+
+    await (await app.start(timers, id="t")).result(timeout_s=5)
+    assert ended == ["early", "late"]
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_step_in_the_place_of_a_timer_is_a_divergence(app: sf.Surefoot) -> None:
+    """Catches new code that fails a sound run because what is recorded under the step's name is something else."""
+    is_changed = False
+
+    @sf.step(name="sleep")
+    async def think() -> int:
+        return 1
+
+    @sf.durable
+    async def changing() -> str:
+        await (think() if is_changed else sf.sleep(0.001))
+        await sf.wait_signal("go")
+        return "end"
+
+    run = await app.start(changing, id="c")
+    await wait_state(run, "waiting", "signal")
+    is_changed = True
+    await run.signal("go")
+    reason = (await wait_state(run, "waiting", "blocked")).reason
+    assert "the code asked for a decision sleep, the journal holds a TIMER_FIRED of that name" in reason
+    is_changed = False
+    await run.wake()
+    assert await run.result(timeout_s=5) == "end"
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_step_that_moved_to_another_task_is_a_divergence(app: sf.Surefoot) -> None:
+    """Catches new code whose tasks share out the recorded steps in another way, and so in another order."""
+    is_changed = False
+
+    @sf.step
+    async def one(what: str) -> str:
+        return what
+
+    @sf.durable
+    async def changing() -> str:
+        async def aside() -> None:
+            await one.keyed("aside")("aside")
+            if is_changed:
+                await one.keyed("main")("main")
+
+        await asyncio.create_task(aside())
+        if not is_changed:
+            await one.keyed("main")("main")
+        await sf.wait_signal("go")
+        return "end"
+
+    run = await app.start(changing, id="c")
+    await wait_state(run, "waiting", "signal")
+    is_changed = True
+    await run.signal("go")
+    reason = (await wait_state(run, "waiting", "blocked")).reason
+    assert "step one[main] here, the journal holds it elsewhere" in reason
+    is_changed = False
+    await run.wake()
+    assert await run.result(timeout_s=5) == "end"
 
 
 async def test_parallel_steps_of_one_name_need_a_key(app: sf.Surefoot) -> None:

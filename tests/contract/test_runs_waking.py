@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import pytest
 from tests.contract.conftest import until
@@ -10,6 +12,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import desk
+from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
 from surefoot.runs import tables
 from surefoot.runs.desk import wake
@@ -223,3 +226,55 @@ async def test_the_deadline_of_an_evicted_run_fires(app: sf.Surefoot) -> None:
     run = await app.start(late, id="l", deadline_s=0.6)
     await wait_state(run, "waiting", "signal")
     assert await run.result(timeout_s=5) == "too late"
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_doubts_that_end_while_another_task_acts_are_looked_at_from_the_start(app: sf.Surefoot) -> None:
+    """Catches a task that waits on for a doubt that has ended because its run stays in memory, two that suspend their run
+    one after another, and a step that is recorded in a run that is being suspended."""
+    may_answer, told, executions = asyncio.Event(), list[str](), list[int]()
+
+    @sf.effect(key="lost:{what}")
+    async def lost(what: str) -> str:
+        raise OSError("lost")
+
+    @sf.effect
+    async def slow() -> str:
+        told.append("slow")
+        await may_answer.wait()
+        return "slow"
+
+    @sf.step
+    async def stubborn() -> str:
+        if len(executions) == 1:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                told.append("stubborn")
+        return f"in execution {len(executions)}"
+
+    @sf.durable
+    async def beside() -> list[str]:
+        executions.append(1)
+        work: list[Any] = [lost.keyed("a")("a"), lost.keyed("b")("b"), slow(), stubborn()]
+        tasks = [asyncio.create_task(one) for one in work]
+        await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
+
+    run = await app.start(beside, id="b")
+    await until(lambda: len(app.worker.live[run.row].waits) == 2 and told == ["slow"])
+    for effect in await app.unknowns():
+        await app.store.commit(partial(settle, effect.id), label="test")
+    await run.wake()  # tells both waits in one turn of the loop
+    await until(lambda: app.worker.live[run.row].stopped is not None)
+    assert told == ["slow", "stubborn"]
+    may_answer.set()
+    assert await run.result(timeout_s=5) == ["saw it", "saw it", "slow", "in execution 2"]
+    assert told == ["slow", "stubborn"]
+    assert executions == [1, 1]
+
+
+def settle(effect: int, tx: Tx) -> None:
+    """Write an outcome, and tell nobody."""
+    record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=b'"saw it"'))
+    tx.execute("UPDATE ledger SET state = 4, record = ? WHERE id = ?", (record, effect))

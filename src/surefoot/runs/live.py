@@ -193,7 +193,8 @@ class LiveRun:
     def adopted(self) -> Iterator[None]:
         """See `Frame.adopted`. One helper at a time speaks for a task; a second one beside it counts for itself."""
         strand, task = _strand.get(), asyncio.current_task()
-        if strand is None or strand.task is task or strand.is_lent:
+        assert strand is not None, "it comes with the frame"
+        if strand.task is task or strand.is_lent:
             yield
             return
         lender, strand.task, strand.is_lent = strand.task, task, True
@@ -204,12 +205,10 @@ class LiveRun:
 
     def _strand(self) -> Strand:
         strand = _strand.get()
+        assert strand is not None, "it comes with the frame"
         # Who knows the loop need not ask the system for it, which costs more than all the rest here.
         task = asyncio.current_task(self.loop if get_ident() == self._thread else None)
-        if strand is None:
-            strand = Strand(task, 0, is_fork=False)
-            _strand.set(strand)
-        elif strand.task is not task:
+        if strand.task is not task:
             strand = Strand(task, strand.after, is_fork=True)
             _strand.set(strand)
             if task is not None and task is not self.task:
@@ -263,7 +262,7 @@ class LiveRun:
             return
         if expected is not None:
             raise self.stop(Divergence(self.run_id, expected, f"step {identity}", f"step {expected}"))
-        if recorded is not None and _began_in_order(recorded):
+        if recorded is not None and not recorded.is_fork:
             raise self.stop(Divergence(self.run_id, identity, f"step {identity} here", "it elsewhere"))
 
     def _check_deadline(self, step: LiveStep) -> None:
@@ -579,8 +578,3 @@ class LiveRun:
 
 def _letter_id(letter: Letter) -> int:
     return letter.id
-
-
-def _began_in_order(recorded: Recorded) -> bool:
-    first = recorded.opened or recorded.ended
-    return first is not None and first.after >= 0

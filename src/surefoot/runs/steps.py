@@ -188,11 +188,13 @@ async def take_step(
             taken.close()
     finally:
         _parent.reset(token)
-    small = Head(request=request) if head is None and request else NO_HEAD if head is None else head(value)
-    record = taken.draft(Kind.DECIDED, head=small, body=body)
-    run.record(record, "decision")
-    taken.end(record)
-    taken.close()
+    try:
+        small = Head(request=request) if head is None and request else NO_HEAD if head is None else head(value)
+        record = taken.draft(Kind.DECIDED, head=small, body=body)
+        run.record(record, "decision")
+        taken.end(record)
+    finally:
+        taken.close()  # also when the run was suspended meanwhile: it waits for what is open
     if not run.store.writer.has_room:
         await run.store.barrier()
     return (copy, taken) if is_told_step else copy

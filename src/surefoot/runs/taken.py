@@ -136,7 +136,8 @@ class LiveStep(msgspec.Struct, eq=False):
         ).fetchall()
         if all(kind not in ENDS_STEP for (kind,) in found):
             insert_record(tx, record)
-        elif record.kind is Kind.INTERRUPTED:
+        else:
+            assert record.kind is Kind.INTERRUPTED, "only a cancellation comes between a commit and who waits for it"
             insert_record(tx, replace(record, step="", after=0, head=replace(record.head, name=self.key)))
 
     def inside(self) -> AbstractContextManager[None]:
