@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,12 +12,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
+from surefoot.journal import current_frame
+from surefoot.runs.live import LiveRun
 from surefoot.runs.shadow import Shadow, shadow
 from surefoot.runs.tables import list_open
 from surefoot.store import NewerFormat, OlderFormat, looking_at
@@ -289,6 +293,177 @@ async def test_code_that_waits_for_no_step_is_unfinished(url: str, quick_evictio
 
     found = (await shadows_of(url, limit_s=0.2))["r"]
     assert found.verdict.value == "unfinished"
+
+
+async def test_code_that_goes_on_elsewhere_for_ever_is_divergent(url: str, quick_eviction: None) -> None:
+    """Catches new code that waits for what comes before the recorded step, and is taken for code that is only slow."""
+
+    @sf.durable(name="elsewhere")
+    async def code() -> None:
+        async with sf.branch("side"):
+            await think("x")
+        await sf.wait_signal("go")
+
+    await left_open(url, code)
+
+    @sf.durable(name="elsewhere")
+    async def waits_first() -> None:
+        async with sf.branch("other"):
+            await sf.wait_signal("first")
+        async with sf.branch("side"):
+            await think("x")
+
+    found = (await shadows_of(url))["r"]
+    assert (found.verdict.value, found.step, found.asked) == (
+        "divergent", "side/shadow think", "step other/signal first",
+    )  # fmt: skip
+
+
+async def test_a_journal_that_can_not_be_read_is_told(url: str, quick_eviction: None) -> None:
+    """Catches a check that ends in the middle for one bad run, and one that calls a broken file a broken run."""
+
+    @sf.durable(name="unreadable")
+    async def code() -> None:
+        await think("x")
+        await sf.wait_signal("go")
+
+    await left_open(url, code)
+    async with sf.Surefoot(url, is_worker=False) as app:
+        await app.store.commit(lambda tx: tx.execute("UPDATE journal SET kind = 99 WHERE kind = 2"), label="test")
+    found = (await shadows_of(url))["r"]
+    assert found.verdict.value == "unreadable"
+    assert "its journal can't be read: ValueError" in found.words
+
+    def walk_closed() -> Shadow:
+        with looking_at(url, MIGRATIONS) as connection:
+            (row,) = list_open(connection, after=0, kind=None, limit=9)
+        return shadow(connection, row)
+
+    with pytest.raises(apsw.Error):
+        await asyncio.to_thread(walk_closed)
+
+
+def test_code_that_does_not_come_back_is_interrupted(
+    url: str, quick_eviction: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a check that hangs in code that never lets the event loop run."""
+
+    @sf.durable(name="blocking")
+    async def code() -> None:
+        await think("x")
+        await sf.wait_signal("go")
+
+    asyncio.run(left_open(url, code))
+
+    @sf.durable(name="blocking")
+    async def blocks() -> None:
+        await think("x")
+        while True:
+            pass
+
+    monkeypatch.setattr("surefoot.runs.shadow.BLOCKED_S", 0.1)
+    before = signal.getsignal(signal.SIGALRM)
+    found = shadows(url, limit_s=0.01)["r"]
+    assert (found.verdict.value, found.words) == ("unfinished", "its code did something else than wait for 0 s")
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+async def test_what_a_shadow_looks_up_is_read_and_what_it_writes_is_not_written(url: str) -> None:
+    """Catches code that is divergent only because it looks into the store, and a commit of its own that goes through."""
+    results: Calls = []
+
+    @sf.durable(name="looks up")
+    async def code() -> None:
+        frame = current_frame.get()
+        assert isinstance(frame, LiveRun)
+        await think("x")
+        query = lambda connection: next(connection.execute("SELECT count(*) FROM runs"))[0]  # noqa: E731  both ways
+        results.append((await frame.store.read(query), frame.store.read_now(query)))
+        await frame.store.commit(lambda tx: tx.execute("UPDATE runs SET reason = 'written'"), label="test")
+        results.append("committed")
+        await sf.wait_signal("go")
+
+    async with sf.Surefoot(url) as app:
+        run = await app.start(code, id="r")
+        await until(lambda: "committed" in results)
+        results.clear()
+        found = (await shadows_of(url, limit_s=0.2))["r"]
+        assert results == [(1, 1)]
+        assert found.verdict.value == "unfinished"
+        await run.signal("go")
+        await run.result(timeout_s=5)
+
+
+async def test_steps_inside_a_recorded_step_are_not_asked_for(url: str, quick_eviction: None) -> None:
+    """Catches nested steps that are taken for forgotten ones, since the outer one's outcome stands for them."""
+
+    @sf.step(name="shadow outer")
+    async def outer() -> str:
+        return await think("x")
+
+    @sf.durable(name="nested")
+    async def code() -> None:
+        await outer()
+        await sf.wait_signal("go")
+
+    await left_open(url, code)
+    found = (await shadows_of(url))["r"]
+    assert (found.verdict.value, found.step, log) == ("same", "signal go", [])
+
+
+async def test_a_deadline_that_has_passed_meanwhile_is_met_where_a_worker_would(url: str, quick_eviction: None) -> None:
+    """Catches a clean-up that is not walked, and a deadline that a check writes down."""
+
+    @sf.durable(name="late")
+    async def code() -> None:
+        try:
+            await sf.wait_signal("go")
+        except sf.DeadlinePassed:
+            await think("clean up")
+
+    await left_open(url, code)
+    async with sf.Surefoot(url, is_worker=False) as app:
+        await app.store.commit(lambda tx: tx.execute("UPDATE runs SET deadline_ms = 1"), label="test")
+    before = files(url)
+    found = (await shadows_of(url))["r"]
+    assert (found.verdict.value, found.step, log) == ("same", "shadow think", [])
+    assert files(url) == before
+
+
+async def test_a_saga_that_can_not_be_undone_by_this_code_stands(url: str, quick_eviction: None) -> None:
+    """Catches a check that ends, or hangs, in a half-undone saga whose effects are declared otherwise by now."""
+
+    async def take_back(order: str) -> None:
+        raise sf.NotDone("the service is closed")
+
+    @sf.effect(key="shadow book:{order}", compensate=take_back, name="shadow book")
+    async def book(order: str) -> str:
+        return "booked"
+
+    @sf.durable(name="standing saga")
+    async def code() -> None:
+        async with sf.saga("s"):
+            await book("a")
+            raise ValueError("no")
+
+    await left_open(url, code, waiting_for="blocked")
+    compensation = f"s/$undo/undo shadow book[{digest_of(url)}-1"
+    found = (await shadows_of(url))["r"]
+    assert (found.verdict.value, found.step) == ("same", f"{compensation}.2]")
+
+    @sf.effect(key="shadow book:{order}", name="shadow book")
+    async def without_compensation(order: str) -> str:
+        return "booked"
+
+    found = (await shadows_of(url))["r"]
+    assert (found.verdict.value, found.step, found.asked) == ("divergent", f"{compensation}]", "step s/$undo")
+
+
+def digest_of(url: str) -> str:
+    """Return the digest of the one effect that was done."""
+    with looking_at(url, MIGRATIONS) as connection:
+        return str(next(connection.execute("SELECT hex(digest) FROM ledger WHERE id = 1"))[0]).lower()
 
 
 async def test_other_formats_are_refused_and_left_alone(url: str) -> None:

@@ -43,6 +43,9 @@ T = TypeVar("T")
 LIMIT_S = 10.0
 """How long one run's code may take to walk along its journal, if nothing else is said."""
 
+BLOCKED_S = 1.0
+"""How much later code is interrupted that doesn't come back to the event loop: what comes back tells more."""
+
 TURNS = 50
 """Turns of the event loop without another step after which the code stands: it waits for something."""
 
@@ -288,9 +291,6 @@ class _ShadowRun(LiveRun):
         self.ahead.append(waiting.step)
         await self.loop.create_future()
 
-    def expire(self) -> None:
-        """A deadline that passes now is none of the journal's."""
-
 
 # -- limits -----------------------------------------------------------------------------------------------------------
 
@@ -299,8 +299,8 @@ class _ReachedOut(SurefootError):
     """The code reaches outside the process without a step."""
 
 
-class _TooLong(BaseException):
-    """The limit has passed, and the code doesn't even come back to the event loop."""
+class _TooLong(KeyboardInterrupt):
+    """The limit has passed, and the code doesn't even come back to the event loop, which lets only interrupts through."""
 
 
 class _Ahead(asyncio.SelectorEventLoop):
@@ -327,7 +327,7 @@ def _limited(limit_s: float) -> Iterator[None]:
         raise _TooLong
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, limit_s + 1.0)
+    signal.setitimer(signal.ITIMER_REAL, limit_s + BLOCKED_S)
     try:
         yield
     finally:
@@ -341,7 +341,7 @@ _hooked: list[bool] = []
 
 @contextmanager
 def _watched(run: _ShadowRun) -> Iterator[None]:
-    """Refuse connections and processes while a run's code is walked."""
+    """Refuse connections and processes while a run's code is walked; after that, let nothing of it go on."""
     if not _hooked:  # there is no way to take a hook back, so it is set once
         sys.addaudithook(_refuse)
         _hooked.append(True)
@@ -350,9 +350,10 @@ def _watched(run: _ShadowRun) -> Iterator[None]:
         yield
     finally:
         _watching.remove(run)
+        run.stop(Suspend("the walk is over"))
 
 
-def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:  # pragma: no cover  (Python traces no audit hooks)
     if _watching and event in REACHES_OUT:
         what = ", ".join(repr(one) for one in arguments[1:] or arguments)[:200]
         raise Suspend(_watching[-1].stop(_ReachedOut(f"the code reaches outside its steps: {event} {what}")))
