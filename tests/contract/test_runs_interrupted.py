@@ -172,3 +172,54 @@ async def test_an_error_on_replay_over_recorded_steps_is_blocked_not_failed(app:
     is_broken = False
     await run.wake()
     assert await run.result(timeout_s=5) == "end"
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_replay_that_never_comes_to_its_place_is_cancelled_all_the_same(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run that nobody can stop because its new code hangs before what it had done."""
+    monkeypatch.setattr("surefoot.runs.cancelling.WAIT_S", 0.05)
+    has_changed, hits = False, list[str]()
+
+    @sf.durable
+    async def hangs() -> None:
+        if has_changed:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                hits.append("while it hung")
+        await note("one")
+        try:
+            await sf.wait_signal("go")
+        except asyncio.CancelledError:
+            hits.append("while it waited")
+            raise
+
+    run = await app.start(hangs, id="h")
+    await wait_state(run, "waiting", "signal")
+    has_changed = True
+    await run.cancel("enough")
+    await until(lambda: hits == ["while it hung"])
+    await run.signal("go")
+    assert await run.result(timeout_s=5) is None
+
+
+async def test_a_cancellation_hits_once(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches clean-up that is cancelled by the clock that was set for the cancellation it cleans up after."""
+    monkeypatch.setattr("surefoot.runs.cancelling.WAIT_S", 0.02)
+    hits: list[str] = []
+
+    @sf.durable
+    async def cleans_up() -> None:
+        for where in ("first", "second"):
+            try:
+                await asyncio.sleep(60 if where == "first" else 0.1)
+            except asyncio.CancelledError:
+                hits.append(where)
+
+    run = await app.start(cleans_up, id="c")
+    await until(lambda: run.row in app.worker.live)
+    await run.cancel("enough")
+    await run.result(timeout_s=5)
+    assert hits == ["first"]
