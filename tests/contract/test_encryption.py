@@ -144,6 +144,27 @@ async def test_a_missing_key_blocks_and_is_named(url: str) -> None:
         assert await run.result(timeout_s=20) == "fine"
 
 
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_signal_whose_key_is_missing_is_taken_once_the_key_is_back(url: str) -> None:
+    """Catches a signal that is lost, or an error that is taken for its payload, because a key was not given for a while."""
+    async with sf.Surefoot(url, codec=Encrypted({"summer": NEW})) as app:
+        run = await app.start(secret_asks, "A-3", id="asks")
+        async with asyncio.timeout(20):
+            while (await run.status()).waiting_for != "signal":
+                await asyncio.sleep(0.01)
+    async with sf.Surefoot(url, codec=Encrypted({"winter": OLD, "summer": NEW}), is_worker=False) as app:
+        await (await app.run("asks")).signal("card", SECRET)
+    async with sf.Surefoot(url, codec=Encrypted({"summer": NEW})) as app:
+        run = await app.run("asks")
+        async with asyncio.timeout(20):
+            while (await run.status()).waiting_for != "blocked":
+                await asyncio.sleep(0.01)
+    async with sf.Surefoot(url, codec=Encrypted({"summer": NEW, "winter": OLD})) as app:
+        run = await app.run("asks")
+        await run.wake()
+        assert await run.result(timeout_s=5) == SECRET
+
+
 async def test_keys_change_and_the_old_one_is_thrown_away(url: str) -> None:
     """Catches a value that a rotation has passed over, and one that it has spoilt."""
     async with sf.Surefoot(url) as app:  # written before there was a codec

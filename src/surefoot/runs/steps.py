@@ -384,6 +384,8 @@ async def wait_signal(
                 if alarm is not None:
                     alarm.cancel()
             letter = run.take_letter(signal, looked)
+    except Undecodable as error:  # its key is not here: it stays unread, and the wait is no step that has failed
+        raise run.stop(error) from None
     except BaseException as error:
         taken.interrupt(describe(error))
         raise

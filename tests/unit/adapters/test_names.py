@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent
 from pydantic_ai.models.function import FunctionModel
+from tests.contract.conftest import kinds, until
 from tests.support.agents import Script, call, text
 
 import surefoot as sf
@@ -131,3 +132,34 @@ async def test_a_renamed_agent_in_a_durable_function(url: str) -> None:
             await (run := await app.run("a")).wake()
             assert await run.result() == "done"
         assert (ACTS, script.asked) == (["refund"], 1)
+
+
+async def test_an_agent_that_begins_in_a_task_of_its_own_is_no_renamed_one(url: str) -> None:
+    """Catches a run that is blocked because an agent begins beside another whose decisions are recorded: which one of two
+    tasks comes to a recorded step is not told by their order."""
+    first, second = Script(text("one")), Script(text("two"))
+    agents = {
+        name: Agent(script.model, name=name, capabilities=[Durable()])
+        for name, script in (("clerk", first), ("support", second))
+    }
+    is_waiting = True
+
+    @sf.durable(name="two agents")
+    async def work() -> list[str]:
+        async def ask(name: str) -> str:
+            return (await agents[name].run("go")).output
+
+        clerk = asyncio.create_task(ask("clerk"))
+        if is_waiting:
+            await clerk
+            await asyncio.Event().wait()
+        return [await asyncio.create_task(ask("support")), await clerk]
+
+    async with asyncio.timeout(20):
+        async with sf.Surefoot(url) as app:
+            await app.start(work, id="a")
+            await until(lambda: "decided" in kinds(app, "a"))
+        is_waiting = False
+        async with sf.Surefoot(url) as app:
+            assert await (await app.run("a")).result() == ["two", "one"]
+    assert (first.asked, second.asked) == (1, 1)
