@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -211,6 +212,37 @@ async def test_what_is_being_undone_is_kept_whole(url: str) -> None:
         assert await undo.result(timeout_s=20) == ["run its child", "buy:parent"]
         assert ACTS == ["the secret item of parent is back"]
         assert (await sweep(app)).runs == 4
+        is_sound(app)
+
+
+@pytest.mark.parametrize("what", ["its effects", "its records"])
+async def test_a_run_that_retention_has_begun_with_is_not_undone_or_forked_in_part(url: str, what: str) -> None:
+    """Catches an undo that completes, and has undone nothing, because what it is made of went before the run's end did."""
+
+    @sf.effect(key="half:{order}", compensate=sf.nothing_to_undo, name="old half")
+    async def half(order: str) -> str:
+        return order
+
+    @sf.durable(name="old halves")
+    async def halves(is_acting: bool) -> None:
+        await think(1)
+        if is_acting:
+            await half("A-1")
+
+    async with sf.Surefoot(url) as app:
+        run = await app.start(halves, what == "its effects", id="r1")
+        await run.result()
+        await (await run.undo("just in time", id="before")).result(timeout_s=5)
+        begun = Retention(app.store, app.store.clock.wall_ms() + 1_000)
+        if what == "its effects":
+            await begun._sweep_effects()
+        else:
+            await begun._do(partial(retention._delete_some, run.row))
+        with pytest.raises(sf.RunFailed, match="can't be undone any more"):
+            await (await run.undo("because")).result(timeout_s=5)
+        with pytest.raises(sf.SurefootError, match="can't be forked any more"):
+            await run.fork("think", id="fork")
+        await sweep(app)
         is_sound(app)
 
 

@@ -95,8 +95,18 @@ class LetterView:
 
 
 def is_forgotten(connection: apsw.Connection, row: RunRow) -> bool:
-    """Whether retention has deleted what a run did and came to."""
-    return row.ended is not None and bool(load_record(connection, row.ended).head.forgotten_at_ms)
+    """Whether retention has deleted what a run did and came to, or has begun to: its effects go before its records."""
+    if row.ended is None:
+        return False
+    has_begun = next(connection.execute(_HAS_BEGUN, (row.id, row.id)))[0]
+    return bool(has_begun) or bool(load_record(connection, row.ended).head.forgotten_at_ms)
+
+
+_HAS_BEGUN = (
+    "SELECT NOT EXISTS (SELECT 1 FROM journal WHERE run = ? AND seq = 1)"
+    " OR EXISTS (SELECT 1 FROM ledger l JOIN journal j ON j.id = l.claim WHERE l.run = ? AND j.run IS NULL)"
+)
+"""Whether a run's first record is gone, or one of its claims was taken out of it."""
 
 
 def unread(connection: apsw.Connection, run: int, limit: int) -> list[LetterView]:
