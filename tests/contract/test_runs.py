@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from tests.contract.conftest import until
 import surefoot as sf
 from surefoot.runs.desk import show
 from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
+from surefoot.runs.live import LiveRun
 
 if TYPE_CHECKING:
     from nowhere import OnlyForTypeCheckers  # type: ignore[import-not-found]  # that is the point
@@ -359,6 +361,83 @@ async def test_a_step_that_moved_to_another_task_is_a_divergence(app: sf.Surefoo
     is_changed = False
     await run.wake()
     assert await run.result(timeout_s=5) == "end"
+
+
+@pytest.mark.usefixtures("quick_eviction")
+@pytest.mark.parametrize("recorded_by", ["this version", "an earlier one"])
+@pytest.mark.parametrize("is_thread_first", [True, False])
+async def test_a_task_whose_effect_runs_in_a_thread_has_an_order_of_its_own(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, recorded_by: str, is_thread_first: bool
+) -> None:
+    """Catches a false divergence where a thread is slower, or quicker, on replay than the code beside it."""
+    acts, executions, may_act = list[int](), list[int](), threading.Event()
+
+    @sf.effect(key="in a thread")
+    def legacy() -> str:
+        acts.append(1)
+        return "done"
+
+    def call() -> str:
+        may_act.wait(10)
+        return str(legacy())
+
+    @sf.step
+    async def note(what: str) -> str:
+        return what
+
+    @sf.durable
+    async def beside() -> str:
+        executions.append(1)
+        task = asyncio.create_task(sf.in_thread(call))
+        await asyncio.sleep(0)
+        if len(executions) > 1 and is_thread_first and recorded_by == "this version":
+            await note("beside it")
+            may_act.set()
+        elif is_thread_first:
+            may_act.set()
+            await until(task.done)
+            await note("beside it")
+        else:
+            await note("beside it")
+            may_act.set()
+        told = await task
+        await sf.wait_signal("go")
+        return str(told)
+
+    with monkeypatch.context() as earlier:
+        if recorded_by == "an earlier one":
+            earlier.setattr(LiveRun, "stand_alone", lambda _run: None)
+        run = await app.start(beside, id="b")
+        await wait_state(run, "waiting", "signal")
+    may_act.clear()
+    await run.signal("go")
+    assert await run.result(timeout_s=5) == "done"
+    assert (acts, executions) == ([1], [1, 1])
+
+
+async def test_a_task_goes_on_while_a_thread_takes_a_step_for_it(app: sf.Surefoot) -> None:
+    """Catches a step of the task's own that is refused or counted as the thread's, while that is in the middle of it."""
+    may_end, acts = threading.Event(), list[int]()
+
+    @sf.effect(key="for another")
+    def legacy() -> str:
+        acts.append(1)
+        may_end.wait(10)
+        return "done"
+
+    @sf.step
+    async def note(what: str) -> str:
+        return what
+
+    @sf.durable
+    async def beside() -> list[str]:
+        task = asyncio.create_task(asyncio.to_thread(legacy))
+        await until(lambda: bool(acts))
+        noted = await note("beside it")
+        may_end.set()
+        return [noted, await task]
+
+    assert await (await app.start(beside, id="b")).result(timeout_s=5) == ["beside it", "done"]
 
 
 async def test_parallel_steps_of_one_name_need_a_key(app: sf.Surefoot) -> None:

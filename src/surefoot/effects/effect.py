@@ -236,5 +236,8 @@ os.register_at_fork(after_in_child=_portal.__init__)  # type: ignore[misc]  # a 
 
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a synchronous function, an effect or not, from async code without blocking the loop."""
+    frame = current_frame.get()
+    if frame is not None:
+        frame.stand_alone()
     result: Awaitable[R] = asyncio.to_thread(function, *args, **kwargs)
     return await result

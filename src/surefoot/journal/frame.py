@@ -129,6 +129,9 @@ class Frame(Protocol):
     def adopted(self) -> AbstractContextManager[None]:
         """Take the steps inside as those of the task that called, though another task takes them on its behalf."""
 
+    def stand_alone(self) -> None:
+        """Give the asking task an order of its own, if it has none, before another task takes steps on its behalf."""
+
     @property
     def place(self) -> Place | None:
         """The decision that asks, when the step is a tool call of a model."""

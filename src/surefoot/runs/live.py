@@ -180,7 +180,7 @@ class LiveRun:
     def tool_call(self, call: ToolCall) -> Iterator[None]:
         """Take the steps inside as those of a tool call: under its decision, by its id, whatever the order."""
         self.check()
-        self._strand()  # a task of its own gets a strand of its own here, before another task asks on its behalf
+        self.stand_alone()
         path = _parent.set(call.path)
         place = _place.set(call)
         try:
@@ -202,6 +202,10 @@ class LiveRun:
             yield
         finally:
             strand.task, strand.is_lent = lender, False
+
+    def stand_alone(self) -> None:
+        """See `Frame.stand_alone`."""
+        self._strand()
 
     def _strand(self) -> Strand:
         strand = _strand.get()
@@ -257,13 +261,21 @@ class LiveRun:
     def _check_order(self, strand: Strand, parent: str, identity: str, recorded: Recorded | None) -> None:
         if strand.is_fork:
             return
-        expected = self.history.follower(parent, strand.after)
+        expected = self._expected(parent, strand.after)
         if expected == identity:
             return
         if expected is not None:
             raise self.stop(Divergence(self.run_id, expected, f"step {identity}", f"step {expected}"))
         if recorded is not None and not recorded.is_fork:
             raise self.stop(Divergence(self.run_id, identity, f"step {identity} here", "it elsewhere"))
+
+    def _expected(self, parent: str, after: int) -> str | None:
+        """Return the recorded step that comes next in a task. One that another task has asked for is passed: before tasks
+        that call a function in a thread stood alone, its step could be recorded as one of the task that started it."""
+        expected = self.history.follower(parent, after)
+        while expected is not None and (passed := self.history.steps[expected]).is_asked:
+            expected = None if passed.ended is None else self.history.follower(parent, passed.ended.seq)
+        return expected
 
     def _check_deadline(self, step: LiveStep) -> None:
         """Raise `DeadlinePassed` once, at the step that comes first after the deadline; on replay at the same one.
