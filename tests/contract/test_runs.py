@@ -13,9 +13,11 @@ import pytest
 from tests.contract.conftest import until
 
 import surefoot as sf
+from surefoot.journal import Undecodable
 from surefoot.runs.desk import show
 from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
 from surefoot.runs.live import LiveRun
+from surefoot.runs.strand import _beside
 
 if TYPE_CHECKING:
     from nowhere import OnlyForTypeCheckers  # type: ignore[import-not-found]  # that is the point
@@ -225,6 +227,39 @@ async def test_a_step_that_fails_inside_another_says_the_same_on_replay(url: str
     is_blocking = False
     await reopened(url, lambda app: _result(app, "c"))
     assert told == [("KeyError", "step outer failed: KeyError: 'x'")] * 2
+
+
+async def test_what_a_step_did_beside_its_result_is_recorded_unless_it_is_taken_again(app: sf.Surefoot) -> None:
+    """Catches usage that is counted twice because a step was blocked, and taken again, after it was recorded."""
+    errors: list[Exception | None] = [None, ValueError("no"), Undecodable("no longer fits"), None]
+    recorded: list[int] = []
+
+    async def record() -> None:
+        recorded.append(4 - len(errors))
+
+    @sf.step
+    async def work() -> None:
+        if error := errors.pop(0):
+            raise error
+
+    @sf.durable
+    async def works() -> str:
+        for _ in range(3):
+            token = _beside.set(record)
+            try:
+                await work()
+            except sf.StepFailed:
+                pass
+            finally:
+                _beside.reset(token)
+        return "done"
+
+    run = await app.start(works, id="w")
+    assert "no longer fits" in (await wait_state(run, "waiting", "blocked")).reason
+    assert recorded == [1, 2]
+    await run.wake()
+    assert await run.result(timeout_s=5) == "done"
+    assert recorded == [1, 2, 4]
 
 
 async def test_a_step_outside_a_run_is_an_ordinary_function(app: sf.Surefoot) -> None:
