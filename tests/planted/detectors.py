@@ -17,7 +17,7 @@ from tests.planted.patches import SOURCE, Bug, plant
 
 ROOT = Path(__file__).parents[2]
 PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow")
-SCHEDULES = 1_000
+SCHEDULES = 400
 
 
 @dataclass(frozen=True)

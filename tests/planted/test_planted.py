@@ -38,7 +38,7 @@ def test_a_line_names_all_who_found_it() -> None:
     )
     assert row(Bug("x", "a mistake", ""), findings[1:2]) == "| a mistake | **nobody** |  | not tried | 9 |\n"
     missed = Finding("schedules", False, "", None, 8.0)
-    assert row(Bug("x", "a mistake", ""), [missed]) == "| a mistake | **nobody** |  | not in 1,000 | 8 |\n"
+    assert row(Bug("x", "a mistake", ""), [missed]) == "| a mistake | **nobody** |  | not in 400 | 8 |\n"
 
 
 @pytest.mark.slow
