@@ -126,6 +126,20 @@ async def test_a_compensation_by_hand_is_checked_by_its_own_type(app: sf.Surefoo
     assert await undo.result(timeout_s=10) == ["take:1"]
 
 
+def test_a_name_that_compensations_have_is_refused() -> None:
+    """Catches an effect that is taken for the compensation of another."""
+
+    async def give_back(x: int) -> None: ...
+
+    for names in (("taken", "undo taken"), ("undo had", "had")):
+        with pytest.raises(sf.BadEffect, match="what undoes"):  # noqa: PT012  the second one, in either order
+            for name in names:
+                options: Any = {} if name.startswith("undo") else {"compensate": give_back}
+
+                @sf.effect(name=name, **options)
+                async def either(x: int) -> None: ...
+
+
 async def test_two_callers_of_one_key_one_acts_the_other_waits(app: sf.Surefoot) -> None:
     """Catches two acts at once."""
     acts: Acts = []

@@ -315,6 +315,23 @@ def test_books_that_can_be_read_and_not_written_seal_nothing(books: Books) -> No
     assert books.rows() == [(1, '"paid"')]
 
 
+def test_a_receipt_that_comes_before_its_tombstone_is_found(books: Books) -> None:
+    """Catches "never" about an attempt that was committed between the look and the seal."""
+    cursors: list[int] = []
+
+    class Late(sqlite3.Connection):
+        def cursor(self, *args: Any) -> Any:
+            cursors.append(1)
+            if len(cursors) == 2:  # the first is for the look
+                with books.transaction() as db:
+                    db.execute(*books.receipts.insertion("k", 1, '"paid"'))
+            return super().cursor(*args)
+
+    receipts = sf.Receipts(lambda: sqlite3.connect(books.path, factory=Late), paramstyle=sqlite3.paramstyle)
+    assert find_or_seal(receipts, "k", 1) == b'"paid"'
+    assert books.rows() == [(1, '"paid"')]
+
+
 def test_live_attempts_and_recoveries_at_once(books: Books) -> None:
     """Catches an order of attempts and recoveries in which a receipt and "never" are both said, or two receipts written."""
 

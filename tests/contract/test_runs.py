@@ -66,6 +66,7 @@ async def test_same_id_with_another_input_is_a_conflict_that_shows_both(app: sf.
     await app.start(twin, 1, id="a")
     with pytest.raises(sf.RunConflict, match=r'"x":1.*"x":2'):
         await app.start(twin, 2, id="a")
+    assert repr(await app.run("a")).startswith("<Run 'a' of ")
 
 
 async def test_a_run_whose_starter_leaves_is_executed_all_the_same(app: sf.Surefoot) -> None:

@@ -35,7 +35,7 @@ async def give_back(what: str) -> None:
     log.append(f"-{what}")
 
 
-@sf.effect(key="undo:{what}", compensate=give_back, in_doubt=sf.Resend(key_ttl="24h"), name="undo take")
+@sf.effect(key="undo:{what}", compensate=give_back, in_doubt=sf.Resend(key_ttl="24h"), name="undoable take")
 async def take(what: str) -> str:
     log.append(f"+{what}")
     return what

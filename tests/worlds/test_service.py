@@ -118,7 +118,7 @@ async def test_a_late_request_is_absorbed_by_the_key_that_acted_meanwhile(tmp_pa
 async def test_a_key_whose_request_is_at_work_inside_says_so(tmp_path: Path) -> None:
     """Would catch two requests with one key running at the same time."""
     async with hosted(tmp_path, Terms(Offer.KEYS)) as (client, service, world):
-        service.faults.append(Fault(lands_after_s=0.02, claims_on_arrival=True))
+        service.faults.append(Fault(lands_after_s=0.5, claims_on_arrival=True))
         late = asyncio.create_task(client.call("add", {"by": 1}, key="k"))
         await until(lambda: service.log)
         with pytest.raises(InFlight):

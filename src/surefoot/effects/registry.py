@@ -12,7 +12,18 @@ UNDO = "undo "
 
 
 def register(spec: EffectSpec) -> None:
-    """Note an effect under its name; the newest declaration counts."""
+    """Note an effect under its name; the newest declaration counts.
+
+    Raises:
+        BadEffect: It is called as the compensation of another is, or the other way round.
+    """
+    backward = _known.get(spec.name.removeprefix(UNDO))
+    for forward, is_taken in ((backward, spec.name.startswith(UNDO)), (spec, f"{UNDO}{spec.name}" in _known)):
+        if is_taken and forward is not None and _is_plain(forward.compensate):
+            raise BadEffect(
+                f"effect '{UNDO}{forward.name}': so is called what undoes {forward.name!r}, which is a plain function",
+                hint="call the effect otherwise, or make it what undoes: compensate=",
+            )
     _known[spec.name] = spec
 
 
@@ -38,7 +49,11 @@ def spec_of(name: str) -> EffectSpec:
 def undo_spec_of(forward: EffectSpec) -> EffectSpec:
     """Return an effect's compensation as an effect of its own class; a plain function is named after what it undoes."""
     assert forward.compensate is not None
-    declared = getattr(forward.compensate, "__surefoot_effect__", None)
-    if isinstance(declared, EffectSpec):
-        return declared
-    return EffectSpec(forward.compensate, name=f"{UNDO}{forward.name}")
+    if _is_plain(forward.compensate):
+        return EffectSpec(forward.compensate, name=f"{UNDO}{forward.name}")
+    declared: EffectSpec = getattr(forward.compensate, "__surefoot_effect__")  # noqa: B009
+    return declared
+
+
+def _is_plain(compensate: object) -> bool:
+    return compensate is not None and not hasattr(compensate, "__surefoot_effect__")

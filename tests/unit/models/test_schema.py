@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -191,6 +191,7 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(lambda root, a: {**root, "$defs": {"A": a}}, nested, nested)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine under load
 @given(schemas())
 def test_any_schema_becomes_bounded(schema: dict[str, Any]) -> None:
     """Catches a combination of keywords that slips through unbounded, or fails."""
