@@ -28,6 +28,8 @@ class Detector:
     command: tuple[str, ...]
     patience_s: int = 240
     """One that takes longer has found something too: a hang."""
+    is_last_resort: bool = False
+    """Takes minutes: looks for what no other has found."""
 
 
 DETECTORS = (
@@ -36,9 +38,9 @@ DETECTORS = (
     Detector(
         "schedules", ("-m", "tests.planted.hunt", str(SCHEDULES)), patience_s=1_200
     ),  # none hangs; many take minutes
-    Detector("crash", (*PYTEST, "tests/crash"), patience_s=600),
-    Detector("worlds", (*PYTEST, "tests/worlds/test_surefoot.py")),
-    Detector("disk", (*PYTEST, "tests/disk"), patience_s=600),
+    Detector("worlds", (*PYTEST, "tests/worlds/test_surefoot.py"), is_last_resort=True),
+    Detector("disk", (*PYTEST, "tests/disk"), patience_s=600, is_last_resort=True),
+    Detector("crash", (*PYTEST, "tests/crash"), patience_s=900, is_last_resort=True),
 )
 
 
@@ -74,6 +76,8 @@ def look(bug: Bug | None, detectors: Sequence[Detector] = DETECTORS, *, enough: 
         source = plant(bug, Path(folder))
         _check_is_imported(source)
         for detector in detectors:
+            if detector.is_last_resort and bug is not None and any(one.is_caught for one in findings):
+                continue
             findings.append(_run(detector, source))
             if bug is not None and sum(one.is_caught for one in findings) >= enough:
                 break
