@@ -20,8 +20,8 @@ HEAD = """# Planted bugs
 
 Who tests the tests? Each row is a mistake planted in a copy of the engine, one patch each in `tests/planted`, and what it
 took to find it. Of {planted} planted bugs {found} were found, {twice} of them by two methods that know nothing of each
-other. They look in this order, until two have found the bug; these are named, with the law or the test that failed. The last three
-take minutes, and look only for what no other has found:
+other. They look in this order, until two have found the bug; these are named, with the law or the test that failed. The
+last three take minutes, and look only for what no other has found:
 
 * **contract**: the promises one by one (`tests/contract`).
 * **rules**: property tests of the pure modules (`tests/property/test_rules.py`).
