@@ -14,8 +14,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import apsw
-
 from surefoot import approvals, effects, journal, leases, people, runs
 from surefoot.approvals import ApprovalView, Approve, decide, list_approvals
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
@@ -36,6 +34,7 @@ from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.store import Clock, Store, StoreError, open_store
 from surefoot.store.codec import Codec
+from surefoot.store.connection import Connection
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
@@ -425,7 +424,7 @@ class Surefoot:
             raise self.worker.failure
 
 
-def _sessions_in_use(connection: apsw.Connection) -> set[int] | None:
+def _sessions_in_use(connection: Connection) -> set[int] | None:
     """Return the sessions that open runs and open effects refer to; None when there are too many to tell."""
     by_effects = desk.sessions_in_use(connection)
     return None if by_effects is None else by_effects | set(run_holders(connection))

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import apsw
-
 from surefoot.approvals import tables
 from surefoot.approvals.errors import ApprovalNeeded
 from surefoot.approvals.states import Event, State
@@ -30,6 +28,7 @@ from surefoot.effects.keys import BadEffect
 from surefoot.effects.spec import EffectSpec
 from surefoot.journal import insert_record
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 COUNT_MAX = 20
 """Most people that one approval can ask for."""
@@ -159,7 +158,7 @@ class Approve:
         what = f"{request.name}, {request.key}" + (f", by {self._who()}" if self.by else "")
         problem = ApprovalNeeded(approval, what) if self.outside == "raise" else None
 
-        def is_over(connection: apsw.Connection) -> bool:
+        def is_over(connection: Connection) -> bool:
             row = tables.get(connection, approval)
             return row is None or row.state is not State.PENDING
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
 
-import apsw
 import msgspec
 
 from surefoot.approvals import tables
@@ -17,8 +16,9 @@ from surefoot.effects.ledger import Call, decode_call
 from surefoot.journal import load_record
 from surefoot.journal.records import ENDS_STEP
 from surefoot.leases import Life, Sessions
+from surefoot.store.connection import Connection
 
-IsOpen: TypeAlias = Callable[[apsw.Connection, int], bool]
+IsOpen: TypeAlias = Callable[[Connection, int], bool]
 """Whether a run has not ended."""
 
 
@@ -60,7 +60,7 @@ class ApprovalView:
 
 
 def list_approvals(
-    connection: apsw.Connection,
+    connection: Connection,
     sessions: Sessions,
     is_open: IsOpen,
     *,
@@ -75,7 +75,7 @@ def list_approvals(
     return [view(connection, sessions, is_open, row) for row in islice(wanted, limit)]
 
 
-def count_waiting(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen) -> int:
+def count_waiting(connection: Connection, sessions: Sessions, is_open: IsOpen) -> int:
     """Return how many approvals somebody waits for."""
     return sum(is_waited_for(connection, sessions, is_open, number) for number in tables.pending(connection))
 
@@ -85,7 +85,7 @@ def deadline_ms(row: Row) -> int:
     return row.asked_at_ms + row.rule.deadline_ms
 
 
-def view(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, row: Row) -> ApprovalView:
+def view(connection: Connection, sessions: Sessions, is_open: IsOpen, row: Row) -> ApprovalView:
     """Return an approval with what was asked."""
     call = call_of(connection, row)
     notes, waiting = tables.notes(connection, row.id), list(_waiting(connection, sessions, is_open, row.id))
@@ -107,7 +107,7 @@ def view(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, row: 
     )
 
 
-def call_of(connection: apsw.Connection, row: Row) -> Call:
+def call_of(connection: Connection, row: Row) -> Call:
     """Return what was asked."""
     body = load_record(connection, row.record).body
     assert body is not None, "a question has a body"
@@ -119,12 +119,12 @@ def approvers(notes: list[Note]) -> list[str]:
     return list(dict.fromkeys(note.who for note in notes if note.kind in ("yes", Event.APPROVED.value)))
 
 
-def is_waited_for(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, approval: int) -> bool:
+def is_waited_for(connection: Connection, sessions: Sessions, is_open: IsOpen, approval: int) -> bool:
     """Whether anybody still wants to know."""
     return any(True for _ in _waiting(connection, sessions, is_open, approval))
 
 
-def _waiting(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, approval: int) -> Iterator[Asker]:
+def _waiting(connection: Connection, sessions: Sessions, is_open: IsOpen, approval: int) -> Iterator[Asker]:
     for asker in tables.askers(connection, approval):
         if asker.run is not None:
             if is_open(connection, asker.run) and not _has_ended(connection, asker.run, asker.step):
@@ -133,7 +133,7 @@ def _waiting(connection: apsw.Connection, sessions: Sessions, is_open: IsOpen, a
             yield asker
 
 
-def _has_ended(connection: apsw.Connection, run: int, step: str) -> bool:
+def _has_ended(connection: Connection, run: int, step: str) -> bool:
     """Whether a step of a run has its outcome: its code went on without the answer."""
     kinds = ",".join(str(int(kind)) for kind in sorted(ENDS_STEP))
     found = connection.execute(
@@ -142,7 +142,7 @@ def _has_ended(connection: apsw.Connection, run: int, step: str) -> bool:
     return next(found, None) is not None
 
 
-def untold(connection: apsw.Connection) -> list[str]:
+def untold(connection: Connection) -> list[str]:
     """Return approvals that were decided, by their state, without a decision of that call in the trail, in words."""
     acts = {State.APPROVED: "approve", State.USED: "approve", State.LAPSED: "approve", State.DENIED: "deny"}
     found = []

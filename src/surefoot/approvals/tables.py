@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import apsw
 import msgspec
 
 from surefoot.approvals.states import Event, State, next_state
 from surefoot.store import Migration, Tx
+from surefoot.store.connection import Connection
 
 MIGRATIONS = (
     Migration(
@@ -105,17 +105,17 @@ class Note(msgspec.Struct, frozen=True, gc=False):
 _SELECT = "SELECT id, call, state, record, rule, asked_at_ms, decided_at_ms FROM approvals"
 
 
-def newest(connection: apsw.Connection, call: bytes) -> Row | None:
+def newest(connection: Connection, call: bytes) -> Row | None:
     """Return the last approval that was asked for this call."""
     return _one(connection.execute(f"{_SELECT} WHERE call = ? ORDER BY id DESC LIMIT 1", (call,)).fetchall())
 
 
-def get(connection: apsw.Connection, approval: int) -> Row | None:
+def get(connection: Connection, approval: int) -> Row | None:
     """Return an approval by its number."""
     return _one(connection.execute(f"{_SELECT} WHERE id = ?", (approval,)).fetchall())
 
 
-def of_state(connection: apsw.Connection, state: State | None, limit: int) -> list[Row]:
+def of_state(connection: Connection, state: State | None, limit: int) -> list[Row]:
     """Return approvals, the newest first; of all states for None."""
     where = (
         "" if state is None else f" WHERE state = {int(state)}" + (" AND state <= 2" if state <= State.APPROVED else "")
@@ -123,7 +123,7 @@ def of_state(connection: apsw.Connection, state: State | None, limit: int) -> li
     return [_row(row) for row in connection.execute(f"{_SELECT}{where} ORDER BY id DESC LIMIT ?", (limit,)).fetchall()]
 
 
-def pending(connection: apsw.Connection) -> list[int]:
+def pending(connection: Connection) -> list[int]:
     """Return the numbers of all that nobody has decided."""
     rows = connection.execute("SELECT id FROM approvals WHERE state = 1 AND state <= 2 ORDER BY id")
     return [int(str(row[0])) for row in rows]
@@ -172,7 +172,7 @@ def add_asker(tx: Tx, approval: int, asker: Asker) -> None:
         )
 
 
-def askers(connection: apsw.Connection, approval: int) -> list[Asker]:
+def askers(connection: Connection, approval: int) -> list[Asker]:
     """Return who waits."""
     rows = connection.execute("SELECT run, step, session FROM askers WHERE approval = ? ORDER BY rowid", (approval,))
     return [Asker(*row) for row in rows]
@@ -186,7 +186,7 @@ def add_note(tx: Tx, approval: int, kind: str, who: str, body: Any = None) -> No
     )
 
 
-def notes(connection: apsw.Connection, approval: int) -> list[Note]:
+def notes(connection: Connection, approval: int) -> list[Note]:
     """Return what was said, in order."""
     rows = connection.execute(
         "SELECT id, at_ms, kind, who, body FROM approval_notes WHERE approval = ? ORDER BY id", (approval,)

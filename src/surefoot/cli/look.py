@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import apsw
-
 from surefoot.approvals.desk import count_waiting
 from surefoot.cli import advice
 from surefoot.cli.exits import EffectNotFound
@@ -37,6 +35,7 @@ from surefoot.runs import desk as runs_desk
 from surefoot.runs.durable import SIMULATED
 from surefoot.runs.fork import source_of
 from surefoot.runs.tables import RunRow, find_run, get_run, list_runs
+from surefoot.store.connection import Connection
 
 ALL = -1
 """SQLite's "no limit"."""
@@ -48,7 +47,7 @@ STUCK = ("doubt", "blocked")
 """What a run waits for that only a person can end."""
 
 
-def run_shape(connection: apsw.Connection, row: RunRow) -> RunShape:
+def run_shape(connection: Connection, row: RunRow) -> RunShape:
     """Return a run."""
     return RunShape(
         id=row.run_id,
@@ -66,7 +65,7 @@ def run_shape(connection: apsw.Connection, row: RunRow) -> RunShape:
     )
 
 
-def find(connection: apsw.Connection, run_id: str) -> RunRow:
+def find(connection: Connection, run_id: str) -> RunRow:
     """Return a run by its business id.
 
     Raises:
@@ -78,13 +77,13 @@ def find(connection: apsw.Connection, run_id: str) -> RunRow:
     return row
 
 
-def holder_shape(connection: apsw.Connection, sessions: Sessions, session: int) -> HolderShape:
+def holder_shape(connection: Connection, sessions: Sessions, session: int) -> HolderShape:
     """Return who a session is, and whether it lives."""
     holder = sessions.holder(connection, session)
     return HolderShape(holder.name, holder.pid, holder.life.value)
 
 
-def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectView) -> EffectShape:
+def effect_shape(connection: Connection, sessions: Sessions, view: EffectView) -> EffectShape:
     """Return an effect."""
     row = ledger.get(connection, view.id)
     assert row is not None, "a view is made from its row"
@@ -110,7 +109,7 @@ def effect_shape(connection: apsw.Connection, sessions: Sessions, view: EffectVi
     )
 
 
-def get_effect(connection: apsw.Connection, sessions: Sessions, effect: int) -> EffectShape:
+def get_effect(connection: Connection, sessions: Sessions, effect: int) -> EffectShape:
     """Return an effect by its number.
 
     Raises:
@@ -123,7 +122,7 @@ def get_effect(connection: apsw.Connection, sessions: Sessions, effect: int) -> 
 
 
 def list_effects(
-    connection: apsw.Connection, sessions: Sessions, *, run: str | None, state: State | None, limit: int
+    connection: Connection, sessions: Sessions, *, run: str | None, state: State | None, limit: int
 ) -> list[EffectShape]:
     """Return effects, newest first."""
     row = None if run is None else find(connection, run).id
@@ -131,7 +130,7 @@ def list_effects(
     return [effect_shape(connection, sessions, view) for view in views]
 
 
-def effects_of(connection: apsw.Connection, sessions: Sessions, run: int) -> list[EffectShape]:
+def effects_of(connection: Connection, sessions: Sessions, run: int) -> list[EffectShape]:
     """Return the effects a run claimed, oldest first, and those of other runs that it waits for."""
     own = [effect_shape(connection, sessions, view)
            for view in effects_desk.list_effects(connection, run=run, limit=ALL)[::-1]]  # fmt: skip
@@ -147,9 +146,7 @@ def evidence_shape(view: EvidenceView) -> EvidenceShape:
     )
 
 
-def show_effect(
-    connection: apsw.Connection, sessions: Sessions, effect: int, command: Callable[..., str]
-) -> EffectDocument:
+def show_effect(connection: Connection, sessions: Sessions, effect: int, command: Callable[..., str]) -> EffectDocument:
     """Return an effect with all that was learned of it."""
     shape = get_effect(connection, sessions, effect)
     views = effects_desk.evidence(connection, effect)
@@ -159,7 +156,7 @@ def show_effect(
     )
 
 
-def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, command: Callable[..., str]) -> ShowDocument:
+def show_run(connection: Connection, sessions: Sessions, run_id: str, command: Callable[..., str]) -> ShowDocument:
     """Return a run with its steps and effects.
 
     Raises:
@@ -189,7 +186,7 @@ def show_run(connection: apsw.Connection, sessions: Sessions, run_id: str, comma
     )
 
 
-def hidden_of(connection: apsw.Connection, records: Sequence[Record]) -> dict[int, tuple[str, ...]]:
+def hidden_of(connection: Connection, records: Sequence[Record]) -> dict[int, tuple[str, ...]]:
     """Return what may not be shown of the effects that a run's records speak of, its own and those of other runs."""
     found = {}
     for effect in {record.head.effect for record in records if record.head.effect}:
@@ -206,9 +203,7 @@ def end_of(run: RunShape, body: Any) -> tuple[Any, str | None]:
     return None, end_words(run.state, body) if run.state in ("failed", "cancelled") else None
 
 
-def unknowns(
-    connection: apsw.Connection, sessions: Sessions, now_ms: int, command: Callable[..., str]
-) -> UnknownsDocument:
+def unknowns(connection: Connection, sessions: Sessions, now_ms: int, command: Callable[..., str]) -> UnknownsDocument:
     """Return all that waits for a person: overdue effects first, then the oldest.
 
     An effect that is claimed by a process that is dead or stopped counts: nobody knows what became of it.
@@ -232,7 +227,7 @@ def unknowns(
 
 
 def _unknown(
-    connection: apsw.Connection, shape: EffectShape, now_ms: int, claimed_at_ms: int, command: Callable[..., str]
+    connection: Connection, shape: EffectShape, now_ms: int, claimed_at_ms: int, command: Callable[..., str]
 ) -> UnknownShape:
     row = ledger.get(connection, shape.id)
     assert row is not None, "a shape is made from its row"
@@ -249,7 +244,7 @@ def _unknown(
 
 
 def _stuck(
-    connection: apsw.Connection, sessions: Sessions, row: RunRow, now_ms: int, command: Callable[..., str]
+    connection: Connection, sessions: Sessions, row: RunRow, now_ms: int, command: Callable[..., str]
 ) -> StuckShape:
     run = run_shape(connection, row)
     effects = effects_of(connection, sessions, row.id)
@@ -261,7 +256,7 @@ def _age_s(now_ms: int, then_ms: int) -> float:
     return max(0, now_ms - then_ms) / 1_000
 
 
-def _why(connection: apsw.Connection, effect: EffectShape) -> str:
+def _why(connection: Connection, effect: EffectShape) -> str:
     """Return what was learned last of an effect in doubt."""
     if effect.state == "claimed":
         fate = "is gone" if effect.holder.life == "dead" else "is stopped"

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
-import apsw
 import typer
 from msgspec import Struct
 
@@ -25,6 +24,7 @@ from surefoot.cli.stopping import execute, opened
 from surefoot.people import PROGRAM, Deed, record
 from surefoot.people.trail import identify
 from surefoot.store import parse_url
+from surefoot.store.connection import Connection
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
@@ -135,7 +135,7 @@ class Desk:
         """Wall clock."""
         return self.app.store.clock.wall_ms()
 
-    async def read(self, query: Callable[[apsw.Connection], T]) -> T:
+    async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query, all of it on one snapshot."""
 
         return await self.app.store.read(lambda connection: on_snapshot(connection, query))
@@ -145,7 +145,7 @@ class Desk:
         return command(self.app.url, *words)
 
 
-def on_snapshot(connection: apsw.Connection, query: Callable[[apsw.Connection], T]) -> T:
+def on_snapshot(connection: Connection, query: Callable[[Connection], T]) -> T:
     """Run a query that asks several things so that all answers are of one moment."""
     with connection:
         found = query(connection)

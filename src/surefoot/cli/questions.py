@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import apsw
-
 from surefoot.approvals import ApprovalNotFound, ApprovalView, State, desk, tables
 from surefoot.cli.advice import BY_PERSON
 from surefoot.cli.screen import fields, heading, line, say
@@ -16,6 +14,7 @@ from surefoot.leases import Sessions
 from surefoot.people import trail
 from surefoot.runs.desk import is_open
 from surefoot.runs.tables import get_run
+from surefoot.store.connection import Connection
 
 Command = Callable[..., str]
 
@@ -24,7 +23,7 @@ SHOWN_DIGITS = 16
 
 
 def list_approvals(
-    connection: apsw.Connection, sessions: Sessions, now_ms: int, command: Command, *, state: State | None, limit: int
+    connection: Connection, sessions: Sessions, now_ms: int, command: Command, *, state: State | None, limit: int
 ) -> list[ApprovalShape]:
     """Return approvals: pending ones the most urgent first, else the newest first."""
     views = desk.list_approvals(connection, sessions, is_open, state=state, limit=limit)
@@ -32,7 +31,7 @@ def list_approvals(
 
 
 def get_approval(
-    connection: apsw.Connection, sessions: Sessions, now_ms: int, command: Command, approval: int
+    connection: Connection, sessions: Sessions, now_ms: int, command: Command, approval: int
 ) -> ApprovalShape:
     """Return an approval by its number.
 
@@ -45,7 +44,7 @@ def get_approval(
     return _shape(connection, desk.view(connection, sessions, is_open, row), now_ms, command)
 
 
-def _shape(connection: apsw.Connection, view: ApprovalView, now_ms: int, command: Command) -> ApprovalShape:
+def _shape(connection: Connection, view: ApprovalView, now_ms: int, command: Command) -> ApprovalShape:
     rules, rule = trail.rules(connection), view.rule
     able = [] if rules is None else sorted({name for one in rule.by or (None,) for name in rules.who(one)})
     is_pending = view.state == "pending"
@@ -84,7 +83,7 @@ def _advice(view: ApprovalView, command: Command) -> list[Advice]:
     ]
 
 
-def audit(connection: apsw.Connection, limit: int, *, is_verify: bool, noted: str | None) -> AuditDocument:
+def audit(connection: Connection, limit: int, *, is_verify: bool, noted: str | None) -> AuditDocument:
     """Return the trail, checked if that was asked for."""
     problems = [*trail.verify(connection, noted), *desk.untold(connection)] if is_verify else []
     entries = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import apsw
 from msgspec.structs import replace
 
 from surefoot.app import Surefoot
@@ -25,6 +24,7 @@ from surefoot.cli.words import value_words
 from surefoot.journal import Record
 from surefoot.leases import Sessions
 from surefoot.runs import desk as runs_desk
+from surefoot.store.connection import Connection
 
 LOOK_S = 0.1
 """How often the run is looked at; a person reads slower, and the look is one query."""
@@ -83,7 +83,7 @@ class Watch:
             self._tell_wait(document.run)
         return document.run
 
-    def _query(self, connection: apsw.Connection, sessions: Sessions) -> tuple[OutcomeDocument, list[StepShape]]:
+    def _query(self, connection: Connection, sessions: Sessions) -> tuple[OutcomeDocument, list[StepShape]]:
         with connection:  # one snapshot
             row = look.find(connection, self._id)
             run = look.run_shape(connection, row)
@@ -98,7 +98,7 @@ class Watch:
             seen(step) for step in self._steps(connection, records)
         ]
 
-    def _steps(self, connection: apsw.Connection, records: Sequence[Record]) -> list[StepShape]:
+    def _steps(self, connection: Connection, records: Sequence[Record]) -> list[StepShape]:
         """Return what is new as steps; what a step may not show was said when it was claimed, here or by another run."""
         hidden = look.hidden_of(connection, records)
         steps = [step_of(record, {}, hidden) for record in records]

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-import apsw
 import typer
 
 from surefoot.app import Surefoot
@@ -25,6 +24,7 @@ from surefoot.cli.words import count_words
 from surefoot.runs import Run, RunState
 from surefoot.runs.tables import get_run
 from surefoot.runs.worker import GRACE_S
+from surefoot.store.connection import Connection
 
 WORDS = f"acts in progress have {GRACE_S:.0f} s to get their answer, runs are handed back"
 """What the first Ctrl-C says."""
@@ -187,7 +187,7 @@ async def _serve(app: Surefoot) -> WorkerDocument:
 async def _handed_back(url: str, held: dict[int, str]) -> list[str]:
     """Return those of the runs that have not ended or parked while the worker stopped."""
 
-    def query(connection: apsw.Connection) -> list[str]:
+    def query(connection: Connection) -> list[str]:
         states = {row: get_run(connection, row).state for row in held}
         return [run_id for row, run_id in held.items() if states[row] in (RunState.PENDING, RunState.RUNNING)]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import apsw
 import msgspec
 
 from surefoot.effects import ledger
@@ -30,6 +29,7 @@ from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx
 from surefoot.store.codec import Codec, codec_of
+from surefoot.store.connection import Connection
 
 
 class CannotResolve(SurefootError):
@@ -102,7 +102,7 @@ _FILTERS = {
 
 
 def list_effects(
-    connection: apsw.Connection, *, run: int | None = None, state: State | None = None, limit: int = 100
+    connection: Connection, *, run: int | None = None, state: State | None = None, limit: int = 100
 ) -> list[EffectView]:
     """Return the newest effects first."""
     wanted = {"run": run, "state": None if state is None else int(state)}
@@ -116,7 +116,7 @@ def list_effects(
     ]
 
 
-def view(connection: apsw.Connection, row: Row) -> EffectView:
+def view(connection: Connection, row: Row) -> EffectView:
     """Return a row with what its records say."""
     call = call_of(connection, row)
     claim = load_record(connection, row.claim)
@@ -141,7 +141,7 @@ def view(connection: apsw.Connection, row: Row) -> EffectView:
     )
 
 
-def doubt_of(connection: apsw.Connection, row: Row, call: Call) -> DoubtView:
+def doubt_of(connection: Connection, row: Row, call: Call) -> DoubtView:
     """Return since when an effect is unknown, and from when on that is too long."""
     if row.state is not State.UNKNOWN:
         return DoubtView(None, None, is_escalated=False)
@@ -156,7 +156,7 @@ def doubt_of(connection: apsw.Connection, row: Row, call: Call) -> DoubtView:
     return DoubtView(since_ms, deadline_ms, is_escalated=next(escalated, None) is not None)
 
 
-def evidence(connection: apsw.Connection, effect: int | None = None) -> list[EvidenceView]:
+def evidence(connection: Connection, effect: int | None = None) -> list[EvidenceView]:
     """Return what was learned of one effect; of None, all open contradictions."""
     where = "is_open = 1" if effect is None else "effect = ?"
     codec = codec_of(connection)
@@ -179,7 +179,7 @@ OPEN_EFFECTS_MAX = 10_000
 """Open effects that `sessions_in_use` reads; about a third of a second."""
 
 
-def sessions_in_use(connection: apsw.Connection) -> set[int] | None:
+def sessions_in_use(connection: Connection) -> set[int] | None:
     """Return the sessions that open effects refer to: by holder, by sender, and by their first claim, whose boot says how
     old a key is. None when there are more than `OPEN_EFFECTS_MAX` of them."""
     rows = connection.execute(
@@ -359,13 +359,13 @@ def _refuse_early(tx: Tx, sessions: Sessions, row: Row, *, is_done: bool, is_fen
         )
 
 
-def sender_of(connection: apsw.Connection, sessions: Sessions, row: Row) -> Holder:
+def sender_of(connection: Connection, sessions: Sessions, row: Row) -> Holder:
     """Return who may have sent the effect: the last that is not known to be dead, else the last of all."""
     holders = [sessions.holder(connection, session) for session in _senders(connection, row)]
     return next((one for one in holders if one.life is not Life.DEAD), holders[0])
 
 
-def _senders(connection: apsw.Connection, row: Row) -> list[int]:
+def _senders(connection: Connection, row: Row) -> list[int]:
     """Return all sessions that may have sent the effect, the last first."""
     again = connection.execute(
         "SELECT json_extract(CAST(body AS TEXT), '$.session') FROM evidence WHERE effect = ? AND kind = 'resend'",

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import apsw
-
 from surefoot.journal import Record
 from surefoot.problem import SurefootError
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 if TYPE_CHECKING:
     from surefoot.effects.spec import EffectSpec
@@ -70,7 +69,7 @@ class Wait:
     reason: str
     retry_ms: int = 0
     target: tuple[str, int] | None = None
-    is_over: Callable[[apsw.Connection], bool] | None = None
+    is_over: Callable[[Connection], bool] | None = None
     problem: SurefootError | None = None
 
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
-import apsw
 import msgspec
 from msgspec.structs import replace
 
@@ -31,6 +30,7 @@ from surefoot.journal.values import canonical_bytes
 from surefoot.leases import LeaseLost, Session, Sessions
 from surefoot.problem import SurefootError
 from surefoot.store import Store, StoreError, Tx, Unit
+from surefoot.store.connection import Connection
 
 PASS = Pass()
 GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
@@ -335,7 +335,7 @@ def note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
         insert_record(tx, replace(draft, kind=kind, head=head))
 
 
-def own_row(connection: apsw.Connection, case: Case) -> Row | None:
+def own_row(connection: Connection, case: Case) -> Row | None:
     """Return the row that an earlier attempt of this very step claimed."""
     opened = None if case.step is None else case.step.opened
     if opened is None or opened.kind is not Kind.CLAIMED or opened.body is None:
@@ -370,7 +370,7 @@ def taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
     return told(case, Kind.REPEATED, load_record(tx.connection, row.record), head)
 
 
-def call_of(connection: apsw.Connection, row: Row) -> Call:
+def call_of(connection: Connection, row: Row) -> Call:
     """Return what was called under a row."""
     body = load_record(connection, row.claim).body
     if body is None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import apsw
 import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
 from surefoot.journal.sealing import of_evidence, sealed
 from surefoot.store import Migration, Put, Tx
+from surefoot.store.connection import Connection
 
 MIGRATIONS = (
     Migration(
@@ -142,7 +142,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     sent_boot_ms: int
 
 
-def find(connection: apsw.Connection, digest: bytes, generation: int | None = None) -> Row | None:
+def find(connection: Connection, digest: bytes, generation: int | None = None) -> Row | None:
     """Return one generation of an effect; the newest for None."""
     if generation is None:
         rows = connection.execute(f"{_SELECT} WHERE digest = ? ORDER BY generation DESC LIMIT 1", (digest,))
@@ -151,7 +151,7 @@ def find(connection: apsw.Connection, digest: bytes, generation: int | None = No
     return _row(next(rows, None))
 
 
-def get(connection: apsw.Connection, effect: int) -> Row | None:
+def get(connection: Connection, effect: int) -> Row | None:
     """Return a row by its id."""
     return _row(next(connection.execute(f"{_SELECT} WHERE id = ?", (effect,)), None))
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import apsw
-
 from surefoot.effects.doubt import InDoubt, Read, Transactional
+from surefoot.store.connection import Connection
 
 TRUST = "surefoot trust"
 
-LostSince: TypeAlias = Callable[[apsw.Connection, int | None], int | None]
+LostSince: TypeAlias = Callable[[Connection, int | None], int | None]
 """Says from when on a new effect of a run, or of none, may have been done unknown to the store; None: never."""
 
 

@@ -13,7 +13,6 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
-import apsw
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
@@ -46,6 +45,7 @@ from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
 from surefoot.store import StoreError, Tx
+from surefoot.store.connection import Connection
 
 SLEEP_MAX_MS = 2_000
 """Longest pause taken in place; a run that must wait longer is parked and woken, so that it holds no worker."""
@@ -223,7 +223,7 @@ async def _facts(guard: Guard, case: Case) -> Facts:
     )
 
 
-def _first_sent(connection: apsw.Connection, row: Row, boot_id: str) -> tuple[int, int | None]:
+def _first_sent(connection: Connection, row: Row, boot_id: str) -> tuple[int, int | None]:
     """Return when the effect was first claimed, by the wall clock and, within this boot, by the boot clock."""
     call = call_of(connection, row)
     if call.since_ms:  # by whom, and in which boot, was lost with the rest
@@ -232,7 +232,7 @@ def _first_sent(connection: apsw.Connection, row: Row, boot_id: str) -> tuple[in
     return load_record(connection, row.claim).at_ms, call.boot_ms if is_this_boot else None
 
 
-def _boot_of(connection: apsw.Connection, session: int) -> str:
+def _boot_of(connection: Connection, session: int) -> str:
     row = next(connection.execute("SELECT boot_id FROM sessions WHERE id = ?", (session,)), None)
     return "" if row is None else str(row[0])
 

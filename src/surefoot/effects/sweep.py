@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-import apsw
-
 from surefoot.effects import ledger
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.guard import Case, Guard, call_of
@@ -23,6 +21,7 @@ from surefoot.effects.spec import Bound
 from surefoot.journal import Step
 from surefoot.leases import LeaseLost, Life
 from surefoot.store import StoreError
+from surefoot.store.connection import Connection
 
 AT_ONCE = 8
 """Doubts looked into at the same time; a probe may be slow, and a service in trouble is not to be stormed."""
@@ -69,7 +68,7 @@ async def _look_into(
             complain(f"looking into the doubt of {case.identity.key} failed", error)
 
 
-def _find(guard: Guard, before_boot_ms: int, after: int, connection: apsw.Connection) -> tuple[int, list[Case]]:
+def _find(guard: Guard, before_boot_ms: int, after: int, connection: Connection) -> tuple[int, list[Case]]:
     rows = connection.execute(
         "SELECT id FROM ledger WHERE state = 3 AND state <= 3 AND (sent_boot_ms < ? OR sent_boot_ms > ?) AND id > ?"
         " ORDER BY id LIMIT ?",
@@ -81,7 +80,7 @@ def _find(guard: Guard, before_boot_ms: int, after: int, connection: apsw.Connec
     return ids[-1] if len(ids) == BATCH else 0, cases
 
 
-def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:
+def _case(guard: Guard, connection: Connection, row: Row) -> Case | None:
     if row.id in guard.acting or row.id in guard.resolving:
         return None
     if row.holder != guard.session.id and guard.sessions.holder(connection, row.holder).life is Life.ALIVE:
@@ -89,7 +88,7 @@ def _case(guard: Guard, connection: apsw.Connection, row: Row) -> Case | None:
     return case_of(connection, row)
 
 
-def case_of(connection: apsw.Connection, row: Row, step: Step | None = None) -> Case | None:
+def case_of(connection: Connection, row: Row, step: Step | None = None) -> Case | None:
     """Return a row in doubt as a case to look into, on behalf of a step or of nobody; None when the code that is here can't
     find out what became of it."""
     call = call_of(connection, row)

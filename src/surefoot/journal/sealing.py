@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 
-import apsw
 import msgspec
 from msgspec.structs import replace
 
 from surefoot.journal.records import Head
 from surefoot.journal.values import Undecodable
 from surefoot.store.codec import Codec, codec_of, is_sealed
+from surefoot.store.connection import Connection
 
 _MARK = "sealed:"
 
@@ -87,7 +87,7 @@ def opened_head(codec: Codec | None, head: Head, record: int) -> Head:
     return replace(head, reason=reason, detail=detail, sealed="")
 
 
-def sealed_text(connection: apsw.Connection, text: str, place: bytes) -> str:
+def sealed_text(connection: Connection, text: str, place: bytes) -> str:
     """Return what is written for words in a column of text."""
     codec = codec_of(connection)
     return text if codec is None or not text else _MARK + base64.b64encode(codec.seal(text.encode(), place)).decode()
@@ -105,7 +105,7 @@ def is_text_current(codec: Codec, stored: str) -> bool:
     return not stored or (stored.startswith(_MARK) and codec.is_current(base64.b64decode(stored.removeprefix(_MARK))))
 
 
-def opened_text(connection: apsw.Connection, stored: str, place: bytes, *, is_strict: bool = False) -> str:
+def opened_text(connection: Connection, stored: str, place: bytes, *, is_strict: bool = False) -> str:
     """Return the words; where the key is missing, that they are sealed, so that a run is listed; unless `is_strict`."""
     if not stored.startswith(_MARK):
         return stored

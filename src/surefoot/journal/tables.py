@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import apsw
-
 from surefoot.journal.records import NO_HEAD, Kind, Record, decode_head, encode_head
 from surefoot.journal.sealing import of_record, opened, opened_head, sealed, sealed_head
 from surefoot.journal.values import Value
 from surefoot.store.codec import SEALED, Codec, codec_of
+from surefoot.store.connection import Connection
 from surefoot.store.migrations import Migration
 from surefoot.store.tx import Put, Tx
 
@@ -78,20 +77,20 @@ def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Va
     return row_id
 
 
-def load_record(connection: apsw.Connection, record_id: int) -> Record:
+def load_record(connection: Connection, record_id: int) -> Record:
     """Return one record by its row."""
     row = next(connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.id = ?", (record_id,)))
     return _record(row, codec_of(connection))
 
 
-def load_records(connection: apsw.Connection, run: int) -> list[Record]:
+def load_records(connection: Connection, run: int) -> list[Record]:
     """Return a run's records in order."""
     codec = codec_of(connection)
     rows = connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.run = ? ORDER BY seq", (run,))
     return [_record(row, codec) for row in rows]
 
 
-def load_records_of(connection: apsw.Connection, runs: Sequence[int]) -> dict[int, list[Record]]:
+def load_records_of(connection: Connection, runs: Sequence[int]) -> dict[int, list[Record]]:
     """Return the records of many runs, each in order, by one query."""
     found: dict[int, list[Record]] = {run: [] for run in runs}
     marks = ",".join(str(int(run)) for run in runs)
@@ -100,7 +99,7 @@ def load_records_of(connection: apsw.Connection, runs: Sequence[int]) -> dict[in
     return found
 
 
-def _records(connection: apsw.Connection, sql: str) -> Iterator[Record]:
+def _records(connection: Connection, sql: str) -> Iterator[Record]:
     codec = codec_of(connection)
     return (_record(row, codec) for row in connection.execute(sql))
 

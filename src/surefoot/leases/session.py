@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import apsw
-
 from surefoot.leases.rules import TTL_MS, Life, SessionFacts, judge, may_act
 from surefoot.problem import SurefootError
 from surefoot.store import Clock, Store, StoreError, Tx, Unit, new_id
+from surefoot.store.connection import Connection
 from surefoot.store.naming import named
 
 KEPT = 1_000
@@ -121,14 +120,14 @@ class Sessions:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._folder = Path(f"{store.path}-workers")
+        self._folder = store.workers
 
     async def open(
         self,
         name: str,
         *,
         ttl_ms: int = TTL_MS,
-        in_use: Callable[[apsw.Connection], Collection[int] | None] | None = None,
+        in_use: Callable[[Connection], Collection[int] | None] | None = None,
     ) -> Session:
         """Open a session for this process, and tidy up after some that have ended.
 
@@ -139,7 +138,7 @@ class Sessions:
                 row is deleted.
         """
         ended, old = self._store.read_now(partial(self._to_tidy, in_use))
-        lock_file = self._folder / f"{os.getpid()}-{new_id()}"
+        lock_file = self._folder / f"{self._store.host}{os.getpid()}-{new_id()}"
         try:
             for left in ended.values():  # before the row says so: the process is dead, with its lock file or without
                 (self._folder / left).unlink(missing_ok=True)
@@ -171,7 +170,7 @@ class Sessions:
         return Session(self._store, session, name, lock, lock_file, facts)
 
     def _to_tidy(
-        self, in_use: Callable[[apsw.Connection], Collection[int] | None] | None, connection: apsw.Connection
+        self, in_use: Callable[[Connection], Collection[int] | None] | None, connection: Connection
     ) -> tuple[dict[int, str], list[int]]:
         """Return sessions found dead, with their lock files, and rows that may go.
 
@@ -195,12 +194,12 @@ class Sessions:
             return ended, []
         return ended, [session for row in found if (session := int(str(row[0]))) not in used][:PRUNED_AT_ONCE]
 
-    def holder(self, connection: apsw.Connection, session: int) -> Holder:
+    def holder(self, connection: Connection, session: int) -> Holder:
         """Return what is known of a session's holder, asking the kernel about its lock."""
         return holder_of(connection, self._folder, self._store.clock, session)
 
 
-def holder_of(connection: apsw.Connection, folder: Path, clock: Clock, session: int) -> Holder:
+def holder_of(connection: Connection, folder: Path, clock: Clock, session: int) -> Holder:
     """Return what is known of a session's holder, asking the kernel about its lock.
 
     Args:

@@ -17,11 +17,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import apsw
 import msgspec
 
 from surefoot.people.roles import PROGRAM, NotAllowed, People, Proven, from_json, refusal
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 RULES = "people"
 """The act by which an app has set other rules."""
@@ -104,7 +104,7 @@ def _digest(before: bytes, fields: Sequence[Any]) -> bytes:
     return hashlib.blake2b(before + msgspec.json.encode(flat), digest_size=32).digest()
 
 
-def rules(connection: apsw.Connection) -> People | None:
+def rules(connection: Connection) -> People | None:
     """Return who may do what in this store; None where nothing was said."""
     found = [row[0] for row in connection.execute("SELECT body FROM people")]
     return None if not found else from_json(found[0] if isinstance(found[0], bytes) else b"")
@@ -139,7 +139,7 @@ def set_rules(tx: Tx, people: People, who: str) -> None:
     _append(tx, Deed(act=RULES, who=who, target="people", reason=body.decode(), call=digest))
 
 
-def entries(connection: apsw.Connection, *, after: int = 0, limit: int = -1) -> list[Entry]:
+def entries(connection: Connection, *, after: int = 0, limit: int = -1) -> list[Entry]:
     """Return decisions in order; the newest ones where there are more than `limit`."""
     rows = connection.execute(
         f"SELECT {_COLUMNS}, digest FROM trail WHERE id > ? ORDER BY id DESC LIMIT ?", (after, limit)
@@ -147,13 +147,13 @@ def entries(connection: apsw.Connection, *, after: int = 0, limit: int = -1) -> 
     return [Entry(*row) for row in reversed(rows)]
 
 
-def head(connection: apsw.Connection) -> str:
+def head(connection: Connection) -> str:
     """Return the newest seal, as hexadecimal digits: it stands for the whole trail."""
     found = connection.execute("SELECT digest FROM trail ORDER BY id DESC LIMIT 1").fetchall()
     return (_bytes(found[0][0]) if found else _START).hex()
 
 
-def verify(connection: apsw.Connection, noted: str | None = None) -> list[str]:
+def verify(connection: Connection, noted: str | None = None) -> list[str]:
     """Return what is wrong with the trail, in words; nothing where it is whole.
 
     Args:
@@ -163,7 +163,7 @@ def verify(connection: apsw.Connection, noted: str | None = None) -> list[str]:
     return list(_problems(connection, noted))
 
 
-def _problems(connection: apsw.Connection, noted: str | None) -> Iterator[str]:
+def _problems(connection: Connection, noted: str | None) -> Iterator[str]:
     before, expected, seals = _START, 1, {_START.hex()}
     for entry in entries(connection):
         if entry.id != expected:

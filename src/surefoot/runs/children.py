@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import apsw
 import msgspec
 
 from surefoot.effects.classify import describe
@@ -34,6 +33,7 @@ from surefoot.runs.steps import live_run, load_recorded
 from surefoot.runs.tables import CANCEL
 from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 LEFT = ("cancel", "go_on")
 """What may become of a child whose parent no longer waits for it."""
@@ -135,7 +135,7 @@ class _End:
     record: Record
 
 
-def _recorded_end(asked: _Asked, source: str, connection: apsw.Connection) -> _End | None:
+def _recorded_end(asked: _Asked, source: str, connection: Connection) -> _End | None:
     """Return the end of a real child of the same kind and input, for a simulated parent."""
     row = tables.find_run(connection, source)
     if row is None or row.kind != asked.kind.name or row.digest != asked.digest:
@@ -176,7 +176,7 @@ async def _start(run: LiveRun, taken: LiveStep, asked: _Asked, child_id: str, so
     return handle.row
 
 
-def _look(connection: apsw.Connection, run_id: str, asked: _Asked) -> tuple[int | None, _End | None]:
+def _look(connection: Connection, run_id: str, asked: _Asked) -> tuple[int | None, _End | None]:
     """Return row and end of a child that was begun; None for one that was not, or is another's: starting it tells."""
     row = tables.find_run(connection, run_id)
     if row is None or row.digest != asked.digest:
@@ -184,7 +184,7 @@ def _look(connection: apsw.Connection, run_id: str, asked: _Asked) -> tuple[int 
     return row.id, _end_of(connection, row.id)
 
 
-def _end_of(connection: apsw.Connection, run: int) -> _End | None:
+def _end_of(connection: Connection, run: int) -> _End | None:
     row = tables.get_run(connection, run)
     return _End(row.run_id, load_record(connection, row.ended or 0)) if row.state in ENDED else None
 

@@ -11,7 +11,6 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-import apsw
 import msgspec
 
 from surefoot.effects import EffectSpec, bound_guard, ledger
@@ -32,6 +31,7 @@ from surefoot.runs.replay import Recorded, step_key
 from surefoot.runs.steps import live_run
 from surefoot.runs.strand import _parent
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 SCOPE = "undo"
 """The scope of the keys of compensations."""
@@ -54,7 +54,7 @@ class Found(msgspec.Struct, frozen=True):
     open_children: list[tuple[int, str]]
 
 
-def find(connection: apsw.Connection, run: int, path: str = "") -> Found:
+def find(connection: Connection, run: int, path: str = "") -> Found:
     """Return what a run has done in the steps under a path; under all for an empty one."""
     done: list[tuple[int, Piece]] = []
     open_effects: list[int] = []
@@ -83,7 +83,7 @@ def find(connection: apsw.Connection, run: int, path: str = "") -> Found:
     return Found([piece for _, piece in done], open_effects, open_children)
 
 
-def _begun(connection: apsw.Connection, run: int) -> list[tuple[int, int, str]]:
+def _begun(connection: Connection, run: int) -> list[tuple[int, int, str]]:
     """Return the records by which effects and children of a run began."""
     rows = connection.execute(
         "SELECT id, kind, step FROM journal WHERE run = ? AND kind IN (?, ?) ORDER BY seq",
@@ -92,7 +92,7 @@ def _begun(connection: apsw.Connection, run: int) -> list[tuple[int, int, str]]:
     return [(int(str(record)), int(str(kind)), str(step)) for record, kind, step in rows]
 
 
-def _row_of(connection: apsw.Connection, run: int, claim: int) -> ledger.Row | None:
+def _row_of(connection: Connection, run: int, claim: int) -> ledger.Row | None:
     """Return the ledger's row that this claim made; None when it made none."""
     body = load_record(connection, claim).body
     assert body is not None, "a claim has its call"
@@ -102,12 +102,12 @@ def _row_of(connection: apsw.Connection, run: int, claim: int) -> ledger.Row | N
     return row if row is not None and row.claim == claim and row.run == run else None
 
 
-def _is_undone(connection: apsw.Connection, run_id: str) -> bool:
+def _is_undone(connection: Connection, run_id: str) -> bool:
     undo = tables.find_run(connection, free_undo_id(connection, run_id))
     return undo is not None and undo.state is RunState.COMPLETED
 
 
-def _effect(connection: apsw.Connection, row: ledger.Row) -> Piece:
+def _effect(connection: Connection, row: ledger.Row) -> Piece:
     call = call_of(connection, row)
     return {
         "id": row.id,
@@ -118,7 +118,7 @@ def _effect(connection: apsw.Connection, row: ledger.Row) -> Piece:
     }
 
 
-def _given(forward: EffectSpec, effect: int, connection: apsw.Connection) -> dict[str, Any]:
+def _given(forward: EffectSpec, effect: int, connection: Connection) -> dict[str, Any]:
     """Return what a compensation can have parameters for: the effect's arguments, and its outcome."""
     row = ledger.get(connection, effect)
     assert row is not None, "rows of the ledger are never deleted"
@@ -168,7 +168,7 @@ async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     return True
 
 
-def _undo_of(connection: apsw.Connection, run_id: str, reason: str) -> tuple[str, str]:
+def _undo_of(connection: Connection, run_id: str, reason: str) -> tuple[str, str]:
     """Return id and reason of a child's undo: of the one that goes on or is done, whoever began it, or of a new one."""
     undo_id = free_undo_id(connection, run_id)
     there = tables.find_run(connection, undo_id)
@@ -217,7 +217,7 @@ def _recorded(piece: Piece, attempt: int) -> Recorded | None:
     return live_run("compensate").history.steps.get(step_key(_parent.get(), *step_of(piece, attempt)))
 
 
-def _is_compensated(effect: int, connection: apsw.Connection) -> bool:
+def _is_compensated(effect: int, connection: Connection) -> bool:
     row = ledger.get(connection, effect)
     return row is not None and row.state is State.COMPENSATED
 

@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, cast
 
-import apsw
 import msgspec
 
 from surefoot.journal import Kind, Record, load_record, load_records
@@ -17,6 +16,7 @@ from surefoot.runs.life import ENDED
 from surefoot.runs.tables import WAKE, RunRow
 from surefoot.store import Tx
 from surefoot.store.codec import Codec, codec_of
+from surefoot.store.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ def wake(tx: Tx, run: int | None, by: str, effect: int | None = None) -> None:
         tables.post(tx, run, WAKE, None, sent_by=by)
 
 
-def is_open(connection: apsw.Connection, run: int) -> bool:
+def is_open(connection: Connection, run: int) -> bool:
     """Whether a run has not ended."""
     return tables.get_run(connection, run).state not in ENDED
 
 
-def show(connection: apsw.Connection, run_id: str) -> RunView:
+def show(connection: Connection, run_id: str) -> RunView:
     """Return a run with its records.
 
     Raises:
@@ -75,7 +75,7 @@ def show(connection: apsw.Connection, run_id: str) -> RunView:
     )
 
 
-def records_after(connection: apsw.Connection, run: int, seq: int = 0) -> list[Record]:
+def records_after(connection: Connection, run: int, seq: int = 0) -> list[Record]:
     """Return a run's records above a number, in order, each with its value, in whichever record that was born."""
     rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
     found = [int(row[0]) for row in rows]
@@ -94,7 +94,7 @@ class LetterView:
     dedupe: str | None
 
 
-def is_forgotten(connection: apsw.Connection, row: RunRow) -> bool:
+def is_forgotten(connection: Connection, row: RunRow) -> bool:
     """Whether retention has deleted what a run did and came to, or has begun to: its effects go before its records."""
     if row.ended is None:
         return False
@@ -109,7 +109,7 @@ _HAS_BEGUN = (
 """Whether a run's first record is gone, or one of its claims was taken out of it."""
 
 
-def unread(connection: apsw.Connection, run: int, limit: int) -> list[LetterView]:
+def unread(connection: Connection, run: int, limit: int) -> list[LetterView]:
     """Return the oldest signals that the run's code has not taken."""
     taken = {
         load_record(connection, int(str(row[0]))).head.signal
@@ -133,19 +133,19 @@ def _letter(
     return LetterView(id, name, msgspec.json.decode(payload or b"null"), sent_by, at_ms, dedupe)
 
 
-def awaited_effects(connection: apsw.Connection, run: int) -> list[int]:
+def awaited_effects(connection: Connection, run: int) -> list[int]:
     """Return the ledger's rows of the effects a parked run waits for, its own and those of other runs."""
     rows = connection.execute("SELECT target FROM waiters WHERE run = ? AND kind = 'effect' ORDER BY target", (run,))
     return [cast(int, row[0]) for row in rows]
 
 
-def last_record_ms(connection: apsw.Connection, run: int) -> int | None:
+def last_record_ms(connection: Connection, run: int) -> int | None:
     """Return when a run's newest record was written."""
     found = [row[0] for row in connection.execute("SELECT max(at_ms) FROM journal WHERE run = ?", (run,))]
     return None if found[0] is None else int(found[0])
 
 
-def _with_value(connection: apsw.Connection, record: Record) -> Record:
+def _with_value(connection: Connection, record: Record) -> Record:
     if record.body is not None or not record.head.record:
         return record
     return msgspec.structs.replace(record, body=load_record(connection, record.head.record).body)

@@ -20,12 +20,11 @@ from enum import Enum
 from functools import partial
 from typing import TypeAlias
 
-import apsw
-
 from surefoot.effects import Guard
 from surefoot.leases import Life
 from surefoot.runs.overdue import ESCALATED, TELLING, TOLD, Doubts, Escalation, Questions, Subject
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 TELL_TIMEOUT_S = 30.0
 """Longest time one call of a hook may take; then it counts as failed."""
@@ -72,7 +71,7 @@ class Escalating:
             elif then is _Then.FAILED:  # the next one would most likely fail too, and take as long
                 return
 
-    def _find(self, connection: apsw.Connection) -> list[Key]:
+    def _find(self, connection: Connection) -> list[Key]:
         """Return what is past its deadline; each one's declaration is read once, when it is first seen."""
         known, self._due_ms = self._due_ms, {}
         for place, subject in enumerate(self._subjects):

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import apsw
 import msgspec
 from msgspec.structs import replace
 
@@ -31,6 +30,7 @@ from surefoot.runs.durable import SIMULATED, simulated
 from surefoot.runs.errors import CannotFork, RunConflict, RunNotFound
 from surefoot.runs.tables import RunRow
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 STEPS_SHOWN = 20
 """How many steps an error lists of those that could have been meant."""
@@ -74,7 +74,7 @@ class Plan:
     again: list[Again]
 
 
-def plan(connection: apsw.Connection, run_id: str, at: str | int) -> Plan:
+def plan(connection: Connection, run_id: str, at: str | int) -> Plan:
     """Return what a fork of a run at a step would be.
 
     Args:
@@ -118,7 +118,7 @@ def _is_kept(record: Record, ended: set[str]) -> bool:
     return record.kind not in (Kind.DRIFT, Kind.ENDED, Kind.VERDICT)
 
 
-def _again(connection: apsw.Connection, source: RunRow, record: Record) -> Again | None:
+def _again(connection: Connection, source: RunRow, record: Record) -> Again | None:
     if record.kind is Kind.CHILD:
         own = record.head.run == f"{source.run_id}/{record.step}"
         words = "a child of its own, from its start" if own else "the same child: it is waited for, not started"
@@ -210,7 +210,7 @@ def _copy_letters(tx: Tx, source: int, fork: int, taken: set[int]) -> None:
             tables.post(tx, fork, letter.name, letter.payload, sent_by=letter.sent_by)
 
 
-def source_of(connection: apsw.Connection, run: int) -> str | None:
+def source_of(connection: Connection, run: int) -> str | None:
     """Return the run that a run was forked from; None for none."""
     head = next(connection.execute("SELECT head FROM journal WHERE run = ? AND seq = 1", (run,)), (None,))[0]
     return None if head is None else msgspec.json.decode(bytes(str(head), "utf-8") if isinstance(head, str) else head,

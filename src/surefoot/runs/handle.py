@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import apsw
 import msgspec
 
 from surefoot.journal import Forgotten, Kind, Record, insert_record
@@ -35,6 +34,7 @@ from surefoot.runs.signals import Signal, signal_for
 from surefoot.runs.tables import CANCEL, WAKE, RunRow
 from surefoot.runs.worker import Worker
 from surefoot.store import Store, StoreError, Tx
+from surefoot.store.connection import Connection
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,7 +108,7 @@ class Run:
             record = await self._worker.wait_change(self.row)
         return record
 
-    def _read_end(self, connection: apsw.Connection) -> Record | None:
+    def _read_end(self, connection: Connection) -> Record | None:
         row = tables.get_run(connection, self.row)
         return None if row.state not in ENDED else load_record(connection, row.ended or 0)
 
@@ -252,7 +252,7 @@ class Run:
         return await self._store.read(lambda connection: tables.get_run(connection, self.row))
 
 
-def free_undo_id(connection: apsw.Connection, run_id: str) -> str:
+def free_undo_id(connection: Connection, run_id: str) -> str:
     """Return the id of the undo that goes on or is done, else the next one: a failed undo may be tried again."""
     for attempt in itertools.count(1):
         undo_id = f"{run_id}/undo" if attempt == 1 else f"{run_id}/undo#{attempt}"
@@ -355,7 +355,7 @@ async def start_run(
     return Run(store, worker, row.id, run_id, row.kind)
 
 
-def _input_of(connection: apsw.Connection, run: int) -> str:
+def _input_of(connection: Connection, run: int) -> str:
     for record in load_records(connection, run):
         if record.kind is Kind.STARTED:
             return (record.body or b"").decode()

@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import apsw
 import msgspec
 
 from surefoot.approvals import State as ApprovalState
@@ -22,6 +21,7 @@ from surefoot.leases import Sessions
 from surefoot.runs.desk import is_open
 from surefoot.runs.tables import get_run
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 ESCALATED, TELLING, TOLD = "escalated", "telling of it", "told"
 """What an escalation leaves beside what it is about, in this order."""
@@ -59,16 +59,16 @@ class Subject(Protocol):
 
     name: str
 
-    def all_open(self, connection: apsw.Connection) -> list[int]:
+    def all_open(self, connection: Connection) -> list[int]:
         """Return the numbers of all that wait."""
 
-    def due_ms(self, connection: apsw.Connection, number: int) -> int | None:
+    def due_ms(self, connection: Connection, number: int) -> int | None:
         """Return from when it is overdue, wall clock; None for never. Asked once for each."""
 
     def look(self, tx: Tx, number: int) -> Escalation | None:
         """Return it as it is now; None if it waits no longer."""
 
-    def stages(self, connection: apsw.Connection, number: int) -> dict[str, int | None]:
+    def stages(self, connection: Connection, number: int) -> dict[str, int | None]:
         """Return which stages of an escalation are noted, each with the session that its newest note names."""
 
     def note(self, tx: Tx, number: int, kind: str, who: str, body: Any = None) -> None:
@@ -83,14 +83,14 @@ class Doubts:
 
     name = "effect"
 
-    def all_open(self, connection: apsw.Connection) -> list[int]:
+    def all_open(self, connection: Connection) -> list[int]:
         """See `Subject`."""
         rows = connection.execute(
             "SELECT id FROM ledger INDEXED BY ledger_open WHERE state = 3 AND state <= 3 ORDER BY id"
         )
         return [int(str(row[0])) for row in rows]
 
-    def due_ms(self, connection: apsw.Connection, number: int) -> int | None:
+    def due_ms(self, connection: Connection, number: int) -> int | None:
         """See `Subject`."""
         row = ledger.get(connection, number)
         return None if row is None else desk.doubt_of(connection, row, call_of(connection, row)).deadline_ms
@@ -115,7 +115,7 @@ class Doubts:
             deadline_ms=doubt.deadline_ms,
         )
 
-    def stages(self, connection: apsw.Connection, number: int) -> dict[str, int | None]:
+    def stages(self, connection: Connection, number: int) -> dict[str, int | None]:
         """See `Subject`."""
         rows = connection.execute(
             "SELECT kind, json_extract(body, '$.session') FROM evidence WHERE effect = ? AND kind IN (?, ?, ?) ORDER BY id",
@@ -145,11 +145,11 @@ class Questions:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    def all_open(self, connection: apsw.Connection) -> list[int]:
+    def all_open(self, connection: Connection) -> list[int]:
         """See `Subject`."""
         return approvals.pending(connection)
 
-    def due_ms(self, connection: apsw.Connection, number: int) -> int | None:
+    def due_ms(self, connection: Connection, number: int) -> int | None:
         """See `Subject`."""
         row = approvals.get(connection, number)
         return None if row is None else deadline_ms(row)
@@ -175,7 +175,7 @@ class Questions:
             approval=number,
         )
 
-    def stages(self, connection: apsw.Connection, number: int) -> dict[str, int | None]:
+    def stages(self, connection: Connection, number: int) -> dict[str, int | None]:
         """See `Subject`."""
         said = [note for note in approvals.notes(connection, number) if note.kind in (ESCALATED, TELLING, TOLD)]
         return {note.kind: note.body.get("session") if isinstance(note.body, dict) else None for note in said}

@@ -13,13 +13,12 @@ moved away, knows nothing of this one. Tokens tell a service that compares them;
 
 from __future__ import annotations
 
-import apsw
-
 from surefoot.approvals import tables as approvals
 from surefoot.approvals.states import Event, State
 from surefoot.effects import ledger
 from surefoot.problem import SurefootError
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 
 def begin_anew(tx: Tx, snapshot_at_ms: int | None, at_least: int) -> int:
@@ -52,12 +51,12 @@ def begin_anew(tx: Tx, snapshot_at_ms: int | None, at_least: int) -> int:
     return incarnation
 
 
-def has_lost_time(connection: apsw.Connection) -> bool:
+def has_lost_time(connection: Connection) -> bool:
     """Whether the store was ever restored."""
     return bool(connection.execute("SELECT 1 FROM store_restored LIMIT 1").fetchall())
 
 
-def lost_since_ms(connection: apsw.Connection, run: int | None) -> int | None:
+def lost_since_ms(connection: Connection, run: int | None) -> int | None:
     """See `surefoot.effects.lost.LostSince`. A run's children are as old as it is: it may have started them before."""
     rows = connection.execute(
         "WITH RECURSIVE line(id) AS (SELECT ? UNION ALL SELECT parent FROM runs JOIN line USING (id)) "

@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-import apsw
-
 from surefoot.approvals.states import State
 from surefoot.effects import ledger
 from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
@@ -30,6 +28,7 @@ from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.tables import get_run
 from surefoot.store import Store, Tx
+from surefoot.store.connection import Connection
 from surefoot.store.pace import politely
 
 EFFECTS_AT_ONCE = 200
@@ -103,7 +102,7 @@ class Retention:
 
     # -- what may go -------------------------------------------------------------------------------------------------
 
-    def _look(self, connection: apsw.Connection) -> None:
+    def _look(self, connection: Connection) -> None:
         """Learn what open runs refer to."""
         self._seen = _newest(connection)
         heads = connection.execute(
@@ -118,13 +117,13 @@ class Retention:
         )
         self._kept_runs |= {int(str(row[0])) for row in contradicted if row[0] is not None}
 
-    def _run_may_go(self, connection: apsw.Connection, run: int) -> bool:
+    def _run_may_go(self, connection: Connection, run: int) -> bool:
         known = self._may_go.get(run)
         if known is None:
             known = self._may_go[run] = run not in self._kept_runs and _is_over(connection, run, self._before_ms)
         return known
 
-    def _look_again(self, connection: apsw.Connection) -> None:
+    def _look_again(self, connection: Connection) -> None:
         """Learn, in the transaction that deletes, what was pointed to since."""
         newest = _newest(connection)
         if newest > self._seen:
@@ -149,7 +148,7 @@ class Retention:
                 return
             after = last
 
-    def _find_effects(self, after: int, connection: apsw.Connection) -> tuple[int, list[tuple[int, bool]]]:
+    def _find_effects(self, after: int, connection: Connection) -> tuple[int, list[tuple[int, bool]]]:
         """Return the last effect looked at, and those to be touched, each with whether it is to be forgotten."""
         rows = connection.execute(
             "SELECT l.id, l.run, l.record, c.run, r.run, r.at_ms, r.head FROM ledger l JOIN journal c ON c.id = l.claim"
@@ -192,7 +191,7 @@ class Retention:
                 return
             after = last
 
-    def _find_questions(self, after: int, connection: apsw.Connection) -> tuple[int, list[tuple[int, bool]]]:
+    def _find_questions(self, after: int, connection: Connection) -> tuple[int, list[tuple[int, bool]]]:
         """Return the last approval looked at, and the records of what was asked in runs that may go, or outside runs; each
         with whether it is to be forgotten: one that can still be used keeps its words."""
         rows = connection.execute(
@@ -218,7 +217,7 @@ class Retention:
                 return
             after = last
 
-    def _find_runs(self, after: int, connection: apsw.Connection) -> tuple[int, list[int]]:
+    def _find_runs(self, after: int, connection: Connection) -> tuple[int, list[int]]:
         rows = connection.execute(
             "SELECT id FROM runs WHERE id > ? AND state > 3 AND ended_at_ms < ? ORDER BY id LIMIT ?",
             (after, self._before_ms, RUNS_AT_ONCE),
@@ -265,7 +264,7 @@ def _forget_questions(found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
     return Swept()
 
 
-def _is_over(connection: apsw.Connection, run: int, before_ms: int) -> bool:
+def _is_over(connection: Connection, run: int, before_ms: int) -> bool:
     """Whether a run ended before a time, and nothing that goes on is its parent, its child, or an effect of its own."""
     row = get_run(connection, run)
     if row.ended_at_ms is None or row.ended_at_ms >= before_ms:
@@ -281,12 +280,12 @@ def _is_over(connection: apsw.Connection, run: int, before_ms: int) -> bool:
     return True
 
 
-def _is_contradicted(connection: apsw.Connection, effect: int) -> bool:
+def _is_contradicted(connection: Connection, effect: int) -> bool:
     found = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND is_open = 1 LIMIT 1", (effect,))
     return bool(found.fetchall())
 
 
-def _undone_by(connection: apsw.Connection, run: int) -> set[int]:
+def _undone_by(connection: Connection, run: int) -> set[int]:
     """Return the run that an undo is to undo."""
     ((started,),) = connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall()
     body = load_record(connection, int(str(started))).body
@@ -296,7 +295,7 @@ def _undone_by(connection: apsw.Connection, run: int) -> set[int]:
     return {int(str(row[0])) for row in rows}
 
 
-def _with_children(connection: apsw.Connection, runs: set[int]) -> set[int]:
+def _with_children(connection: Connection, runs: set[int]) -> set[int]:
     """Return runs and all that descend from them: an undo goes down to them."""
     marks = ",".join(str(run) for run in runs)
     rows = connection.execute(
@@ -310,18 +309,18 @@ def _pointed(heads: Iterable[tuple[object, ...]]) -> Iterable[int]:
     return [record for (head,) in heads if (record := decode_head(head).record)]  # type: ignore[arg-type]  # bytes
 
 
-def _newest(connection: apsw.Connection) -> int:
+def _newest(connection: Connection) -> int:
     return int(str(connection.execute("SELECT coalesce(max(id), 0) FROM journal").fetchall()[0][0]))
 
 
-def _has_values(connection: apsw.Connection, run: int) -> bool:
+def _has_values(connection: Connection, run: int) -> bool:
     """Whether something of a run is still there to be deleted."""
     row = get_run(connection, run)
     others = connection.execute("SELECT 1 FROM journal WHERE run = ? AND id != ? LIMIT 1", (run, row.ended)).fetchall()
     return bool(others) or not load_record(connection, row.ended or 0).head.forgotten_at_ms
 
 
-def _count_records(run: int, connection: apsw.Connection) -> int:
+def _count_records(run: int, connection: Connection) -> int:
     return int(str(connection.execute("SELECT count(*) - 1 FROM journal WHERE run = ?", (run,)).fetchall()[0][0]))
 
 
@@ -347,9 +346,9 @@ def _give_back_some(tx: Tx) -> Swept:
     return Swept()
 
 
-def _unused(connection: apsw.Connection) -> int:
+def _unused(connection: Connection) -> int:
     return int(connection.pragma("freelist_count"))
 
 
-def _size(connection: apsw.Connection) -> int:
+def _size(connection: Connection) -> int:
     return int(connection.pragma("page_count")) * int(connection.pragma("page_size"))

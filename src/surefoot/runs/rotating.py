@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import apsw
 from msgspec.structs import replace
 
 from surefoot.effects.ledger import READABLE
@@ -21,6 +20,7 @@ from surefoot.journal.tables import load_record
 from surefoot.problem import SurefootError
 from surefoot.store import Store, Tx
 from surefoot.store.codec import Codec
+from surefoot.store.connection import Connection
 from surefoot.store.pace import politely
 
 ROWS_AT_ONCE = 200
@@ -129,7 +129,7 @@ async def rotate(store: Store, codec: Codec | None, tell: Callable[[int], object
     return written
 
 
-def _find_stale(column: Column, codec: Codec, after: int, connection: apsw.Connection) -> tuple[int, list[int]]:
+def _find_stale(column: Column, codec: Codec, after: int, connection: Connection) -> tuple[int, list[int]]:
     rows = connection.execute(column.rows, (after, ROWS_AT_ONCE)).fetchall()
     stale = [int(str(row[0])) for row in rows if _is_stale(codec, *row[1:])]  # type: ignore[arg-type]
     return (int(str(rows[-1][0])) if rows else after), stale

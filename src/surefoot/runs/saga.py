@@ -19,8 +19,6 @@ from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
-import apsw
-
 from surefoot.effects import ledger
 from surefoot.effects.classify import describe
 from surefoot.effects.guard import Case, call_of
@@ -39,6 +37,7 @@ from surefoot.runs.strand import _parent, _saga
 from surefoot.runs.tables import CANCEL
 from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 T = TypeVar("T")
 
@@ -199,7 +198,7 @@ class Saga:
         run = self._run
         step = Looking(run, _parent.get(), f"saga {self._path} undoes nothing before this is known: ")
 
-        def query(connection: apsw.Connection) -> tuple[str, Case | None] | None:
+        def query(connection: Connection) -> tuple[str, Case | None] | None:
             row = ledger.get(connection, effect)
             if row is None or not ledger.is_open(row):
                 return None

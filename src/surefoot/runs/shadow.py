@@ -37,6 +37,7 @@ from surefoot.runs.tables import RunRow
 from surefoot.runs.taken import LiveStep
 from surefoot.runs.waiting import Waiting
 from surefoot.store import SystemClock
+from surefoot.store.connection import Connection
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class Shadow(msgspec.Struct, frozen=True):
     words: str = ""
 
 
-def shadow(connection: apsw.Connection, row: RunRow, *, limit_s: float = LIMIT_S) -> Shadow:
+def shadow(connection: Connection, row: RunRow, *, limit_s: float = LIMIT_S) -> Shadow:
     """Walk one run's code along its journal. Called outside any event loop, one at a time.
 
     Args:
@@ -124,7 +125,7 @@ def shadow(connection: apsw.Connection, row: RunRow, *, limit_s: float = LIMIT_S
         _end(loop)
 
 
-async def _walk(connection: apsw.Connection, row: RunRow, history: History, loop: _Ahead, limit_s: float) -> Shadow:
+async def _walk(connection: Connection, row: RunRow, history: History, loop: _Ahead, limit_s: float) -> Shadow:
     run = _ShadowRun(_ShadowStore(connection), row, history)
     until_s = loop.real_s() + limit_s
     with _watched(run):
@@ -223,7 +224,7 @@ def _is_within(history: History, key: str) -> bool:
 class _ShadowStore:
     """Reads, and never answers a write."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.clock = SystemClock()
 
@@ -234,11 +235,11 @@ class _ShadowStore:
         """Wait for ever."""
         await asyncio.get_running_loop().create_future()
 
-    async def read(self, query: Callable[[apsw.Connection], T]) -> T:
+    async def read(self, query: Callable[[Connection], T]) -> T:
         """See `Store.read`."""
         return query(self._connection)
 
-    def read_now(self, query: Callable[[apsw.Connection], T]) -> T:
+    def read_now(self, query: Callable[[Connection], T]) -> T:
         """See `Store.read_now`."""
         return query(self._connection)
 

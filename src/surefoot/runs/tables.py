@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import apsw
-
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
 from surefoot.runs.life import SUSPECT_AFTER, RunState, WaitFor
 from surefoot.store import Migration, Tx
 from surefoot.store.codec import Codec, codec_of
+from surefoot.store.connection import Connection
 
 MIGRATIONS = (
     Migration(
@@ -137,25 +136,25 @@ class Letter:
         return opened(self.codec, self.stored, of_letter(self.run, self.name))
 
 
-def _row(connection: apsw.Connection, values: tuple[Any, ...]) -> RunRow:
+def _row(connection: Connection, values: tuple[Any, ...]) -> RunRow:
     row = RunRow(*[*values[:3], RunState(values[3]), *values[4:]])
     words = opened_text(connection, row.reason, of_run(row.id))
     return row if words == row.reason else replace(row, reason=words)
 
 
-def find_run(connection: apsw.Connection, run_id: str) -> RunRow | None:
+def find_run(connection: Connection, run_id: str) -> RunRow | None:
     """Return a run by its business id."""
     values = next(connection.execute(f"{_SELECT} WHERE run_id = ?", (run_id,)), None)
     return None if values is None else _row(connection, values)
 
 
-def get_run(connection: apsw.Connection, run: int) -> RunRow:
+def get_run(connection: Connection, run: int) -> RunRow:
     """Return a run by its row."""
     return _row(connection, next(connection.execute(f"{_SELECT} WHERE id = ?", (run,))))
 
 
 def list_runs(
-    connection: apsw.Connection, *, state: RunState | None = None, kind: str | None = None, limit: int = 100
+    connection: Connection, *, state: RunState | None = None, kind: str | None = None, limit: int = 100
 ) -> list[RunRow]:
     """Return the newest runs first."""
     where, bindings = [], []
@@ -170,7 +169,7 @@ def list_runs(
     return [_row(connection, values) for values in rows]
 
 
-def list_open(connection: apsw.Connection, *, after: int, kind: str | None, limit: int) -> list[RunRow]:
+def list_open(connection: Connection, *, after: int, kind: str | None, limit: int) -> list[RunRow]:
     """Return runs that have not ended, oldest first, from above a row on."""
     clause = "" if kind is None else " AND kind = ?"
     rows = connection.execute(
@@ -259,7 +258,7 @@ def doubt_claim(tx: Tx, row: ledger.Row, session: int, boot_ms: int, reason: str
     ledger.add_evidence(tx, row.id, "in doubt", f"session {session}", {"token": row.token, "reason": reason})
 
 
-def has_due(connection: apsw.Connection, kinds: Sequence[str], now_ms: int) -> bool:
+def has_due(connection: Connection, kinds: Sequence[str], now_ms: int) -> bool:
     """Whether `claim_runs` would find anything."""
     marks = ",".join("?" * len(kinds))
     found = connection.execute(
@@ -270,7 +269,7 @@ def has_due(connection: apsw.Connection, kinds: Sequence[str], now_ms: int) -> b
     return next(found, None) is not None
 
 
-def unknown_kinds(connection: apsw.Connection, kinds: Sequence[str], before_ms: int) -> list[int]:
+def unknown_kinds(connection: Connection, kinds: Sequence[str], before_ms: int) -> list[int]:
     """Return pending runs of none of these kinds that were started before a time."""
     marks = ",".join("?" * len(kinds))
     rows = connection.execute(
@@ -308,13 +307,13 @@ def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
     return get_run(tx.connection, row.id)
 
 
-def run_holders(connection: apsw.Connection) -> list[int]:
+def run_holders(connection: Connection) -> list[int]:
     """Return the sessions that hold running runs; whether they are dead is for `leases` to say."""
     rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3")
     return [cast(int, row[0]) for row in rows]
 
 
-def claim_holders(connection: apsw.Connection) -> set[int]:
+def claim_holders(connection: Connection) -> set[int]:
     """Return the sessions that hold claims, inside runs or outside."""
     rows = connection.execute(
         "SELECT DISTINCT holder FROM ledger INDEXED BY ledger_open WHERE state = 2 AND state <= 3"
@@ -372,7 +371,7 @@ def park_run(
     return state
 
 
-def is_over(connection: apsw.Connection, target: tuple[str, int]) -> bool:
+def is_over(connection: Connection, target: tuple[str, int]) -> bool:
     """Whether an effect has its outcome, a run its end, or an approval was decided."""
     kind, row = target
     found = next(connection.execute(_IS_OVER[kind], (row,)), None)
@@ -428,14 +427,14 @@ def is_posted(tx: Tx, run: int, name: str, dedupe: str | None) -> bool:
     return tx.row("SELECT 1 FROM inbox WHERE run = ? AND name = ? AND dedupe = ?", (run, name, dedupe)) is not None
 
 
-def letters_since(connection: apsw.Connection, last: int) -> list[Letter]:
+def letters_since(connection: Connection, last: int) -> list[Letter]:
     """Return all letters newer than `last`."""
     rows = connection.execute("SELECT id, run, name, sent_by, payload FROM inbox WHERE id > ? ORDER BY id", (last,))
     codec: Any = codec_of(connection)
     return [Letter(*[*values, codec]) for values in rows]
 
 
-def letters_of(connection: apsw.Connection, runs: Iterable[int]) -> list[Letter]:
+def letters_of(connection: Connection, runs: Iterable[int]) -> list[Letter]:
     """Return all letters of these runs, in order."""
     marks = ",".join(str(int(run)) for run in runs)
     rows = connection.execute(f"SELECT id, run, name, sent_by, payload FROM inbox WHERE run IN ({marks}) ORDER BY id")

@@ -6,8 +6,6 @@ undone twice; an effect without `compensate=` stops the undo, and is named. How 
 
 from __future__ import annotations
 
-import apsw
-
 from surefoot.journal import codec_of
 from surefoot.runs import tables
 from surefoot.runs.compensate import Piece, compensate, find
@@ -15,6 +13,7 @@ from surefoot.runs.desk import is_forgotten
 from surefoot.runs.durable import UNDO, durable
 from surefoot.runs.errors import CannotUndo
 from surefoot.runs.steps import live_run, take_step
+from surefoot.store.connection import Connection
 
 
 @durable(name=UNDO)
@@ -27,7 +26,7 @@ async def undo(run_id: str, reason: str) -> list[str]:
 async def _list(run_id: str) -> list[Piece]:
     """Return what the run has done, the last settled first."""
 
-    def query(connection: apsw.Connection) -> list[Piece]:
+    def query(connection: Connection) -> list[Piece]:
         run = tables.find_run(connection, run_id)
         if run is None:
             raise CannotUndo(f"there is no run {run_id!r}", hint="surefoot runs")

@@ -15,7 +15,6 @@ import contextvars
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import apsw
 import msgspec
 
 from surefoot.effects import Guard, SimulatedGuard, bound_guard, told_to_model
@@ -36,6 +35,7 @@ from surefoot.runs.strand import Strand, _parent, _place, _strand
 from surefoot.runs.tables import Letter, RunRow
 from surefoot.runs.waiting import Target, Waiting
 from surefoot.store import Store, StoreError, Tx
+from surefoot.store.connection import Connection
 
 POLL_S = 0.1
 """How often an idle worker looks for work of other processes' making; its own it is told of at once."""
@@ -242,7 +242,7 @@ class Worker:
         else:
             self._waited.pop(target, None)
 
-    def _glance(self, targets: Sequence[Target], is_sweep: bool, connection: apsw.Connection) -> Glance:
+    def _glance(self, targets: Sequence[Target], is_sweep: bool, connection: Connection) -> Glance:
         """Look, without writing, whether there is anything to do; runs on the reader."""
         now_ms, kinds = self.store.clock.wall_ms(), executable_kinds()
         holders = set(tables.run_holders(connection))
@@ -397,7 +397,7 @@ class Glance(msgspec.Struct, frozen=True):
     overdue: list[int]
 
 
-def _last_letter(connection: apsw.Connection) -> int:
+def _last_letter(connection: Connection) -> int:
     row = next(connection.execute("SELECT max(id) FROM inbox"))
     return int(row[0] or 0)
 

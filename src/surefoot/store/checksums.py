@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from surefoot.store.codec import Connection
+from surefoot.store.codec import SqliteConnection
 from surefoot.store.errors import UnsafeSqlite
 
 VFS = "cksmvfs"
@@ -25,14 +25,14 @@ RESERVED_BYTES = 8
 _registering = threading.Lock()
 
 
-def connect(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) -> Connection:
+def connect(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) -> SqliteConnection:
     """Return a connection that verifies and writes checksums, where the file has them.
 
     Raises:
         UnsafeSqlite: This apsw has no checksum VFS.
     """
     _register()
-    return Connection(str(path), flags=flags, vfs=VFS)
+    return SqliteConnection(str(path), flags=flags, vfs=VFS)
 
 
 def has_checksums(connection: apsw.Connection) -> bool:

@@ -36,7 +36,7 @@ class Codec(Protocol):
         """Whether `seal` would write it the same way today; if not, `surefoot rotate-keys` writes it anew."""
 
 
-class Connection(apsw.Connection):
+class SqliteConnection(apsw.Connection):
     """A connection that knows how values are kept."""
 
     codec: Codec | None = None
@@ -46,7 +46,7 @@ SEALED = 1
 """The first byte of what a codec writes."""
 
 
-def codec_of(connection: apsw.Connection) -> Codec | None:
+def codec_of(connection: object) -> Codec | None:
     """Return the codec of a connection, if it has one."""
     return getattr(connection, "codec", None)
 

@@ -18,7 +18,7 @@ import apsw
 from surefoot.store import preparing
 from surefoot.store.checkpoint import INLINE_PAGES
 from surefoot.store.clock import Clock, SystemClock
-from surefoot.store.codec import Connection
+from surefoot.store.codec import SqliteConnection
 from surefoot.store.finding import Finding, Severity
 from surefoot.store.log import Log, NotedIn
 from surefoot.store.migrations import Migration, versions_of
@@ -56,7 +56,7 @@ class Examined:
 
     url: str
     path: Path
-    connection: Connection
+    connection: SqliteConnection
     migrations: Sequence[Migration]
     is_full: bool
     now_ms: int

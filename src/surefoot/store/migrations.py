@@ -57,15 +57,27 @@ def missing_steps(connection: apsw.Connection, migrations: Sequence[Migration]) 
     Raises:
         NewerFormat: The file has a version of a room that `migrations` doesn't know.
     """
-    have = versions_of(connection)
+    return missing_of(versions_of(connection), migrations, connection.filename)
+
+
+def missing_of(have: dict[str, int], migrations: Sequence[Migration], name: str) -> list[Migration]:
+    """Return the steps that a store has yet to take.
+
+    Args:
+        have: The format of each of its rooms.
+        migrations: The steps that are known here.
+        name: The store's, for the message.
+
+    Raises:
+        NewerFormat: It has a version of a room that `migrations` doesn't know.
+    """
     newest: dict[str, int] = {}
     for step in migrations:
         newest[step.room] = max(step.version, newest.get(step.room, 0))
     for room, version in have.items():
         if version > newest.get(room, 0):
             raise NewerFormat(
-                f"{connection.filename}: the {room} records have format {version}, "
-                f"this Surefoot knows up to {newest.get(room, 0)}",
+                f"{name}: the {room} records have format {version}, this Surefoot knows up to {newest.get(room, 0)}",
                 hint="upgrade Surefoot (`pip install -U surefoot`); nothing in the file was changed",
             )
     return [step for step in migrations if step.version > have.get(step.room, 0)]

@@ -16,7 +16,7 @@ from surefoot.store.migrations import Migration, versions_of
 from surefoot.store.naming import named
 from surefoot.store.preparing import APPLICATION_ID
 from surefoot.store.sqlite import parse_url, real_path, refuse_unsafe_sqlite
-from surefoot.store.writer import BUSY_TIMEOUT_MS
+from surefoot.store.sqlite_desk import BUSY_TIMEOUT_MS
 
 
 @contextmanager

@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import stat
-import threading
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,14 +17,16 @@ import apsw
 from surefoot.store import checksums, preparing
 from surefoot.store.checkpoint import Checkpointer, close_connection
 from surefoot.store.clock import Clock, SystemClock
-from surefoot.store.codec import Codec, Connection
-from surefoot.store.errors import CorruptStore, StoreClosed, UnsafeSqlite, UnusablePath
+from surefoot.store.codec import Codec, SqliteConnection
+from surefoot.store.errors import CorruptStore, StoreError, UnsafeSqlite, UnusablePath
 from surefoot.store.log import Log
 from surefoot.store.migrations import Migration
 from surefoot.store.naming import SICK_FILE, named
+from surefoot.store.sqlite_desk import BUSY_TIMEOUT_MS, SqliteDesk
+from surefoot.store.store import Store
 from surefoot.store.turnstile import PATIENCE_S, Turnstile
 from surefoot.store.whereabouts import Whereabouts
-from surefoot.store.writer import BUSY_TIMEOUT_MS, FLUSH_S, OPEN_AGAIN, Writer
+from surefoot.store.writer import FLUSH_S, Writer
 
 T = TypeVar("T")
 
@@ -52,46 +51,29 @@ def parse_url(url: str) -> Path:
     return Path(rest[1:])
 
 
-class Store:
-    """One open database: an ordered writer, a reader, a clock."""
+class SqliteStore(Store):
+    """A file, and its log beside it.
+
+    Attributes:
+        path: The file.
+    """
+
+    sick = (*SICK_FILE, UnicodeDecodeError)
+    closed = (apsw.ConnectionClosedError,)
 
     def __init__(self, path: Path, clock: Clock, writer: Writer, checkpointer: Checkpointer, reader: apsw.Connection,
                  turnstile: Turnstile, log: Log, connection: apsw.Connection) -> None:  # fmt: skip
+        super().__init__(path, Path(f"{path}-workers"), clock, writer, reader)
         self.path = path
-        self.clock = clock
-        self.writer = writer
-        self.append = writer.append
-        self.commit = writer.commit
         self._checkpointer = checkpointer
-        self._reader = reader
-        self._reading = threading.Lock()
+        self._reader: apsw.Connection = reader
         self._turnstile = turnstile
         self._log = log
         self._connection = connection
 
-    async def barrier(self) -> None:
-        """Return once everything appended so far is on disk."""
-        await self.commit(_nothing, label="barrier")
-
-    async def read(self, query: Callable[[apsw.Connection], T]) -> T:
-        """Run a query on a snapshot, off the loop. It sees what is committed, not what is queued."""
-        return await asyncio.to_thread(self.read_now, query)
-
-    def read_now(self, query: Callable[[apsw.Connection], T]) -> T:
-        """Run a query on a snapshot in this thread; for the command line and for bulk loads at start."""
-        with self._reading:
-            try:
-                return query(self._reader)
-            except apsw.ConnectionClosedError as error:
-                raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
-            except (*SICK_FILE, UnicodeDecodeError) as error:
-                traceback.clear_frames(error.__traceback__)
-                raise named(error, self.path, "reading") from error
-            except BaseException as error:
-                # A query that raises half way leaves its cursor to the traceback, and with it the snapshot open: every
-                # later read would see the past for as long as somebody keeps the error.
-                traceback.clear_frames(error.__traceback__)
-                raise
+    def named(self, error: BaseException, doing: str) -> StoreError:
+        """See `Store`."""
+        return named(error, self.path, doing)
 
     def close(self) -> None:
         """Write what is queued and give everything back; the last process to close truncates the log."""
@@ -105,18 +87,14 @@ class Store:
         self._turnstile.close()
 
 
-def _nothing(_tx: object) -> None:
-    return None
-
-
-def open_store(
+def open_sqlite(
     url: str,
     migrations: Sequence[Migration],
     *,
     clock: Clock | None = None,
     flush_s: float = FLUSH_S,
     codec: Codec | None = None,
-) -> Store:
+) -> SqliteStore:
     """Open or create a store.
 
     Args:
@@ -152,8 +130,9 @@ def open_store(
             raise named(error, path, "opening") from error
         undo.pop_all()
     checkpointer = Checkpointer(connection, checkpoints, log)
-    writer = Writer(connection, clock, turnstile, checkpointer, Whereabouts(path), flush_s=flush_s)
-    return Store(path, clock, writer, checkpointer, reader, turnstile, log, connection)
+    desk = SqliteDesk(connection, clock, turnstile, checkpointer, Whereabouts(path))
+    writer = Writer(desk, flush_s=flush_s)
+    return SqliteStore(path, clock, writer, checkpointer, reader, turnstile, log, connection)
 
 
 def refuse_unsafe_sqlite(version: str) -> None:
@@ -194,7 +173,7 @@ def _check_place(path: Path) -> None:
             )
 
 
-def connect_to_read(path: Path) -> Connection:
+def connect_to_read(path: Path) -> SqliteConnection:
     """Return a connection that reads only.
 
     Raises:
@@ -209,7 +188,7 @@ def connect_to_read(path: Path) -> Connection:
     return connection
 
 
-def _connect(path: Path, cache_kib: int, undo: contextlib.ExitStack) -> Connection:
+def _connect(path: Path, cache_kib: int, undo: contextlib.ExitStack) -> SqliteConnection:
     connection = checksums.connect(path)
     undo.callback(close_connection, connection)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)

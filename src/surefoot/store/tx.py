@@ -8,11 +8,11 @@ read: per row that is cheaper, and the other threads of the process may run mean
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, cast
 
-import apsw
-
 from surefoot.store.codec import codec_of
+from surefoot.store.connection import Connection, Rows
 
 ROWS_MAX = 64
 """Rows in one statement: enough that its fixed cost is small, and 640 parameters are far below SQLite's limit."""
@@ -65,9 +65,9 @@ class Tx:
         "now_ms",
     )
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection, execute: Callable[..., Rows]) -> None:
         self._connection = connection
-        self._execute = connection.cursor().execute
+        self._execute = execute
         self._is_hurried = False
         self._waiting: defaultdict[Put, list[Any]] = defaultdict(list)  # the values of its rows, one after another
         self._version = -1
@@ -77,16 +77,13 @@ class Tx:
         self.newest = 0
         self._next_ids: dict[str, int] = {}
 
-    def begin(self, now_ms: int, *, is_hurried: bool = False) -> None:
-        """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since
-        (SQLite's data_version says so), because whoever changes it in this process clears it."""
+    def begin(self, now_ms: int, version: int, *, is_hurried: bool = False) -> None:
+        """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since, as
+        the version says, because whoever changes it in this process clears it."""
         self.now_ms = now_ms
         self.newest = 0
         self._is_hurried = is_hurried
         self._waiting.clear()
-        # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
-        # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
-        version = cast(int, self._execute("PRAGMA data_version").fetchall()[0][0])
         if version != self._version:
             self._version = version
             self.forget()
@@ -127,13 +124,13 @@ class Tx:
         self._waiting.clear()
 
     @property
-    def connection(self) -> apsw.Connection:
+    def connection(self) -> Connection:
         """The connection, with all that waits written."""
         if self._waiting:
             self.flush()
         return self._connection
 
-    def execute(self, sql: str, bindings: tuple[Any, ...] = ()) -> apsw.Cursor:
+    def execute(self, sql: str, bindings: tuple[Any, ...] = ()) -> Rows:
         """Run a statement after all that waits; its rows must be read to their end."""
         if self._waiting:
             self.flush()

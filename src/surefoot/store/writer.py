@@ -30,27 +30,18 @@ from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import apsw
 import msgspec
 
-from surefoot.store.clock import Clock
-from surefoot.store.errors import InsideTransaction, StoreClosed, StoreError, StoreFailed, UnitFailed
-from surefoot.store.naming import SICK_FILE, named
+from surefoot.store.errors import InsideTransaction, StoreClosed, StoreError, UnitFailed
 from surefoot.store.tx import Mistrusted, Tx
 
 if TYPE_CHECKING:
-    from surefoot.store.checkpoint import Checkpointer
-    from surefoot.store.turnstile import Turnstile
-    from surefoot.store.whereabouts import Whereabouts
+    from surefoot.store.desk import Desk
 
 T = TypeVar("T")
 
 FLUSH_S = 0.005
 """Longest time a unit that nobody waits for stays in memory. 5 ms: far below a model call, far above one sync."""
-
-BUSY_TIMEOUT_MS = 10_000
-"""How long SQLite's own write lock is waited for: only a foreign program can hold it, since our processes queue in the
-turnstile."""
 
 BATCH_UNITS_MAX = 2_000
 """Units in one transaction. Bounds the time the write lock is held; a sync is already nearly free per unit at 100."""
@@ -123,23 +114,10 @@ class Ticket(msgspec.Struct, Generic[T], gc=False):
 class Writer:
     """A thread with a queue in front of one connection. See the module for what it promises."""
 
-    def __init__(
-        self,
-        connection: apsw.Connection,
-        clock: Clock,
-        turnstile: Turnstile,
-        checkpointer: Checkpointer,
-        whereabouts: Whereabouts,
-        *,
-        flush_s: float = FLUSH_S,
-    ) -> None:
-        self._connection = connection
-        self._clock = clock
-        self._turnstile = turnstile
-        self._checkpointer = checkpointer
-        self._whereabouts = whereabouts
+    def __init__(self, desk: Desk, *, flush_s: float = FLUSH_S) -> None:
+        self._desk = desk
         self._flush_s = flush_s
-        self._tx = Tx(connection)
+        self._tx = Tx(desk.connection, desk.execute)
         self._queue: deque[Ticket[Any]] = deque()
         self._wake = threading.Event()
         self._is_asked = False  # whether somebody waits for a commit
@@ -152,7 +130,7 @@ class Writer:
         self._born = _forks
         self._own_ident = 0  # of the writer's thread while it lives: idents are given out again
         self.syncs = 0
-        turnstile.before_waiting = self._tell
+        desk.before_waiting = self._tell
         self._thread = threading.Thread(target=self._run, name="surefoot-writer", daemon=True)
         self._thread.start()
 
@@ -327,9 +305,9 @@ class Writer:
             self._backlog -= size
         self._owed += batch  # behind those whose commit was followed by nothing but refusals
         batch.clear()  # they have their answer, whatever comes now
-        if not self._queue or self._checkpointer.is_due:
+        if not self._queue or self._desk.is_due:
             self._tell()
-        self._checkpointer.after_commit()
+        self._desk.after_commit()
 
     def _transact(self, batch: list[Ticket[Any]]) -> None:
         """Write the batch in one transaction; if a unit raises, each of its units in one of its own.
@@ -337,36 +315,36 @@ class Writer:
         Raises:
             _SickFile: Nobody knows any more what is on disk.
         """
-        try:
-            with self._turnstile:
-                if self._transact_at_desk(batch, is_hurried=len(batch) > 1):
-                    return
-        except (apsw.Error, OSError, StoreError) as error:
-            raise _SickFile(error) from error
-        for ticket in batch:
-            self._transact([ticket])
+        if not self._has_answered(batch):
+            for ticket in batch:
+                self._transact([ticket])
+
+    def _has_answered(self, batch: list[Ticket[Any]]) -> bool:
+        """Write the batch in one transaction, as often as faults leave nothing of it; return whether each unit has its
+        answer."""
+        while True:
+            try:
+                with self._desk:
+                    return self._transact_at_desk(batch, is_hurried=len(batch) > 1)
+            except self._desk.faults as error:
+                self._tx.forget()
+                has_landed = self._desk.has_landed(error)
+                if has_landed is None:
+                    raise _SickFile(error) from error
+                if has_landed:
+                    return True
 
     def _transact_at_desk(self, batch: list[Ticket[Any]], *, is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
-        connection = self._connection
-        now_ms = self._clock.wall_ms()
-        self._whereabouts.check(now_ms)
-        if self._turnstile.is_sick:
-            raise StoreFailed(
-                f"{self._connection.filename}: a sync of the database has failed in one of its processes"
-                f" ({self._checkpointer.failure or 'in another one'}); nothing more is recorded",
-                hint="check the disk; stop all processes of this store, then start them again: what was acknowledged is "
-                "taken from the log anew",
-            )
-        self._lock_file()
-        self._tx.begin(now_ms, is_hurried=is_hurried)
+        desk = self._desk
+        now_ms, version = desk.begin(is_owing=bool(self._owed))
+        self._tx.begin(now_ms, version, is_hurried=is_hurried)
         try:
             self._write(batch)
         except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            desk.rollback()
             self._tx.forget()
-            if isinstance(error, SICK_FILE) and not batch[0].is_alone:
+            if isinstance(error, desk.sick) and not batch[0].is_alone:
                 raise
             if isinstance(error, Mistrusted):
                 return self._transact_at_desk(batch, is_hurried=False)
@@ -375,24 +353,9 @@ class Writer:
             batch[0].refuse(error)
             return True
         self._tell()  # now: what follows is the disk's work
-        self._checkpointer.before_commit(self._tx.newest)
-        connection.execute("COMMIT")
+        desk.commit(self._tx.newest)
         self.syncs += 1
         return True
-
-    def _lock_file(self) -> None:
-        """Take the file's write lock; whoever is owed an answer has it before a foreign program is waited for."""
-        connection = self._connection
-        if self._owed:
-            connection.set_busy_timeout(0)
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except apsw.BusyError:
-                self._tell()
-            finally:
-                connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        connection.execute("BEGIN IMMEDIATE")
 
     def _write(self, batch: list[Ticket[Any]]) -> None:
         tx = self._tx
@@ -403,7 +366,7 @@ class Writer:
     def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
         """Stop for good, and tell all who wait."""
         self._tell()
-        failure = named(error, self._connection.filename, "writing")
+        failure = self._desk.named(error)
         with self._lock:
             self._failure = failure
             batch = [*batch, *self._queue]

@@ -1,0 +1,40 @@
+"""What the rooms ask of a database: statements with `?` for each value, in the SQL that SQLite and PostgreSQL both read.
+
+apsw's connections are these as they are; PostgreSQL's are made so (`postgres`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+
+class Rows(Protocol):
+    """The answer of a statement: read to its end, or with `fetchall`."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __next__(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+
+
+Bindings: TypeAlias = Sequence[Any]
+
+
+class Connection(Protocol):
+    """One connection to a store."""
+
+    @property
+    def filename(self) -> str:
+        """The store's name, for messages."""
+
+    def execute(self, sql: str, bindings: Any = (), /) -> Rows:
+        """Run a statement; its rows must be read to their end."""
+
+    def changes(self) -> int:
+        """Return how many rows the last statement has written."""
+
+    def last_insert_rowid(self) -> int:
+        """Return the id that the database gave the row inserted last."""

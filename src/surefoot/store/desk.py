@@ -1,0 +1,77 @@
+"""What the writer asks of an engine: its turn, a transaction, and what to make of a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+from surefoot.store.connection import Connection, Rows
+from surefoot.store.errors import StoreError
+
+
+class Desk(Protocol):
+    """Where transactions are made, one at a time among all processes of a store. Only the writer's thread stands at it.
+
+    Used as a context manager around one turn, in which one transaction begins, and ends by `commit` or `rollback`.
+
+    Attributes:
+        before_waiting: Called before another process is waited for, so that nobody waits for it with an answer that is
+            there.
+        faults: What is raised when the store, not a unit, is at fault: by a turn, and by the beginning and the end of a
+            transaction.
+        sick: The same, as raised by a statement of a unit that is not alone.
+    """
+
+    before_waiting: Callable[[], object]
+    faults: tuple[type[BaseException], ...]
+    sick: tuple[type[BaseException], ...]
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that is written through."""
+
+    @property
+    def execute(self) -> Callable[..., Rows]:
+        """Its way to run a statement, the quickest there is."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def begin(self, *, is_owing: bool) -> tuple[int, int]:
+        """Begin a transaction.
+
+        Args:
+            is_owing: Whether answers are there that nobody was told of: then `before_waiting` is called before anybody is
+                waited for.
+
+        Returns:
+            The wall clock in milliseconds, and a number that changes when another connection has written.
+        """
+
+    def commit(self, newest: int) -> None:
+        """Make it durable.
+
+        Args:
+            newest: The highest id of a journal row in it; 0 for none.
+        """
+
+    def rollback(self) -> None:
+        """Undo it, if it has begun and not ended."""
+
+    def has_landed(self, error: BaseException) -> bool | None:
+        """Find out what became of a transaction that a fault has ended: True if it is durable, False if there is nothing
+        of it and it may be done again, None if the store can be used no more."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `after_commit` will take long."""
+
+    def after_commit(self) -> None:
+        """Do what the engine needs between two transactions."""
+
+    def named(self, error: BaseException) -> StoreError:
+        """Return a fault by its name."""

@@ -1,0 +1,114 @@
+"""SQLite's transactions: one writer at a time, in line at the turnstile, the log moved into the database between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+import apsw
+
+from surefoot.store.checkpoint import Checkpointer
+from surefoot.store.clock import Clock
+from surefoot.store.errors import StoreError, StoreFailed
+from surefoot.store.naming import SICK_FILE, named
+from surefoot.store.turnstile import Turnstile
+from surefoot.store.whereabouts import Whereabouts
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long SQLite's own write lock is waited for: only a foreign program can hold it, since our processes queue in the
+turnstile."""
+
+
+class SqliteDesk:
+    """See `Desk`. A failed write or sync is final: nobody knows any more what is on disk."""
+
+    faults: tuple[type[BaseException], ...] = (apsw.Error, OSError, StoreError)
+    sick: tuple[type[BaseException], ...] = SICK_FILE
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        clock: Clock,
+        turnstile: Turnstile,
+        checkpointer: Checkpointer,
+        whereabouts: Whereabouts,
+    ) -> None:
+        self.connection = connection
+        self.execute = connection.cursor().execute  # one cursor for all: a new one each time is slower
+        self._clock = clock
+        self._turnstile = turnstile
+        self._checkpointer = checkpointer
+        self._whereabouts = whereabouts
+
+    @property
+    def before_waiting(self) -> Callable[[], object]:
+        """See `Desk`."""
+        return self._turnstile.before_waiting
+
+    @before_waiting.setter
+    def before_waiting(self, call: Callable[[], object]) -> None:
+        self._turnstile.before_waiting = call
+
+    def __enter__(self) -> None:
+        self._turnstile.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._turnstile.__exit__(kind, error, trace)
+
+    def begin(self, *, is_owing: bool) -> tuple[int, int]:
+        """See `Desk`."""
+        now_ms = self._clock.wall_ms()
+        self._whereabouts.check(now_ms)
+        if self._turnstile.is_sick:
+            raise StoreFailed(
+                f"{self.connection.filename}: a sync of the database has failed in one of its processes"
+                f" ({self._checkpointer.failure or 'in another one'}); nothing more is recorded",
+                hint="check the disk; stop all processes of this store, then start them again: what was acknowledged is "
+                "taken from the log anew",
+            )
+        self._lock_file(is_owing=is_owing)
+        # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
+        # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
+        return now_ms, self.execute("PRAGMA data_version").fetchall()[0][0]
+
+    def _lock_file(self, *, is_owing: bool) -> None:
+        """Take the file's write lock; whoever is owed an answer has it before a foreign program is waited for."""
+        connection = self.connection
+        if is_owing:
+            connection.set_busy_timeout(0)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except apsw.BusyError:
+                self.before_waiting()
+            finally:
+                connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self, newest: int) -> None:
+        """See `Desk`."""
+        self._checkpointer.before_commit(newest)
+        self.connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """See `Desk`."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def has_landed(self, _error: BaseException) -> None:
+        """See `Desk`: nobody can find out."""
+
+    @property
+    def is_due(self) -> bool:
+        """See `Desk`."""
+        return self._checkpointer.is_due
+
+    def after_commit(self) -> None:
+        """See `Desk`."""
+        self._checkpointer.after_commit()
+
+    def named(self, error: BaseException) -> StoreError:
+        """See `Desk`."""
+        return named(error, self.connection.filename, "writing")

@@ -1,0 +1,85 @@
+"""A store that is open: one ordered writer, a reader, a clock. What engines do differently: `sqlite` and `postgres`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from surefoot.store.clock import Clock
+from surefoot.store.connection import Connection
+from surefoot.store.errors import StoreClosed, StoreError
+from surefoot.store.writer import OPEN_AGAIN, Writer
+
+T = TypeVar("T")
+
+
+class Store(ABC):
+    """One open database.
+
+    Attributes:
+        path: Where it is, for messages: a file, or a URL without its password.
+        workers: The folder in which processes of this host show that they live (see `leases`).
+        host: What the names of their locks begin with, where processes of other hosts use the store too.
+        clock: Its time.
+        writer: Its writer.
+    """
+
+    sick: tuple[type[BaseException], ...]
+    """What says that the database, not the query, is at fault."""
+
+    closed: tuple[type[BaseException], ...]
+    """What says that the connection was closed by us."""
+
+    def __init__(
+        self, path: Path | str, workers: Path, clock: Clock, writer: Writer, reader: Connection, *, host: str = ""
+    ) -> None:
+        self.path: Path | str = path
+        self.workers = workers
+        self.host = host
+        self.clock = clock
+        self.writer = writer
+        self.append = writer.append
+        self.commit = writer.commit
+        self._reader: Any = reader
+        self._reading = threading.Lock()
+
+    async def barrier(self) -> None:
+        """Return once everything appended so far is on disk."""
+        await self.commit(_nothing, label="barrier")
+
+    async def read(self, query: Callable[[Any], T]) -> T:
+        """Run a query on what is committed, not what is queued, off the loop."""
+        return await asyncio.to_thread(self.read_now, query)
+
+    def read_now(self, query: Callable[[Any], T]) -> T:
+        """Run a query in this thread; for the command line and for bulk loads at start."""
+        with self._reading:
+            try:
+                return query(self._reader)
+            except self.closed as error:
+                raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
+            except self.sick as error:
+                traceback.clear_frames(error.__traceback__)
+                raise self.named(error, "reading") from error
+            except BaseException as error:
+                # A query that raises half way leaves its cursor to the traceback, and with it the snapshot open: every
+                # later read would see the past for as long as somebody keeps the error.
+                traceback.clear_frames(error.__traceback__)
+                raise
+
+    @abstractmethod
+    def named(self, error: BaseException, doing: str) -> StoreError:
+        """Return an error of the database by its name."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is queued and give everything back."""
+
+
+def _nothing(_tx: object) -> None:
+    return None
