@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.postgres import schema, server
 
 import surefoot as sf
 
@@ -18,10 +19,26 @@ def _interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the same tests run on either engine."""
+    parser.addoption("--engine", choices=["sqlite", "postgres"], default="sqlite", help="where the tests' stores are")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of this test process."""
+    with server() as url:
+        yield url
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database URL nobody else uses."""
-    return f"sqlite:///{tmp_path}/agents.db"
+    if request.config.getoption("engine") == "postgres":
+        with schema(request.getfixturevalue("postgres")) as found:
+            yield found
+    else:
+        yield f"sqlite:///{tmp_path}/agents.db"
 
 
 @pytest.fixture

@@ -174,7 +174,9 @@ def add_asker(tx: Tx, approval: int, asker: Asker) -> None:
 
 def askers(connection: Connection, approval: int) -> list[Asker]:
     """Return who waits."""
-    rows = connection.execute("SELECT run, step, session FROM askers WHERE approval = ? ORDER BY rowid", (approval,))
+    rows = connection.execute(
+        "SELECT run, step, session FROM askers WHERE approval = ? ORDER BY run, step, session", (approval,)
+    )
     return [Asker(*row) for row in rows]
 
 

@@ -146,11 +146,9 @@ def doubt_of(connection: Connection, row: Row, call: Call) -> DoubtView:
     if row.state is not State.UNKNOWN:
         return DoubtView(None, None, is_escalated=False)
     noted = connection.execute(
-        "SELECT min(id), at_ms FROM evidence WHERE effect = ? AND kind IN ('unknown', 'in doubt')", (row.id,)
-    )
-    _, since_ms = _fields(next(noted))
-    if since_ms is None:
-        since_ms = load_record(connection, row.claim).at_ms
+        "SELECT at_ms FROM evidence WHERE effect = ? AND kind IN ('unknown', 'in doubt') ORDER BY id LIMIT 1", (row.id,)
+    ).fetchall()
+    since_ms = int(noted[0][0]) if noted else load_record(connection, row.claim).at_ms
     escalated = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND kind = 'escalated'", (row.id,))
     deadline_ms = since_ms + call.deadline_ms if call.doubt == AskPerson.name else None
     return DoubtView(since_ms, deadline_ms, is_escalated=next(escalated, None) is not None)
@@ -367,11 +365,8 @@ def sender_of(connection: Connection, sessions: Sessions, row: Row) -> Holder:
 
 def _senders(connection: Connection, row: Row) -> list[int]:
     """Return all sessions that may have sent the effect, the last first."""
-    again = connection.execute(
-        "SELECT json_extract(CAST(body AS TEXT), '$.session') FROM evidence WHERE effect = ? AND kind = 'resend'",
-        (row.id,),
-    ).fetchall()
-    earlier = [call_of(connection, row).session, *(int(str(one)) for (one,) in again if one is not None)]
+    again = connection.execute("SELECT body FROM evidence WHERE effect = ? AND kind = 'resend'", (row.id,)).fetchall()
+    earlier = [call_of(connection, row).session, *(msgspec.json.decode(body)["session"] for (body,) in again)]
     return list(dict.fromkeys([row.sender, *earlier]))
 
 

@@ -22,6 +22,7 @@ import msgspec
 from surefoot.people.roles import PROGRAM, NotAllowed, People, Proven, from_json, refusal
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
+from surefoot.store.highest import highest, keep_highest
 
 RULES = "people"
 """The act by which an app has set other rules."""
@@ -81,16 +82,14 @@ def _append(tx: Tx, deed: Deed) -> None:
     host, pid = socket.gethostname(), os.getpid()
     who, target, reason = _writable(deed.who), _writable(deed.target), _writable(deed.reason)
     last = tx.row("SELECT digest FROM trail ORDER BY id DESC LIMIT 1")
-    tx.execute(
-        "INSERT INTO trail (at_ms, act, who, target, call, reason, host, pid, digest)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'')",
-        (tx.now_ms, deed.act, who, target, deed.call, reason, host, pid),
-    )
-    number = tx.connection.last_insert_rowid()
+    number = highest(tx.connection, "trail") + 1
     fields = (number, tx.now_ms, deed.act, who, target, deed.call, reason, host, pid)
     tx.execute(
-        "UPDATE trail SET digest = ? WHERE id = ?", (_digest(_START if last is None else last[0], fields), number)
+        "INSERT INTO trail (id, at_ms, act, who, target, call, reason, host, pid, digest)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*fields, _digest(_START if last is None else last[0], fields)),
     )
+    keep_highest(tx, "trail", number)
 
 
 def _writable(text: str) -> str:
@@ -134,12 +133,16 @@ def set_rules(tx: Tx, people: People, who: str) -> None:
     there = tx.row("SELECT body FROM people")
     if there is not None and there[0] == body:
         return
-    tx.execute("INSERT OR REPLACE INTO people (one, body, at_ms, who) VALUES (1, ?, ?, ?)", (body, tx.now_ms, who))
+    tx.execute(
+        "INSERT INTO people (one, body, at_ms, who) VALUES (1, ?, ?, ?)"
+        " ON CONFLICT (one) DO UPDATE SET body = excluded.body, at_ms = excluded.at_ms, who = excluded.who",
+        (body, tx.now_ms, who),
+    )
     digest = hashlib.blake2b(body, digest_size=16).digest()
     _append(tx, Deed(act=RULES, who=who, target="people", reason=body.decode(), call=digest))
 
 
-def entries(connection: Connection, *, after: int = 0, limit: int = -1) -> list[Entry]:
+def entries(connection: Connection, *, after: int = 0, limit: int = 2**62) -> list[Entry]:
     """Return decisions in order; the newest ones where there are more than `limit`."""
     rows = connection.execute(
         f"SELECT {_COLUMNS}, digest FROM trail WHERE id > ? ORDER BY id DESC LIMIT ?", (after, limit)
@@ -173,8 +176,7 @@ def _problems(connection: Connection, noted: str | None) -> Iterator[str]:
             yield f"entry {entry.id} ({entry.act} by {entry.who}) or the one before it is not as it was written"
         before, expected = entry.digest, entry.id + 1
         seals.add(entry.digest.hex())
-    last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'trail'").fetchall()
-    written = int(str(last[0][0])) if last else 0
+    written = highest(connection, "trail")
     if written >= expected:
         yield f"entries {expected} to {written} are missing at the end"
     kept = connection.execute("SELECT body FROM people").fetchall()

@@ -118,10 +118,10 @@ class Doubts:
     def stages(self, connection: Connection, number: int) -> dict[str, int | None]:
         """See `Subject`."""
         rows = connection.execute(
-            "SELECT kind, json_extract(body, '$.session') FROM evidence WHERE effect = ? AND kind IN (?, ?, ?) ORDER BY id",
+            "SELECT kind, body FROM evidence WHERE effect = ? AND kind IN (?, ?, ?) ORDER BY id",
             (number, ESCALATED, TELLING, TOLD),
         )
-        return {str(kind): None if session is None else int(str(session)) for kind, session in rows}
+        return {kind: None if body is None else msgspec.json.decode(body).get("session") for kind, body in rows}
 
     def note(self, tx: Tx, number: int, kind: str, who: str, body: Any = None) -> None:
         """See `Subject`."""

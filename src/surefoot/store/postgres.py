@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from surefoot.store import highest
 from surefoot.store.clock import Clock, SystemClock, new_id
 from surefoot.store.codec import Codec
 from surefoot.store.connection import Rows
@@ -434,7 +435,7 @@ def _prepare(connection: PostgresConnection, migrations: Sequence[Migration]) ->
     with connection.real.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('surefoot ' || current_schema()))")
         if connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() == [(None,)]:
-            connection.execute(in_dialect(_TABLES))
+            connection.execute(in_dialect(f"{_TABLES}; {highest.TABLE}"))
         rows = connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room").fetchall()
         for step in missing_of(dict(rows), migrations, connection.filename):
             connection.execute(in_dialect(step.sql))
