@@ -10,6 +10,7 @@ import pytest
 from tests.support.postgres import schema, server
 
 import surefoot as sf
+from surefoot.store.postgres import ServerClock
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +30,16 @@ def postgres() -> Iterator[str]:
     """A PostgreSQL server of this test process."""
     with server() as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip what is about SQLite's file, and let a clock that is moved by hand move the server's too."""
+    if request.config.getoption("engine") == "sqlite":
+        return
+    if mark := request.node.get_closest_marker("sqlite_only"):
+        pytest.skip(mark.args[0])
+    monkeypatch.setattr(ServerClock, "wall_ms", lambda clock: clock.boot_ms() + getattr(clock._host, "moved_ms", 0))
 
 
 @pytest.fixture

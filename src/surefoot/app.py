@@ -32,7 +32,7 @@ from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
-from surefoot.store import Clock, Store, StoreError, open_store
+from surefoot.store import Clock, Store, StoreError, open_store, shown
 from surefoot.store.codec import Codec
 from surefoot.store.connection import Connection
 
@@ -135,7 +135,7 @@ class Surefoot:
     async def open(self) -> None:
         """Open the store and, unless `is_worker` is False, begin to execute runs."""
         if self._store is not None:
-            raise SurefootError(f"the app on {self.url} is open already", hint="open it once per process")
+            raise SurefootError(f"the app on {shown(self.url)} is open already", hint="open it once per process")
         self._store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock, codec=self.codec)
         try:
             await self._begin(self._store)
@@ -197,7 +197,7 @@ class Surefoot:
         return self.worker.guard
 
     def _not_open(self) -> NotOpen:
-        return NotOpen(f"the app on {self.url} is not open", hint="use it inside `async with app:`")
+        return NotOpen(f"the app on {shown(self.url)} is not open", hint="use it inside `async with app:`")
 
     async def start(
         self,

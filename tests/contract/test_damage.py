@@ -293,7 +293,7 @@ async def test_an_id_that_was_taken_and_not_used_is_no_loss(url: str) -> None:
 
         def unit(tx: Tx) -> None:
             take_record_id(tx)
-            tx.execute("INSERT INTO blobs (run, body) VALUES (1, x'00')")
+            tx.execute("INSERT INTO blobs (run, body) VALUES (1, ?)", (b"\0",))
 
         await app.store.commit(unit, label="test")
     async with sf.Surefoot(url, is_worker=False) as app:

@@ -27,7 +27,7 @@ from tests.property.programs import enter, program
 
 import surefoot as sf
 from surefoot.journal.tables import load_record
-from surefoot.store import Store, StoreError, Tx
+from surefoot.store import SqliteStore, Store, StoreError, Tx
 
 LEFT: tuple[tuple[str, list[list[str]]], ...] = (
     ("keys", [["charge", "a"], ["post", "b"]]),
@@ -96,6 +96,7 @@ def _leave(line: Line, place: Path) -> Json:
                     await asyncio.sleep(0.01)
                 if name == "waits":
                     await app.store.commit(_nothing, label="barrier")
+                    assert isinstance(app.store, SqliteStore)
                     app.store._checkpointer._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             await app.store.commit(_nothing, label="barrier")
             line.tell("end", {"said": "killed"})

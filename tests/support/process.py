@@ -35,6 +35,8 @@ import surefoot as sf
 from surefoot.effects.binding import remove_open
 from surefoot.leases import session as session_room
 from surefoot.runs import Worker
+from surefoot.store import SqliteStore
+from surefoot.store.sqlite_desk import SqliteDesk
 
 WRITER = "surefoot-writer"
 """The name of the thread that takes the write lock."""
@@ -61,8 +63,9 @@ class Process:
     async def _open(self) -> None:
         await self.app.open()
         self._worker = self.app.worker
-        writer = self.app.store.writer
-        writer._connection = _Disk(writer._connection, self)  # type: ignore[assignment]  # looks like one
+        desk = self.app.store.writer._desk
+        assert isinstance(desk, SqliteDesk)
+        desk.connection = _Disk(desk.connection, self)  # type: ignore[assignment]  # looks like one
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Begin a task in the process."""
@@ -142,6 +145,7 @@ class Process:
         if self.host.writing is self:
             self.host.writing = None
         if store is not None:
+            assert isinstance(store, SqliteStore)
             for connection in (store._connection, store._reader, store._checkpointer._own):
                 connection.close()
             store._turnstile.close()

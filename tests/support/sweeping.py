@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import surefoot as sf
+from surefoot.store.sqlite_desk import SqliteDesk
 
 Program = Callable[["World", sf.Surefoot], Awaitable[None]]
 
@@ -80,8 +81,9 @@ class _Disk:
 
 async def _attempt(world: World, program: Program) -> None:
     async with sf.Surefoot(f"sqlite:///{world.place}/agents.db") as app:
-        writer = app.store.writer
-        writer._connection = _Disk(writer._connection, world)  # type: ignore[assignment]  # looks like one
+        desk = app.store.writer._desk
+        assert isinstance(desk, SqliteDesk)
+        desk.connection = _Disk(desk.connection, world)  # type: ignore[assignment]  # looks like one
         await program(world, app)
 
 

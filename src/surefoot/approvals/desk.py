@@ -70,7 +70,7 @@ def list_approvals(
     """Return approvals: of pending ones those that somebody waits for, the most urgent first; else the newest first."""
     if state is not State.PENDING:
         return [view(connection, sessions, is_open, row) for row in tables.of_state(connection, state, limit)]
-    rows = sorted(tables.of_state(connection, state, -1), key=lambda row: (deadline_ms(row), row.id))
+    rows = sorted(tables.of_state(connection, state), key=lambda row: (deadline_ms(row), row.id))
     wanted = (row for row in rows if is_waited_for(connection, sessions, is_open, row.id))
     return [view(connection, sessions, is_open, row) for row in islice(wanted, limit)]
 
@@ -146,7 +146,7 @@ def untold(connection: Connection) -> list[str]:
     """Return approvals that were decided, by their state, without a decision of that call in the trail, in words."""
     acts = {State.APPROVED: "approve", State.USED: "approve", State.LAPSED: "approve", State.DENIED: "deny"}
     found = []
-    for row in tables.of_state(connection, None, -1):
+    for row in tables.of_state(connection, None):
         if row.state not in acts:
             continue
         told = connection.execute(

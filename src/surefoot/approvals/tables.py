@@ -102,6 +102,9 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     body: Any
 
 
+ALL = 2**62
+"""A limit that is none."""
+
 _SELECT = "SELECT id, call, state, record, rule, asked_at_ms, decided_at_ms FROM approvals"
 
 
@@ -115,7 +118,7 @@ def get(connection: Connection, approval: int) -> Row | None:
     return _one(connection.execute(f"{_SELECT} WHERE id = ?", (approval,)).fetchall())
 
 
-def of_state(connection: Connection, state: State | None, limit: int) -> list[Row]:
+def of_state(connection: Connection, state: State | None, limit: int = ALL) -> list[Row]:
     """Return approvals, the newest first; of all states for None."""
     where = (
         "" if state is None else f" WHERE state = {int(state)}" + (" AND state <= 2" if state <= State.APPROVED else "")

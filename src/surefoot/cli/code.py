@@ -19,6 +19,7 @@ from surefoot.cli.place import find_url
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, kind_of, known_kinds
 from surefoot.runs.durable import KIND
+from surefoot.store import shown
 
 EXAMPLE = "the form is MODULE:FUNCTION, for example shop.agents:refund"
 
@@ -126,7 +127,7 @@ def find_app(module: ModuleType, name: str | None, given: str | None, *, is_made
 def _on(app: Surefoot, title: str, given: str | None) -> Surefoot:
     if given is not None and given != app.url:
         raise WrongUsage(
-            f"{title} keeps its runs in {app.url}, and the store named is {given}",
+            f"{title} keeps its runs in {shown(app.url)}, and the store named is {shown(given)}",
             hint="leave --store and SUREFOOT_URL out, or build the app with sf.Surefoot(), which takes SUREFOOT_URL",
         )
     return app

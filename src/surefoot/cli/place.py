@@ -23,7 +23,7 @@ from surefoot.cli.secrets import Secrets, seen
 from surefoot.cli.stopping import execute, opened
 from surefoot.people import PROGRAM, Deed, record
 from surefoot.people.trail import identify
-from surefoot.store import parse_url
+from surefoot.store import is_there, parse_url, shown
 from surefoot.store.connection import Connection
 
 T = TypeVar("T")
@@ -111,10 +111,10 @@ def find_url(given: str | None, *, is_made: bool = False) -> str:
                 "where --store says",
             )
         return DEFAULT_URL
-    path = parse_url(given)
-    if not is_made and not path.exists():
+    if not is_made and not is_there(given):
         raise NoStoreThere(
-            f"there is no store at {path}", hint="name another with --store; the one that your worker was started with"
+            f"there is no store at {shown(given)}",
+            hint="name another with --store; the one that your worker was started with",
         )
     return given
 
@@ -149,12 +149,12 @@ def on_snapshot(connection: Connection, query: Callable[[Connection], T]) -> T:
     """Run a query that asks several things so that all answers are of one moment."""
     with connection:
         found = query(connection)
-    return found  # noqa: RET504  apsw's context manager may swallow, as far as types go
+    return found  # noqa: RET504  a context manager may swallow, as far as types go
 
 
 def command(url: str, *words: str) -> str:
     """Return a command to type, quoted for a shell; it names the store if it would not be found without."""
-    store = () if url == os.environ.get(ENVIRONMENT, DEFAULT_URL) else ("--store", url)
+    store = () if url == os.environ.get(ENVIRONMENT, DEFAULT_URL) else ("--store", shown(url))
     return " ".join(["surefoot", *(word if word in _PLACEHOLDERS else shlex.quote(word) for word in (*words, *store))])
 
 

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 from surefoot.app import Surefoot
 from surefoot.cli.exits import ExitCode
-from surefoot.store import StoreBusy
+from surefoot.store import StoreBusy, shown
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ async def opened(app: Surefoot, limit_s: float) -> None:
         await asyncio.wait({task}, timeout=limit_s - NOTICE_S)
     if not task.done():
         raise StoreBusy(
-            f"{app.url}: no answer within {limit_s:.0f} s: another process holds its write lock",
+            f"{shown(app.url)}: no answer within {limit_s:.0f} s: another process holds its write lock",
             hint="is a worker stopped (SIGSTOP, a debugger) or the disk stuck? continue it or end it",
         )
     task.result()

@@ -24,6 +24,7 @@ from surefoot.cli.words import count_words
 from surefoot.runs import Run, RunState
 from surefoot.runs.tables import get_run
 from surefoot.runs.worker import GRACE_S
+from surefoot.store import shown
 from surefoot.store.connection import Connection
 
 WORDS = f"acts in progress have {GRACE_S:.0f} s to get their answer, runs are handed back"
@@ -172,7 +173,7 @@ async def _serve(app: Surefoot) -> WorkerDocument:
             require_executing(app)
             kinds = own_kinds()
             session = app.worker.session.name
-            say(f"worker {session} on {app.url}, for {count_words(len(kinds), 'kind')}: {', '.join(kinds)}")
+            say(f"worker {session} on {shown(app.url)}, for {count_words(len(kinds), 'kind')}: {', '.join(kinds)}")
             gc.freeze()  # the modules stay for ever: the collector need not walk them again and again
             say("Ctrl-C to stop; what waits for a person: " + command(app.url, "unknowns"))
             while not await stopping.wait(LOOK_S):
@@ -181,7 +182,7 @@ async def _serve(app: Surefoot) -> WorkerDocument:
             worker = app.worker
         stopped_by = stopping.by.name if stopping.by is not None else ""
         back = await _handed_back(app.url, worker.handed_back) if worker.handed_back else []
-        return WorkerDocument(session, app.url, kinds, stopped_by, back)
+        return WorkerDocument(session, shown(app.url), kinds, stopped_by, back)
 
 
 async def _handed_back(url: str, held: dict[int, str]) -> list[str]:

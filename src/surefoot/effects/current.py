@@ -56,7 +56,7 @@ class CurrentEffect:
                 f"effect {self.name} has no transaction",
                 hint="declare in_doubt=sf.Transactional()",
             )
-        return list(self.transaction.connection.execute(sql, bindings))
+        return self.transaction.execute_apart(sql, bindings)
 
     def receipt(self, execute: Execute, value: T) -> T:
         """Leave the receipt of a `Transactional(receipts=...)` effect, in the transaction that does the effect.

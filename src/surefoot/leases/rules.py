@@ -34,7 +34,7 @@ class SessionFacts:
 
     Attributes:
         boot_id: The boot of the host it was opened in.
-        renewed_boot_ms: Boot time from before its last renewal was asked for.
+        renewed_boot_ms: Boot time of its last renewal; for the holder itself from before it was asked for.
         ttl_ms: Its life from there.
         is_closed: Whether its holder gave it back.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from surefoot.leases.rules import TTL_MS, Life, SessionFacts, judge, may_act
 from surefoot.problem import SurefootError
-from surefoot.store import Clock, Store, StoreError, Tx, Unit, new_id
+from surefoot.store import Clock, Store, StoreError, Tx, new_id
 from surefoot.store.connection import Connection
 from surefoot.store.naming import named
 
@@ -79,9 +79,7 @@ class Session:
         while not self._stop.wait(facts.ttl_ms / 3_000):
             asked_boot_ms = self._store.clock.boot_ms()
             try:
-                is_renewed = self.may_act() and self._store.writer.commit_blocking(
-                    self._renewal(asked_boot_ms), label="renew"
-                )
+                is_renewed = self.may_act() and self._store.writer.commit_blocking(self._renewal, label="renew")
             except StoreError:  # the writer has stopped and told all who wait; without it we hold nothing
                 is_renewed = False
             if not is_renewed:
@@ -89,17 +87,15 @@ class Session:
                 return
             self._facts = SessionFacts(facts.boot_id, asked_boot_ms, facts.ttl_ms, is_closed=False)
 
-    def _renewal(self, asked_boot_ms: int) -> Unit[bool]:
-        def unit(tx: Tx) -> bool:
-            now_boot_ms = self._store.clock.boot_ms()
-            tx.execute(
-                "UPDATE sessions SET renewed_boot_ms = ? WHERE id = ? AND closed_at_ms IS NULL"
-                " AND renewed_boot_ms + ttl_ms > ?",
-                (asked_boot_ms, self.id, now_boot_ms),
-            )
-            return tx.connection.changes() == 1
-
-        return unit
+    def _renewal(self, tx: Tx) -> bool:
+        """Renew what others see: from now on, which is later than what we count from, however far the store is."""
+        now_boot_ms = self._store.clock.boot_ms()
+        tx.execute(
+            "UPDATE sessions SET renewed_boot_ms = ? WHERE id = ? AND closed_at_ms IS NULL"
+            " AND renewed_boot_ms + ttl_ms > ?",
+            (now_boot_ms, self.id, now_boot_ms),
+        )
+        return tx.connection.changes() == 1
 
     def close(self, *, is_acting: bool = False) -> None:
         """Give the session back; what it still holds may be taken over at once.
@@ -153,7 +149,7 @@ class Sessions:
             tx.execute(
                 "INSERT INTO sessions (name, pid, boot_id, lock_file, opened_at_ms, renewed_boot_ms, ttl_ms)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (name, os.getpid(), facts.boot_id, lock_file.name, tx.now_ms, facts.renewed_boot_ms, ttl_ms),
+                (name, os.getpid(), facts.boot_id, lock_file.name, tx.now_ms, clock.boot_ms(), ttl_ms),
             )
             opened = tx.connection.last_insert_rowid()
             for ended_one in ended:
@@ -178,7 +174,8 @@ class Sessions:
         looks into a doubt asks whether its sender lives, and in which boot it was claimed.
         """
         rows = connection.execute(
-            "SELECT id, lock_file FROM sessions WHERE closed_at_ms IS NULL ORDER BY id LIMIT ?", (PRUNED_AT_ONCE,)
+            "SELECT id, lock_file FROM sessions WHERE closed_at_ms IS NULL AND lock_file LIKE ? ORDER BY id LIMIT ?",
+            (f"{self._store.host}%", PRUNED_AT_ONCE),
         ).fetchall()
         ended = {
             int(str(session)): str(lock_file)
@@ -196,10 +193,10 @@ class Sessions:
 
     def holder(self, connection: Connection, session: int) -> Holder:
         """Return what is known of a session's holder, asking the kernel about its lock."""
-        return holder_of(connection, self._folder, self._store.clock, session)
+        return holder_of(connection, self._folder, self._store.clock, session, host=self._store.host)
 
 
-def holder_of(connection: Connection, folder: Path, clock: Clock, session: int) -> Holder:
+def holder_of(connection: Connection, folder: Path, clock: Clock, session: int, *, host: str = "") -> Holder:
     """Return what is known of a session's holder, asking the kernel about its lock.
 
     Args:
@@ -207,6 +204,7 @@ def holder_of(connection: Connection, folder: Path, clock: Clock, session: int) 
         folder: Where the lock files of its sessions are.
         clock: The host's clocks.
         session: The session.
+        host: What the lock files of this host begin with: those of others can't be looked at, and prove nothing.
     """
     row = next(
         connection.execute(
@@ -222,7 +220,7 @@ def holder_of(connection: Connection, folder: Path, clock: Clock, session: int) 
         facts,
         boot_id=clock.boot_id(),
         now_boot_ms=clock.boot_ms(),
-        is_locked=_is_locked(folder / row[6]),
+        is_locked=not row[6].startswith(host) or _is_locked(folder / row[6]),
     )
     return Holder(session, row[0], row[1], life)
 

@@ -46,7 +46,7 @@ def begin_anew(tx: Tx, snapshot_at_ms: int | None, at_least: int) -> int:
             tx, int(str(effect)), "in doubt", "restore", "the store was restored while it had no outcome"
         )
     tx.execute("UPDATE ledger SET state = 3, holder = 0 WHERE state <= 3")
-    for row in approvals.of_state(tx.connection, State.APPROVED, -1):  # it may have been used since, or taken back
+    for row in approvals.of_state(tx.connection, State.APPROVED):  # it may have been used since, or taken back
         approvals.move(tx, row, Event.LAPSED, "restore", "the store was restored before it was used")
     return incarnation
 

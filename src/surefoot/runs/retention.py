@@ -89,7 +89,7 @@ class Retention:
     async def sweep(self) -> Swept:
         """Delete what may go; return what went."""
         store = self._store
-        size = await store.read(_size)
+        size = await store.read(store.size_bytes)
         self._swept = replace(self._swept, bytes_before=size, bytes_after=size)
         await store.read(self._look)
         await self._sweep_effects()
@@ -97,7 +97,7 @@ class Retention:
         await self._sweep_runs()
         if not self._is_dry:
             await self._give_back()
-            self._swept = replace(self._swept, bytes_after=await store.read(_size))
+            self._swept = replace(self._swept, bytes_after=await store.read(store.size_bytes))
         return self._swept
 
     # -- what may go -------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class Retention:
         for effect, run, record, claim_run, record_run, at_ms, head in rows:
             runs = {int(str(one)) for one in (run, claim_run, record_run) if one is not None}
             may_go = all(self._run_may_go(connection, one) for one in runs) and int(str(at_ms)) < self._before_ms
-            is_new = not decode_head(head).forgotten_at_ms  # type: ignore[arg-type]  # bytes or None
+            is_new = not decode_head(head).forgotten_at_ms
             if may_go and is_new and record not in self._pointed and not _is_contradicted(connection, int(str(effect))):
                 found.append((int(str(effect)), True))
             elif any(self._run_may_go(connection, int(str(one))) for one in (claim_run, record_run) if one is not None):
@@ -249,9 +249,9 @@ class Retention:
         return done
 
     async def _give_back(self) -> None:
-        """Give unused pages back to the file system."""
+        """Give unused pages back to the file system, where the store is a file."""
         unused = -1
-        while (left := await self._store.read(_unused)) > 0 and left != unused:
+        while (left := await self._store.read(self._store.unused)) > 0 and left != unused:
             unused = left
             await self._do(_give_back_some)
 
@@ -344,11 +344,3 @@ def _end_without_value(run: int, tx: Tx) -> Swept:
 def _give_back_some(tx: Tx) -> Swept:
     tx.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})").fetchall()
     return Swept()
-
-
-def _unused(connection: Connection) -> int:
-    return int(connection.pragma("freelist_count"))
-
-
-def _size(connection: Connection) -> int:
-    return int(connection.pragma("page_count")) * int(connection.pragma("page_size"))

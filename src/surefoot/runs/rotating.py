@@ -131,7 +131,7 @@ async def rotate(store: Store, codec: Codec | None, tell: Callable[[int], object
 
 def _find_stale(column: Column, codec: Codec, after: int, connection: Connection) -> tuple[int, list[int]]:
     rows = connection.execute(column.rows, (after, ROWS_AT_ONCE)).fetchall()
-    stale = [int(str(row[0])) for row in rows if _is_stale(codec, *row[1:])]  # type: ignore[arg-type]
+    stale = [int(str(row[0])) for row in rows if _is_stale(codec, *row[1:])]
     return (int(str(rows[-1][0])) if rows else after), stale
 
 

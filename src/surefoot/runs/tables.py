@@ -277,7 +277,7 @@ def unknown_kinds(connection: Connection, kinds: Sequence[str], before_ms: int) 
         " LIMIT 100",
         (*kinds, before_ms),
     )
-    return [row[0] for row in rows.fetchall()]  # type: ignore[misc]  # ids are integers
+    return [row[0] for row in rows.fetchall()]
 
 
 def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
@@ -485,7 +485,8 @@ def _wake_waiter(tx: Tx, run: int, by: str) -> None:
 def _wake_soon(tx: Tx, run: int) -> None:
     """Let a parked run be claimed once some of its many children have had time to end too."""
     tx.execute(
-        "UPDATE runs SET wake_at_ms = min(coalesce(wake_at_ms, 9e18), ? + max(?, (? - created_at_ms) / ?))"
+        "UPDATE runs SET wake_at_ms = (SELECT min(at_ms) FROM (SELECT wake_at_ms AS at_ms UNION ALL SELECT ? +"
+        " (SELECT max(pause_ms) FROM (SELECT ? AS pause_ms UNION ALL SELECT (? - created_at_ms) / ?) AS pauses)) AS times)"
         " WHERE id = ? AND state = 3",
         (tx.now_ms, TOGETHER_MS, tx.now_ms, TOGETHER_SHARE, run),
     )

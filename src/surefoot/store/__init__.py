@@ -1,4 +1,4 @@
-"""The store: one ordered writer over one database file. See `writer` for the promises, `sqlite` for the engine."""
+"""The store: one ordered writer over one database. Promises: `writer`; engines: `sqlite`, `postgres`."""
 
 from surefoot.store.clock import Clock, SystemClock, new_id
 from surefoot.store.connection import Connection, Rows
@@ -17,9 +17,8 @@ from surefoot.store.errors import (
     UnusablePath,
 )
 from surefoot.store.migrations import Migration
-from surefoot.store.opening import open_store
+from surefoot.store.opening import is_on_postgres, is_there, looking_at, open_store, shown
 from surefoot.store.preparing import MIGRATIONS
-from surefoot.store.readonly import looking_at
 from surefoot.store.sqlite import SqliteStore, parse_url
 from surefoot.store.store import Store
 from surefoot.store.tx import Put, Tx
@@ -49,8 +48,11 @@ __all__ = [
     "UnitFailed",
     "UnsafeSqlite",
     "UnusablePath",
+    "is_on_postgres",
+    "is_there",
     "looking_at",
     "new_id",
     "open_store",
     "parse_url",
+    "shown",
 ]

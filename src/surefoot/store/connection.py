@@ -6,6 +6,7 @@ apsw's connections are these as they are; PostgreSQL's are made so (`postgres`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 
@@ -35,6 +36,13 @@ class Connection(Protocol):
 
     def changes(self) -> int:
         """Return how many rows the last statement has written."""
+
+    def __enter__(self) -> object:
+        """Begin to read from one moment; ends with `__exit__`."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
 
     def last_insert_rowid(self) -> int:
         """Return the id that the database gave the row inserted last."""

@@ -18,14 +18,9 @@ class Desk(Protocol):
     Attributes:
         before_waiting: Called before another process is waited for, so that nobody waits for it with an answer that is
             there.
-        faults: What is raised when the store, not a unit, is at fault: by a turn, and by the beginning and the end of a
-            transaction.
-        sick: The same, as raised by a statement of a unit that is not alone.
     """
 
     before_waiting: Callable[[], object]
-    faults: tuple[type[BaseException], ...]
-    sick: tuple[type[BaseException], ...]
 
     @property
     def connection(self) -> Connection:
@@ -41,6 +36,13 @@ class Desk(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def is_at_fault(self, error: BaseException) -> bool:
+        """Whether the store, not a unit, is at fault for what was raised by a turn, or by the beginning or the end of a
+        transaction."""
+
+    def is_sick(self, error: BaseException, *, is_alone: bool) -> bool:
+        """The same of what units raised; a unit that is alone is the user's code, which may raise anything."""
+
     def begin(self, *, is_owing: bool) -> tuple[int, int]:
         """Begin a transaction.
 
@@ -51,6 +53,9 @@ class Desk(Protocol):
         Returns:
             The wall clock in milliseconds, and a number that changes when another connection has written.
         """
+
+    def check(self) -> None:
+        """Raise where a unit has kept to itself an error after which nothing can be committed."""
 
     def commit(self, newest: int) -> None:
         """Make it durable.

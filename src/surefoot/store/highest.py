@@ -1,6 +1,6 @@
 """The highest number that a table has ever given out, whether or not the row with it is still there.
 
-SQLite keeps it for tables with AUTOINCREMENT. PostgreSQL's sequences count what was rolled back too, so there it is a table.
+SQLite keeps it for tables with AUTOINCREMENT. PostgreSQL's sequences count what was rolled back too, so it is a table.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from surefoot.store.sqlite import Store
+from surefoot.store.store import Store
 from surefoot.store.writer import Unit
 
 T = TypeVar("T")

@@ -25,8 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from surefoot.store import highest
 from surefoot.store.clock import Clock, SystemClock, new_id
@@ -34,11 +33,10 @@ from surefoot.store.codec import Codec
 from surefoot.store.connection import Rows
 from surefoot.store.errors import DiskFull, StoreBusy, StoreClosed, StoreError, StoreFailed, UnusablePath
 from surefoot.store.migrations import Migration, missing_of
+from surefoot.store.opening import shown
+from surefoot.store.readonly import require_format
 from surefoot.store.store import Store
 from surefoot.store.writer import FLUSH_S, OPEN_AGAIN, Writer
-
-if TYPE_CHECKING:
-    import psycopg
 
 T = TypeVar("T")
 
@@ -68,6 +66,9 @@ DIALECT = (
 
 _INDEXED = re.compile(r" INDEXED BY \w+")
 
+_SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0;
+    SET idle_in_transaction_session_timeout = {STOPPED_MS}; SET default_transaction_isolation = 'read committed';
+    SET client_min_messages = warning"""
 _NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _TURN = (
     "BEGIN; WITH mine AS (INSERT INTO surefoot_writers (writer, batch, at_ms) VALUES ('{writer}', {batch}, "
@@ -129,7 +130,7 @@ class PostgresConnection:
         self.codec = codec
         self.real = server.connect()
         self._changes = 0
-        self._backend = self.real.info.backend_pid
+        self._backend = self._ask_who()
 
     def execute(self, sql: str, bindings: Sequence[Any] = (), /) -> Rows:
         """See `Connection`."""
@@ -140,6 +141,11 @@ class PostgresConnection:
         self._changes = cursor.rowcount
         return _Rows(cursor.fetchall() if cursor.description is not None else [])
 
+    def execute_apart(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
+        """Run a statement of the user's, and return its rows: if it fails, it undoes itself, not the transaction."""
+        with self.real.transaction():
+            return self.execute(sql, bindings).fetchall()
+
     def changes(self) -> int:
         """See `Connection`."""
         return self._changes
@@ -148,10 +154,19 @@ class PostgresConnection:
         """See `Connection`."""
         return int(self.execute("SELECT lastval()").fetchall()[0][0])
 
+    def __enter__(self) -> None:
+        self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.is_broken:
+            self.execute("ROLLBACK")
+
     @property
     def is_broken(self) -> bool:
         """Whether it leads nowhere any more."""
-        return self.real.closed or self.real.broken
+        return bool(self.real.closed or self.real.broken)
 
     def connect_again(self) -> None:
         """Make a new connection in its place, for as long as patience lasts; what the server still does for the old one is
@@ -160,14 +175,19 @@ class PostgresConnection:
         Raises:
             StoreFailed: The server can't be reached.
         """
-        old = self._backend
         with contextlib.suppress(Exception):
             self.real.close()
         self.real = self._server.connect_patiently()
-        self._backend = self.real.info.backend_pid
-        if old != self._backend:
-            self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ?"
-                         " AND usename = current_user AND application_name = 'surefoot'", (old,))  # fmt: skip
+        with contextlib.suppress(*_sick()):  # broken again: whoever asks sees it
+            old, self._backend = self._backend, self._ask_who()
+            self.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ? AND backend_start = ?", old
+            )
+
+    def _ask_who(self) -> tuple[Any, ...]:
+        """Return who works for us there: numbers of processes are given out again."""
+        found = self.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()").fetchall()
+        return tuple(found[0])
 
     def close(self) -> None:
         """Give it back."""
@@ -183,15 +203,17 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self.name = _shown(url)
+        self.name = shown(url)
 
-    def connect(self) -> psycopg.Connection[Any]:
-        """Return a new connection.
+    def connect(self) -> Any:
+        """Return a new connection of psycopg's.
 
         Raises:
             UnusablePath: The URL leads nowhere.
         """
         psycopg = _psycopg()
+        from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
+
         try:
             real = psycopg.connect(
                 self._url,
@@ -203,20 +225,19 @@ class Server:
                 keepalives_count=3,
                 tcp_user_timeout=15_000,
             )
+            real.adapters.register_dumper(int, Int8Dumper)  # whatever its size: one statement, one plan
+            real.adapters.register_dumper(int, Int8BinaryDumper)
+            real.execute(_SETTINGS)
+            if real.execute("SELECT current_setting('synchronous_commit')").fetchone() == ("off",):
+                real.execute("SET synchronous_commit = on")
+            return real
         except (psycopg.Error, UnicodeError) as error:
             raise UnusablePath(
                 f"{self.name}: can't be reached ({' '.join(str(error).split())})",
                 hint="check host, port, user and password, and that the server runs",
             ) from error
-        real.execute(
-            f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {STOPPED_MS};"
-            " SET default_transaction_isolation = 'read committed'; SET client_min_messages = warning"
-        )
-        if real.execute("SELECT current_setting('synchronous_commit')").fetchone() == ("off",):
-            real.execute("SET synchronous_commit = on")
-        return real
 
-    def connect_patiently(self) -> psycopg.Connection[Any]:
+    def connect_patiently(self) -> Any:
         """Return a new connection, as soon as the server can be reached.
 
         Raises:
@@ -258,7 +279,7 @@ class ServerClock:
 
     def wall_ms(self) -> int:
         """See `Clock.wall_ms`."""
-        return int(self._host.boot_ms() + self._ahead_ms)
+        return self.boot_ms()
 
     def monotonic_s(self) -> float:
         """See `Clock.monotonic_s`."""
@@ -266,7 +287,7 @@ class ServerClock:
 
     def boot_ms(self) -> int:
         """See `Clock.boot_ms`: the server's time, comparable between all hosts."""
-        return self.wall_ms()
+        return int(self._host.boot_ms() + self._ahead_ms)
 
     def boot_id(self) -> str:
         """See `Clock.boot_id`: the server, whose time goes on over all boots."""
@@ -277,16 +298,19 @@ class PostgresDesk:
     """See `Desk`."""
 
     def __init__(self, connection: PostgresConnection, clock: ServerClock) -> None:
-        psycopg = _psycopg()
-        self.faults: tuple[type[BaseException], ...] = (psycopg.Error, OSError, StoreError)
-        self.sick: tuple[type[BaseException], ...] = (psycopg.OperationalError, psycopg.InterfaceError)
+        self._faults: tuple[type[BaseException], ...] = (_psycopg().Error, OSError, StoreError)
         self.before_waiting: Callable[[], object] = _nothing
-        self.connection = connection
-        self.execute = connection.execute
+        self._connection = connection
+        self.execute: Callable[..., Rows] = connection.execute
         self._clock = clock
         self._writer = new_id()
         self._batch = 0
         self._turn = self._version = 0
+
+    @property
+    def connection(self) -> PostgresConnection:
+        """See `Desk`."""
+        return self._connection
 
     def __enter__(self) -> None:
         return None
@@ -296,6 +320,14 @@ class PostgresDesk:
     ) -> None:
         return None
 
+    def is_at_fault(self, error: BaseException) -> bool:
+        """See `Desk`."""
+        return isinstance(error, self._faults) or self.connection.is_broken
+
+    def is_sick(self, error: BaseException, *, is_alone: bool) -> bool:
+        """See `Desk`: whatever a unit makes of a broken connection, it is broken."""
+        return self.connection.is_broken or (isinstance(error, _sick()) and not is_alone)
+
     def begin(self, *, is_owing: bool) -> tuple[int, int]:
         """See `Desk`: BEGIN, and the turn."""
         if is_owing:
@@ -303,11 +335,16 @@ class PostgresDesk:
         self._batch += 1
         cursor = self.connection.real.execute(_TURN.format(writer=self._writer, batch=self._batch))
         cursor.nextset()
-        turn, now_ms = cursor.fetchall()[0]
-        self._clock.learn(now_ms)
+        turn, server_ms = cursor.fetchall()[0]
+        self._clock.learn(server_ms)
         self._version += turn != self._turn + 1
         self._turn = turn
-        return now_ms, self._version
+        return self._clock.wall_ms(), self._version
+
+    def check(self) -> None:
+        """See `Desk`: after an error PostgreSQL answers COMMIT with a rollback, and without an error."""
+        if self.connection.real.info.transaction_status != _psycopg().pq.TransactionStatus.INTRANS:
+            raise _psycopg().errors.InFailedSqlTransaction("a statement failed, and its error was not let through")
 
     def commit(self, newest: int) -> None:
         """See `Desk`."""
@@ -324,16 +361,18 @@ class PostgresDesk:
         while self.connection.is_broken:
             try:
                 self.connection.connect_again()
-                self._turn = -1
+                self._turn = -1  # whatever comes next, others may have written
                 with self.connection.real.transaction():
-                    self.connection.execute("SELECT turn FROM surefoot_turn FOR UPDATE")  # whoever was there has ended
+                    # Whoever was there has ended, since its lock is ours; and a standby that is waited for has what it
+                    # left, once it has this.
+                    self.connection.execute("UPDATE surefoot_turn SET turn = turn + 1")
                     found = self.connection.execute(
                         "SELECT batch FROM surefoot_writers WHERE writer = ?", (self._writer,)
                     )
                     return found.fetchall() == [(self._batch,)]
             except StoreFailed:
                 return None
-            except self.sick:
+            except self._faults:
                 continue
         return None
 
@@ -359,7 +398,7 @@ class PostgresStore(Store):
     """A database of a server."""
 
     def __init__(self, desk: PostgresDesk, clock: ServerClock, writer: Writer, reader: PostgresConnection) -> None:
-        self.sick = desk.sick
+        self.sick = _sick()
         self.closed = ()
         whose = reader.execute("SELECT current_database(), current_schema()").fetchall()
         folder, host = _place_of(f"{clock.boot_id()} {whose}")
@@ -383,6 +422,18 @@ class PostgresStore(Store):
     def named(self, error: BaseException, doing: str) -> StoreError:
         """See `Store`."""
         return named(error, str(self.path), doing)
+
+    def size_bytes(self, connection: PostgresConnection) -> int:
+        """See `Store`."""
+        found = connection.execute(
+            "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class"
+            " WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+        )
+        return int(found.fetchall()[0][0])
+
+    def unused(self, connection: PostgresConnection) -> int:
+        """See `Store`: the server's vacuum does that."""
+        return 0
 
     def close(self) -> None:
         """See `Store`."""
@@ -427,6 +478,38 @@ def open_postgres(
     return PostgresStore(desk, server_clock, Writer(desk, flush_s=flush_s), reader)
 
 
+def is_made(url: str) -> bool:
+    """Whether there is a store.
+
+    Raises:
+        UnusablePath: The URL leads nowhere.
+    """
+    with contextlib.closing(PostgresConnection(Server(url), None)) as connection:
+        return connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() != [(None,)]
+
+
+@contextlib.contextmanager
+def looking_at_postgres(url: str, migrations: Sequence[Migration]) -> Iterator[PostgresConnection]:
+    """See `opening.looking_at`: what is seen is of one moment."""
+    server = Server(url)
+    with contextlib.closing(PostgresConnection(server, None)) as connection:
+        try:
+            with connection:
+                if connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() == [(None,)]:
+                    raise StoreFailed(
+                        f"{server.name}: has no Surefoot store", hint="name the store that your worker was started with"
+                    )
+                require_format(_versions(connection), migrations, server.name)
+                yield connection
+        except _psycopg().Error as error:
+            raise named(error, server.name, "reading") from error
+
+
+def _versions(connection: PostgresConnection) -> dict[str, int]:
+    rows = connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room").fetchall()
+    return dict(rows)
+
+
 def _prepare(connection: PostgresConnection, migrations: Sequence[Migration]) -> str:
     """Make the tables, if they are not there; return what tells this server from all others."""
     if connection.execute("SHOW fsync").fetchall() != [("on",)]:
@@ -436,8 +519,10 @@ def _prepare(connection: PostgresConnection, migrations: Sequence[Migration]) ->
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('surefoot ' || current_schema()))")
         if connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() == [(None,)]:
             connection.execute(in_dialect(f"{_TABLES}; {highest.TABLE}"))
-        rows = connection.execute("SELECT room, max(version) FROM surefoot_format GROUP BY room").fetchall()
-        for step in missing_of(dict(rows), migrations, connection.filename):
+        missing = missing_of(_versions(connection), migrations, connection.filename)
+        if missing:  # nobody writes meanwhile, and whoever did knows afterwards that somebody has
+            connection.execute("UPDATE surefoot_turn SET turn = turn + 1")
+        for step in missing:
             connection.execute(in_dialect(step.sql))
             connection.execute(
                 f"INSERT INTO surefoot_format VALUES (?, ?, ?, {_NOW_MS})", (step.room, step.version, step.name)
@@ -464,7 +549,9 @@ def _place_of(store: str) -> tuple[Path, str]:
             os.link(made, place)
         for left in folder.glob("place-*"):
             left.unlink(missing_ok=True)
-        known = place.read_text()
+        known = (
+            f"{place.read_text()} {place.stat().st_dev} {place.stat().st_ino}"  # a container's copy is another place
+        )
     except OSError:  # no home: then nobody can prove that we are dead
         folder, known = Path(tempfile.mkdtemp(prefix="surefoot-")), new_id()
     return folder, hashlib.sha256(f"{known} {SystemClock().boot_id()}".encode()).hexdigest()[:12] + "-"
@@ -492,6 +579,12 @@ def named(error: BaseException, name: str, doing: str) -> StoreError:
     return found
 
 
+def _sick() -> tuple[type[BaseException], ...]:
+    """Return what says that the server or the way to it is at fault."""
+    psycopg = _psycopg()
+    return (psycopg.OperationalError, psycopg.InterfaceError)
+
+
 def _nothing() -> None:
     return None
 
@@ -502,11 +595,3 @@ def _psycopg() -> Any:
     except ImportError as error:
         raise UnusablePath("PostgreSQL needs psycopg", hint='pip install "surefoot[postgres]"') from error
     return psycopg
-
-
-def _shown(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)).geturl()

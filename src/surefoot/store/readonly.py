@@ -40,7 +40,7 @@ def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Conne
             raise StoreFailed(
                 f"{path}: is not a Surefoot store", hint="name the store that your worker was started with"
             )
-        _require_format(connection, (*preparing.MIGRATIONS, *migrations))
+        require_format(versions_of(connection), (*preparing.MIGRATIONS, *migrations), connection.filename)
     except apsw.Error as error:
         raise named(error, path, "reading") from error
     try:
@@ -49,13 +49,19 @@ def looking_at(url: str, migrations: Sequence[Migration]) -> Iterator[apsw.Conne
         connection.close()
 
 
-def _require_format(connection: apsw.Connection, migrations: Sequence[Migration]) -> None:
-    there = versions_of(connection)
+def require_format(there: dict[str, int], migrations: Sequence[Migration], name: str) -> None:
+    """Raise where a store is not of just the format that is known here.
+
+    Args:
+        there: The format of each of its rooms.
+        migrations: The steps that are known here.
+        name: The store's, for the message.
+    """
     known = {step.room: max(one.version for one in migrations if one.room == step.room) for step in migrations}
     if any(version > known.get(room, 0) for room, version in there.items()):
-        raise NewerFormat(f"{connection.filename}: has a newer format than this Surefoot", hint="upgrade Surefoot")
+        raise NewerFormat(f"{name}: has a newer format than this Surefoot", hint="upgrade Surefoot")
     if there != known:
         raise OlderFormat(
-            f"{connection.filename}: has the format of an earlier Surefoot, and is only looked at here",
+            f"{name}: has the format of an earlier Surefoot, and is only looked at here",
             hint="copy the store while no worker runs, open the copy once with this version, and look at that",
         )

@@ -43,7 +43,10 @@ def parse_url(url: str) -> Path:
     scheme, separator, rest = url.partition("://")
     hint = 'use "sqlite:///agents.db" for a file here, "sqlite:////var/lib/agents.db" for an absolute path'
     if scheme in ("postgres", "postgresql"):
-        raise UnusablePath(f"{url.rsplit('@', maxsplit=1)[-1]!r}: PostgreSQL stores are not supported yet", hint=hint)
+        raise UnusablePath(
+            f"{url.rsplit('@', maxsplit=1)[-1]!r} is on a PostgreSQL server, and this is for a store that is a file",
+            hint="use the server's own tools: pg_dump for a backup, pg_restore, pg_amcheck; see docs/postgresql.md",
+        )
     if scheme != "sqlite" or not separator:
         raise UnusablePath(f"{url!r} is not a database URL", hint=hint)
     if not rest.startswith("/") or rest in ("/", "/:memory:"):
@@ -57,6 +60,8 @@ class SqliteStore(Store):
     Attributes:
         path: The file.
     """
+
+    path: Path
 
     sick = (*SICK_FILE, UnicodeDecodeError)
     closed = (apsw.ConnectionClosedError,)
@@ -74,6 +79,14 @@ class SqliteStore(Store):
     def named(self, error: BaseException, doing: str) -> StoreError:
         """See `Store`."""
         return named(error, self.path, doing)
+
+    def size_bytes(self, connection: apsw.Connection) -> int:
+        """See `Store`."""
+        return int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
+
+    def unused(self, connection: apsw.Connection) -> int:
+        """See `Store`."""
+        return int(connection.pragma("freelist_count"))
 
     def close(self) -> None:
         """Write what is queued and give everything back; the last process to close truncates the log."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import apsw
 
@@ -21,9 +22,6 @@ turnstile."""
 
 class SqliteDesk:
     """See `Desk`. A failed write or sync is final: nobody knows any more what is on disk."""
-
-    faults: tuple[type[BaseException], ...] = (apsw.Error, OSError, StoreError)
-    sick: tuple[type[BaseException], ...] = SICK_FILE
 
     def __init__(
         self,
@@ -57,6 +55,14 @@ class SqliteDesk:
     ) -> None:
         self._turnstile.__exit__(kind, error, trace)
 
+    def is_at_fault(self, error: BaseException) -> bool:
+        """See `Desk`."""
+        return isinstance(error, (apsw.Error, OSError, StoreError))
+
+    def is_sick(self, error: BaseException, *, is_alone: bool) -> bool:
+        """See `Desk`."""
+        return isinstance(error, SICK_FILE) and not is_alone
+
     def begin(self, *, is_owing: bool) -> tuple[int, int]:
         """See `Desk`."""
         now_ms = self._clock.wall_ms()
@@ -71,7 +77,8 @@ class SqliteDesk:
         self._lock_file(is_owing=is_owing)
         # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
         # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
-        return now_ms, self.execute("PRAGMA data_version").fetchall()[0][0]
+        version: Any = self.execute("PRAGMA data_version").fetchall()[0][0]
+        return now_ms, version
 
     def _lock_file(self, *, is_owing: bool) -> None:
         """Take the file's write lock; whoever is owed an answer has it before a foreign program is waited for."""
@@ -86,6 +93,9 @@ class SqliteDesk:
             finally:
                 connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("BEGIN IMMEDIATE")
+
+    def check(self) -> None:
+        """See `Desk`: here a statement that fails undoes itself only."""
 
     def commit(self, newest: int) -> None:
         """See `Desk`."""

@@ -77,6 +77,14 @@ class Store(ABC):
         """Return an error of the database by its name."""
 
     @abstractmethod
+    def size_bytes(self, connection: Any) -> int:
+        """Return how much room all records take, read through one of its connections."""
+
+    @abstractmethod
+    def unused(self, connection: Any) -> int:
+        """Return how many pages could be given back to the file system; 0 where that is not ours to do."""
+
+    @abstractmethod
     def close(self) -> None:
         """Write what is queued and give everything back."""
 

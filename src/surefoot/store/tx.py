@@ -136,6 +136,12 @@ class Tx:
             self.flush()
         return self._execute(sql, bindings)
 
+    def execute_apart(self, sql: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Run a statement of the user's, who may catch its error and go on; return its rows."""
+        connection = self.connection
+        execute: Callable[..., Any] = getattr(connection, "execute_apart", connection.execute)
+        return list(execute(sql, bindings))
+
     def row(self, sql: str, bindings: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query, or None."""
         rows = self.execute(sql, bindings).fetchall()

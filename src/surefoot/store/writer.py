@@ -174,7 +174,8 @@ class Writer:
             unit: What to write.
             label: See `append`.
             size: See `append`.
-            is_alone: Give the unit a transaction of its own, for units that must not run twice.
+            is_alone: Give the unit a transaction of its own, for units that must not run twice. It still does where a
+                broken connection has undone it.
             loop: See `append`.
 
         Raises:
@@ -326,7 +327,9 @@ class Writer:
             try:
                 with self._desk:
                     return self._transact_at_desk(batch, is_hurried=len(batch) > 1)
-            except self._desk.faults as error:
+            except BaseException as error:
+                if not self._desk.is_at_fault(error):
+                    raise
                 self._tx.forget()
                 has_landed = self._desk.has_landed(error)
                 if has_landed is None:
@@ -344,7 +347,7 @@ class Writer:
         except BaseException as error:
             desk.rollback()
             self._tx.forget()
-            if isinstance(error, desk.sick) and not batch[0].is_alone:
+            if desk.is_sick(error, is_alone=batch[0].is_alone):
                 raise
             if isinstance(error, Mistrusted):
                 return self._transact_at_desk(batch, is_hurried=False)
@@ -362,6 +365,7 @@ class Writer:
         for ticket in batch:
             ticket.result = ticket.unit(tx)
         tx.flush()
+        self._desk.check()
 
     def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
         """Stop for good, and tell all who wait."""
