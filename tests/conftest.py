@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.postgres import schema, server
+from tests.support.postgres import Postgres, schema, server
 
 import surefoot as sf
 from surefoot.store.postgres import ServerClock
@@ -26,10 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server of this test process."""
-    with server() as url:
-        yield url
+    with server() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database URL nobody else uses."""
     if request.config.getoption("engine") == "postgres":
-        with schema(request.getfixturevalue("postgres")) as found:
+        with schema(request.getfixturevalue("postgres").url) as found:
             yield found
     else:
         yield f"sqlite:///{tmp_path}/agents.db"

@@ -100,7 +100,7 @@ async def test_the_doctor_finds_what_can_not_be(url: str, change: str, told: str
         with pytest.raises(sf.RunCancelled):
             await (await app.run("C")).result(timeout_s=10)
         assert broken_ones(app) == []
-        assert len(app.store.read_now(lambda c: tables.of_state(c, None, -1))) == 3
+        assert len(app.store.read_now(lambda c: tables.of_state(c, None))) == 3
         await app.store.commit(lambda tx: tx.execute(change), label="damage")
         assert any(told in one for one in broken_ones(app))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -12,10 +13,11 @@ import pytest
 from tests.contract.conftest import killed
 
 import surefoot as sf
+from surefoot.app import MIGRATIONS
 from surefoot.effects import desk
 from surefoot.leases import Holder, Life
 from surefoot.leases.session import live_processes
-from surefoot.store import StoreFailed, Tx, parse_url
+from surefoot.store import StoreFailed, Tx, open_store, parse_url
 
 
 def sessions(app: sf.Surefoot) -> dict[int, bool]:
@@ -28,7 +30,8 @@ def sessions(app: sf.Surefoot) -> dict[int, bool]:
 
 
 def lock_files(url: str) -> list[Path]:
-    return list(Path(f"{parse_url(url)}-workers").iterdir())
+    with contextlib.closing(open_store(url, MIGRATIONS)) as store:
+        return [one for one in store.workers.iterdir() if one.name.startswith(store.host) and one.name != "place"]
 
 
 async def open_and_close(url: str, times: int) -> None:
@@ -124,6 +127,7 @@ def ours() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name.startswith("surefoot-")}
 
 
+@pytest.mark.sqlite_only("puts a file in the way of its workers' folder")
 async def test_an_app_that_could_not_be_opened_can_be_opened_again(url: str) -> None:
     """Catches an app half open: it says that it is open, holds the store, and can't be used or closed."""
     in_the_way = Path(f"{url.removeprefix('sqlite:///')}-workers")

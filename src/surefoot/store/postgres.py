@@ -66,6 +66,17 @@ DIALECT = (
 
 _INDEXED = re.compile(r" INDEXED BY \w+")
 
+_WAYS: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 10,
+    "application_name": "surefoot",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""How a connection is made, and found broken within half a minute where the network says nothing."""
+
 _SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0;
     SET idle_in_transaction_session_timeout = {STOPPED_MS}; SET default_transaction_isolation = 'read committed';
     SET client_min_messages = warning"""
@@ -168,16 +179,16 @@ class PostgresConnection:
         """Whether it leads nowhere any more."""
         return bool(self.real.closed or self.real.broken)
 
-    def connect_again(self) -> None:
-        """Make a new connection in its place, for as long as patience lasts; what the server still does for the old one is
-        ended there.
+    def connect_again(self, patience_s: float) -> None:
+        """Make a new connection in its place, trying for so long; what the server still does for the old one is ended
+        there.
 
         Raises:
             StoreFailed: The server can't be reached.
         """
         with contextlib.suppress(Exception):
             self.real.close()
-        self.real = self._server.connect_patiently()
+        self.real = self._server.connect_patiently(patience_s)
         with contextlib.suppress(*_sick()):  # broken again: whoever asks sees it
             old, self._backend = self._backend, self._ask_who()
             self.execute(
@@ -214,43 +225,36 @@ class Server:
         psycopg = _psycopg()
         from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
-        try:
-            real = psycopg.connect(
-                self._url,
-                autocommit=True,
-                connect_timeout=10,
-                application_name="surefoot",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-                tcp_user_timeout=15_000,
-            )
-            real.adapters.register_dumper(int, Int8Dumper)  # whatever its size: one statement, one plan
-            real.adapters.register_dumper(int, Int8BinaryDumper)
-            real.execute(_SETTINGS)
-            if real.execute("SELECT current_setting('synchronous_commit')").fetchone() == ("off",):
-                real.execute("SET synchronous_commit = on")
-            return real
-        except (psycopg.Error, UnicodeError) as error:
-            raise UnusablePath(
-                f"{self.name}: can't be reached ({' '.join(str(error).split())})",
-                hint="check host, port, user and password, and that the server runs",
-            ) from error
+        with contextlib.ExitStack() as undo:
+            try:
+                real = undo.enter_context(contextlib.closing(psycopg.connect(self._url, **_WAYS)))
+                real.adapters.register_dumper(int, Int8Dumper)  # whatever its size: one statement, one plan
+                real.adapters.register_dumper(int, Int8BinaryDumper)
+                real.execute(_SETTINGS)
+                if real.execute("SELECT current_setting('synchronous_commit')").fetchone() == ("off",):
+                    real.execute("SET synchronous_commit = on")
+            except (psycopg.Error, UnicodeError) as error:
+                raise UnusablePath(
+                    f"{self.name}: can't be reached ({' '.join(str(error).split())})",
+                    hint="check host, port, user and password, and that the server runs",
+                ) from error
+            undo.pop_all()
+        return real
 
-    def connect_patiently(self) -> Any:
+    def connect_patiently(self, patience_s: float) -> Any:
         """Return a new connection, as soon as the server can be reached.
 
         Raises:
-            StoreFailed: Not within `PATIENCE_S`.
+            StoreFailed: Not within `patience_s`.
         """
-        pause_s, until_s = TRY_AGAIN_S, time.monotonic() + PATIENCE_S
+        pause_s, until_s = TRY_AGAIN_S, time.monotonic() + patience_s
         while True:
             try:
                 return self.connect()
             except UnusablePath as error:
                 if time.monotonic() >= until_s:
                     raise StoreFailed(
-                        f"{self.name}: was lost, and could not be reached for {PATIENCE_S:.0f} s; {error}",
+                        f"{self.name}: was lost, and could not be reached for {patience_s:.0f} s; {error}",
                         hint="start the server, then the process again; all that was acknowledged is recorded",
                     ) from error
             time.sleep(pause_s)
@@ -360,7 +364,7 @@ class PostgresDesk:
         """See `Desk`: after a break, the server knows."""
         while self.connection.is_broken:
             try:
-                self.connection.connect_again()
+                self.connection.connect_again(PATIENCE_S)
                 self._turn = -1  # whatever comes next, others may have written
                 with self.connection.real.transaction():
                     # Whoever was there has ended, since its lock is ours; and a standby that is waited for has what it
@@ -397,27 +401,32 @@ class PostgresDesk:
 class PostgresStore(Store):
     """A database of a server."""
 
-    def __init__(self, desk: PostgresDesk, clock: ServerClock, writer: Writer, reader: PostgresConnection) -> None:
+    def __init__(
+        self,
+        desk: PostgresDesk,
+        clock: ServerClock,
+        writer: Writer,
+        reader: PostgresConnection,
+        place: tuple[Path, str],
+    ) -> None:
         self.sick = _sick()
         self.closed = ()
-        whose = reader.execute("SELECT current_database(), current_schema()").fetchall()
-        folder, host = _place_of(f"{clock.boot_id()} {whose}")
+        folder, host = place
         super().__init__(desk.connection.filename, folder, clock, writer, reader, host=host)
         self._desk = desk
         self._is_closed = False
 
-    def read_now(self, query: Callable[[Any], T]) -> T:
-        """See `Store`; asked again after a break."""
+    def _ask(self, query: Callable[[Any], T]) -> T:
+        """Ask again after a break, whatever the query made of it."""
         while True:
             try:
-                return super().read_now(query)
-            except StoreError as error:
+                return super()._ask(query)
+            except Exception as error:
                 if self._is_closed:
                     raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
-                with self._reading:
-                    if not self._reader.is_broken:
-                        raise
-                    self._reader.connect_again()
+                if not self._reader.is_broken:
+                    raise
+                self._reader.connect_again(0.0 if self.writer.failure else PATIENCE_S)
 
     def named(self, error: BaseException, doing: str) -> StoreError:
         """See `Store`."""
@@ -466,16 +475,19 @@ def open_postgres(
         UnusablePath, NewerFormat, StoreFailed: See each.
     """
     server = Server(url)
-    connection = PostgresConnection(server, codec)
-    try:
-        identity = _prepare(connection, migrations)
-        reader = PostgresConnection(server, codec)
-    except _psycopg().Error as error:
-        raise named(error, server.name, "opening") from error
-    server_clock = ServerClock(clock or SystemClock(), identity)
-    server_clock.learn(connection.execute(f"SELECT {_NOW_MS}").fetchall()[0][0])
+    with contextlib.ExitStack() as undo:
+        connection = undo.enter_context(contextlib.closing(PostgresConnection(server, codec)))
+        try:
+            identity = _prepare(connection, migrations)
+            server_clock = ServerClock(clock or SystemClock(), identity)
+            server_clock.learn(connection.execute(f"SELECT {_NOW_MS}").fetchall()[0][0])
+            whose = connection.execute("SELECT current_database(), current_schema()").fetchall()
+            reader = PostgresConnection(server, codec)
+        except _psycopg().Error as error:
+            raise named(error, server.name, "opening") from error
+        undo.pop_all()
     desk = PostgresDesk(connection, server_clock)
-    return PostgresStore(desk, server_clock, Writer(desk, flush_s=flush_s), reader)
+    return PostgresStore(desk, server_clock, Writer(desk, flush_s=flush_s), reader, _place_of(f"{identity} {whose}"))
 
 
 def is_made(url: str) -> bool:

@@ -59,18 +59,21 @@ class Store(ABC):
     def read_now(self, query: Callable[[Any], T]) -> T:
         """Run a query in this thread; for the command line and for bulk loads at start."""
         with self._reading:
-            try:
-                return query(self._reader)
-            except self.closed as error:
-                raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
-            except self.sick as error:
-                traceback.clear_frames(error.__traceback__)
-                raise self.named(error, "reading") from error
-            except BaseException as error:
-                # A query that raises half way leaves its cursor to the traceback, and with it the snapshot open: every
-                # later read would see the past for as long as somebody keeps the error.
-                traceback.clear_frames(error.__traceback__)
-                raise
+            return self._ask(query)
+
+    def _ask(self, query: Callable[[Any], T]) -> T:
+        try:
+            return query(self._reader)
+        except self.closed as error:
+            raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
+        except self.sick as error:
+            traceback.clear_frames(error.__traceback__)
+            raise self.named(error, "reading") from error
+        except BaseException as error:
+            # A query that raises half way leaves its cursor to the traceback, and with it the snapshot open: every
+            # later read would see the past for as long as somebody keeps the error.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     @abstractmethod
     def named(self, error: BaseException, doing: str) -> StoreError:

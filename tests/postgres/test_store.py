@@ -1,0 +1,410 @@
+"""The store on a PostgreSQL whose connections break: nothing is lost, nothing is written twice, the writer goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+from tests.support.postgres import Postgres, Proxy
+
+from surefoot.store import (
+    Migration,
+    NewerFormat,
+    OlderFormat,
+    Store,
+    StoreFailed,
+    Tx,
+    UnusablePath,
+    is_there,
+    looking_at,
+    open_store,
+    shown,
+)
+from surefoot.store import postgres as room
+from surefoot.store.postgres import PostgresDesk, PostgresStore, ServerClock, in_dialect
+
+TABLE = Migration("test", 1, "numbers", "CREATE TABLE numbers (id INTEGER PRIMARY KEY, n INTEGER)")
+
+
+def add(n: int) -> Callable[[Tx], int]:
+    """A unit that a second writing would be seen of."""
+
+    def unit(tx: Tx) -> int:
+        number = tx.take_id("numbers")
+        tx.execute("INSERT INTO numbers (id, n) VALUES (?, ?)", (number, n))
+        return number
+
+    return unit
+
+
+def numbers(store: Store) -> list[int]:
+    """Return what is written, in order."""
+    rows = store.read_now(lambda connection: connection.execute("SELECT n FROM numbers ORDER BY id").fetchall())
+    return [row[0] for row in rows]
+
+
+def backend(store: Store) -> int:
+    """Return the process that writes for a store."""
+    return desk_of(store).connection.real.info.backend_pid  # type: ignore[no-any-return]
+
+
+def desk_of(store: Store) -> PostgresDesk:
+    desk = store.writer._desk
+    assert isinstance(desk, PostgresDesk)
+    return desk
+
+
+def end(url: str, pid: int) -> None:
+    """End a connection on the server's side, and wait until it is gone."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+
+@pytest.mark.parametrize("way", ["asks", "answers"])
+@pytest.mark.parametrize("is_alone", [False, True])
+async def test_a_commit_without_an_answer_is_looked_up(url: str, proxy: Proxy, way: str, is_alone: bool) -> None:
+    """Catches a commit that is done again though it had landed, and one that is told though it had not."""
+    store = open_store(proxy.url(url), [TABLE])
+    assert await store.commit(add(1), label="test") == 1
+    is_asked = False
+
+    def cut(data: bytes) -> int | None:
+        nonlocal is_asked
+        is_asked = is_asked or b"COMMIT" in data
+        if way == "answers" or not is_asked:
+            return None
+        proxy.asks = None
+        return 0
+
+    def cut_answer(_data: bytes) -> int | None:
+        if not is_asked:
+            return None
+        proxy.answers = proxy.asks = None
+        return 0
+
+    proxy.asks = cut
+    proxy.answers = cut_answer if way == "answers" else None
+    waiting = [store.commit(add(n), label="test", is_alone=is_alone) for n in (2, 3)]
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 20) == [2, 3]
+    assert proxy.breaks == 1
+    assert await store.commit(add(4), label="test") == 4
+    assert numbers(store) == [1, 2, 3, 4]
+    await asyncio.to_thread(store.close)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_way_that_breaks_at_any_byte_costs_nothing(url: str, proxy: Proxy, seed: int) -> None:
+    """Catches a fault, at some place of the protocol, that loses a record, doubles one, or stops the writer."""
+    draw = random.Random(seed)
+    left = {"asks": 4_000, "answers": 4_000}
+
+    def cut(way: str) -> Callable[[bytes], int | None]:
+        def cut(data: bytes) -> int | None:
+            left[way] -= len(data)
+            if left[way] > 0:
+                return None
+            at = len(data) + left[way]
+            left[way] = draw.randint(1, 6_000)
+            return at
+
+        return cut
+
+    store = open_store(proxy.url(url), [TABLE])
+    proxy.asks, proxy.answers = cut("asks"), cut("answers")
+    for begin in range(0, 60, 3):
+        waiting = [store.commit(add(n), label="test") for n in range(begin, begin + 3)]
+        await asyncio.wait_for(asyncio.gather(*waiting), 30)
+        await store.read(lambda connection: connection.execute("SELECT count(*) FROM numbers").fetchall())
+    proxy.asks = proxy.answers = None
+    assert await asyncio.to_thread(numbers, store) == list(range(60))
+    assert proxy.breaks > 3
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_server_that_is_killed_and_started_again_costs_time_only(own: Postgres) -> None:
+    """Catches records lost or doubled by a crash of the server, and a writer that does not wait for it."""
+    store = open_store(own.url, [TABLE])
+    told: list[int] = []
+
+    async def work() -> None:
+        for n in range(40):
+            await store.commit(add(n), label="test")
+            told.append(n)
+
+    working = asyncio.create_task(work())
+    for least in (5, 20):
+        while len(told) < least:
+            await asyncio.sleep(0.002)
+        await asyncio.to_thread(own.kill)
+        reading = asyncio.create_task(store.read(lambda connection: connection.execute("SELECT 1").fetchall()))
+        await asyncio.to_thread(own.start)
+        assert await asyncio.wait_for(reading, 30) == [(1,)]
+    await asyncio.wait_for(working, 30)
+    assert numbers(store) == list(range(40))
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_server_that_stays_away_is_told(own: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches callers that wait for ever for a server that does not come back."""
+    store = open_store(own.url, [TABLE])
+    monkeypatch.setattr(room, "PATIENCE_S", 0.2)
+    own.kill()
+    for asked in (store.commit(add(1), label="test"), store.commit(add(2), label="test")):
+        with pytest.raises(StoreFailed):
+            await asyncio.wait_for(asked, 20)
+    with pytest.raises(StoreFailed, match=r"could not be reached for 0 s"):
+        await store.read(lambda connection: connection.execute("SELECT 1").fetchall())
+    own.start()
+    await asyncio.to_thread(store.close)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_known_of_the_store_is_dropped_when_another_has_written(url: str, seed: int) -> None:
+    """Catches "nobody else has written" said wrongly: after a refusal, a break, or a turn of somebody else's."""
+    draw = random.Random(seed)
+    stores = [open_store(url, [TABLE]) for _ in range(2)]
+    written: list[int] = []
+
+    def refused(tx: Tx) -> None:
+        add(-1)(tx)
+        raise ValueError("refused")
+
+    async def step(n: int) -> None:
+        store, kind = draw.choice(stores), draw.choice("aaaabbrrke")
+        if kind == "a":
+            await store.commit(add(n), label="test")
+            written.append(n)
+        elif kind == "b":  # several, of which one is refused
+            units: list[Callable[[Tx], Any]] = [add(n), refused, add(n + 1_000)]
+            await asyncio.gather(*(store.commit(one, label="test") for one in units), return_exceptions=True)
+            written.extend([n, n + 1_000])
+        elif kind == "r":
+            with pytest.raises(ValueError, match="refused"):
+                await store.commit(refused, label="test")
+        elif kind == "k":
+            await asyncio.to_thread(end, url, backend(store))
+        else:  # ended in the middle of a unit
+            pid, is_first = backend(store), iter((True, False, False))
+
+            def broken(tx: Tx) -> None:
+                add(n)(tx)
+                if next(is_first):
+                    end(url, pid)
+                tx.execute("SELECT 1")
+
+            await store.commit(broken, label="test")
+            written.append(n)
+
+    for n in range(40):
+        await step(n)
+    assert numbers(stores[0]) == written
+    for store in stores:
+        await asyncio.to_thread(store.close)
+
+
+async def test_whoever_stands_still_in_a_transaction_loses_it_and_does_it_again(url: str) -> None:
+    """Catches a stopped process that holds up all others, and its unit lost or refused when it goes on."""
+    stopped, other = (open_store(url, [TABLE]) for _ in range(2))
+    desk_of(stopped).connection.execute("SET idle_in_transaction_session_timeout = 200")
+    has_begun, go_on = threading.Event(), threading.Event()
+
+    def standing(tx: Tx) -> int:
+        number = add(1)(tx)
+        has_begun.set()
+        go_on.wait(20)
+        return number
+
+    waiting = asyncio.ensure_future(stopped.commit(standing, label="test"))
+    await asyncio.to_thread(has_begun.wait, 10)
+    assert await asyncio.wait_for(other.commit(add(2), label="test"), 20) == 1
+    go_on.set()
+    assert await asyncio.wait_for(waiting, 20) == 2
+    assert numbers(other) == [2, 1]
+    for store in (stopped, other):
+        await asyncio.to_thread(store.close)
+
+
+async def test_an_error_that_a_unit_keeps_to_itself_is_no_commit(url: str) -> None:
+    """Catches PostgreSQL's answer to COMMIT after an error, a rollback, taken for a commit."""
+    store = open_store(url, [TABLE])
+
+    def swallowing(tx: Tx) -> None:
+        add(9)(tx)
+        try:
+            tx.execute("INSERT INTO numbers (id, n) VALUES (1, 1)")
+        except psycopg.errors.UniqueViolation:
+            return
+
+    units: list[Callable[[Tx], Any]] = [add(1), swallowing, add(2)]
+    waiting: list[Awaitable[Any]] = [store.commit(one, label="test") for one in units]
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in found] == [int, psycopg.errors.InFailedSqlTransaction, int]
+    assert numbers(store) == [1, 2]
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_users_statement_that_fails_undoes_only_itself(url: str) -> None:
+    """Catches a `Transactional` effect that handles an error of its own statement, and is undone as a whole."""
+    store = open_store(url, [TABLE])
+
+    def unit(tx: Tx) -> list[tuple[Any, ...]]:
+        add(1)(tx)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            tx.execute_apart("INSERT INTO numbers (id, n) VALUES (?, ?)", (1, 7))
+        return tx.execute_apart("SELECT n FROM numbers", ())
+
+    assert await store.commit(unit, label="test", is_alone=True) == [(1,)]
+    assert numbers(store) == [1]
+    await asyncio.to_thread(store.close)
+
+
+async def test_several_reads_see_one_moment(url: str) -> None:
+    """Catches a document put together from two states of the store."""
+    store = open_store(url, [TABLE])
+    await store.commit(add(1), label="test")
+
+    def look(connection: Any) -> list[int]:
+        counts = []
+        with connection:
+            for n in (2, 3):
+                counts.append(connection.execute("SELECT count(*) FROM numbers").fetchall()[0][0])
+                store.writer.commit_blocking(add(n), label="test")
+        counts.append(connection.execute("SELECT count(*) FROM numbers").fetchall()[0][0])
+        return counts
+
+    assert await store.read(look) == [1, 1, 3]
+    await asyncio.to_thread(store.close)
+
+
+def test_a_store_is_made_once_and_looked_at_as_it_is(url: str) -> None:
+    """Catches a look that makes or changes a store, and formats that are taken for each other."""
+    assert not is_there(url)
+    with pytest.raises(StoreFailed, match="has no Surefoot store"), looking_at(url, [TABLE]):
+        raise AssertionError("there is none")
+    open_store(url, [TABLE]).close()
+    assert is_there(url)
+    second = Migration("test", 2, "more", "ALTER TABLE numbers ADD COLUMN more INTEGER")
+    with pytest.raises(OlderFormat), looking_at(url, [TABLE, second]):
+        raise AssertionError("it is older")
+    with looking_at(url, [TABLE]) as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute("INSERT INTO numbers (id, n) VALUES (1, 1)")
+    open_store(url, [TABLE, second]).close()
+    with pytest.raises(NewerFormat, match="upgrade"):
+        open_store(url, [TABLE])
+    with pytest.raises(NewerFormat), looking_at(url, [TABLE]):
+        raise AssertionError("it is newer")
+
+
+async def test_a_migration_beside_an_old_worker_is_seen_by_it(url: str) -> None:
+    """Catches an old worker that goes on from what it knew before a newer one changed the tables."""
+    old = open_store(url, [TABLE])
+    await old.commit(add(1), label="test")
+    desk = desk_of(old)
+    _, before = desk.begin(is_owing=False)
+    desk.rollback()
+    open_store(url, [TABLE, Migration("test", 2, "row", "INSERT INTO numbers (id, n) VALUES (2, 2)")]).close()
+    _, after = desk.begin(is_owing=False)
+    desk.rollback()
+    assert after != before
+    assert await old.commit(add(3), label="test") == 3
+    await asyncio.to_thread(old.close)
+
+
+def test_a_url_that_leads_nowhere_says_so(tmp_path: Any) -> None:
+    """Catches a traceback of the driver's where a host was mistyped, and a password in a message."""
+    with pytest.raises(UnusablePath, match="can't be reached") as raised:
+        open_store(f"postgresql://me:secret@/db?host={tmp_path}", [TABLE])
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("postgresql://me:se/cret@host:5432/db", None),
+        ("postgresql://me:s%40cret@host:5432/db?sslmode=require", "postgresql://me:***@host:5432/db?sslmode=require"),
+        ("postgresql://me@host/db?password=secret&x=1", "postgresql://me@host/db?password=***&x=1"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
+        ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, seen: str | None) -> None:
+    """Catches secrets in messages and suggested commands."""
+    assert seen is None or shown(url) == seen
+
+
+def test_without_psycopg_the_hint_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an import error where one command would help."""
+    monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
+    with pytest.raises(UnusablePath, match="PostgreSQL needs psycopg") as raised:
+        open_store("postgresql://host/db", [TABLE])
+    assert raised.value.hint == 'pip install "surefoot[postgres]"'
+
+
+def test_a_role_with_few_rights_suffices(url: str, postgres: Postgres) -> None:
+    """Catches a statement that only an owner of the database may run: what docs/postgresql.md grants is enough."""
+    schema_name = url.rsplit("%3D", maxsplit=1)[-1]
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE few_{schema_name} LOGIN".encode())
+        connection.execute(f"GRANT USAGE, CREATE ON SCHEMA {schema_name} TO few_{schema_name}".encode())
+    theirs = url.replace("//postgres:", f"//few_{schema_name}:")
+    try:
+        store = open_store(theirs, [TABLE])
+        assert store.writer.commit_blocking(add(1), label="test") == 1
+        end(theirs, backend(store))
+        assert store.writer.commit_blocking(add(2), label="test") == 2
+        store.close()
+    finally:
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(f"DROP OWNED BY few_{schema_name} CASCADE; DROP ROLE few_{schema_name}".encode())
+
+
+class HostClock:
+    """A host's clocks that are set by hand."""
+
+    now_ms = 1_000
+
+    def wall_ms(self) -> int:
+        return 0
+
+    def boot_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    def boot_id(self) -> str:
+        return "boot"
+
+
+def test_the_servers_time_is_never_ahead_of_what_it_said() -> None:
+    """Catches a late answer that moves the clock, and one that is believed for ever though clocks drift apart."""
+    host = HostClock()
+    clock = ServerClock(host, "server")
+    clock.learn(50_000)
+    host.now_ms += 1_000
+    assert clock.boot_ms() == 51_000
+    clock.learn(50_900)  # its answer was 100 ms under way
+    assert clock.boot_ms() == 50_999
+    host.now_ms += 1_000_000
+    clock.learn(1_050_500)
+    assert clock.boot_ms() == 1_050_500
+
+
+def test_tables_are_defined_in_postgresqls_words() -> None:
+    """Catches a definition that PostgreSQL reads as something else, such as numbers of 32 bits."""
+    assert in_dialect("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT, b BLOB, c INTEGER) WITHOUT ROWID") == (
+        "CREATE TABLE a (id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, b BYTEA, c BIGINT)"
+    )
+
+
+def test_a_store_is_a_postgres_store(url: str) -> None:
+    """Catches a URL that opens another engine."""
+    with pytest.MonkeyPatch.context():
+        store = open_store(url.replace("postgresql://", "postgres://"), [TABLE])
+    assert isinstance(store, PostgresStore)
+    store.close()
