@@ -35,16 +35,6 @@ left = nth
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Dying:
-    def __init__(self, connection):
-        self.connection = connection
-    def __getattr__(self, name):
-        return getattr(self.connection, name)
-    def execute(self, sql, *rest):
-        if sql == "COMMIT":
-            die()
-        return self.connection.execute(sql, *rest)
-
 whole = Writer._transact_at_desk
 
 def transact(self, batch, *, is_hurried):
@@ -54,7 +44,7 @@ def transact(self, batch, *, is_hurried):
         left -= 1
         is_hit = left == 0
     if is_hit and when == "before":
-        self._connection = Dying(self._connection)
+        self._desk.commit = lambda newest: die()
     found = whole(self, batch, is_hurried=is_hurried)
     if is_hit and when == "after":
         die()
@@ -100,8 +90,8 @@ NEVER = ("nothing", "", 0)
 class Stage:
     """A store, a world, and the processes on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder}/agents.db"
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
         self.world = folder / "world"
         self.processes: list[subprocess.Popen[str]] = []
 
@@ -128,8 +118,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
+def stage(url: str, tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(url, tmp_path)
     yield made
     for process in made.processes:
         process.kill()

@@ -23,7 +23,7 @@ from surefoot.journal import current_frame
 from surefoot.runs.live import LiveRun
 from surefoot.runs.shadow import Shadow, shadow
 from surefoot.runs.tables import list_open
-from surefoot.store import NewerFormat, OlderFormat, looking_at
+from surefoot.store import NewerFormat, OlderFormat, is_on_postgres, looking_at
 
 log: Calls = []
 
@@ -66,7 +66,15 @@ async def left_open(url: str, code: Any, *arguments: Any, waiting_for: str = "si
 
 
 def files(url: str) -> dict[str, bytes]:
-    """Return the bytes of a store and of what lies beside it, but for what SQLite shares between processes in memory."""
+    """Return the bytes of a store and of what lies beside it, but for what SQLite shares between processes in memory.
+
+    Of a store on PostgreSQL, what it holds.
+    """
+    if is_on_postgres(url):
+        with looking_at(url, MIGRATIONS) as connection:
+            tables = connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid)"
+                                        " AND relnamespace = current_schema()::regnamespace").fetchall()  # fmt: skip
+            return {name: repr(connection.execute(f"SELECT * FROM {name}").fetchall()).encode() for (name,) in tables}
     folder = Path(url.removeprefix("sqlite:///")).parent
     return {
         path.name: path.read_bytes()
