@@ -59,6 +59,7 @@ async def test_retention_takes_arguments_and_leaves_who_decided(url: str) -> Non
         assert await second.result(timeout_s=10) == "paid C"
 
 
+@pytest.mark.sqlite_only("a backup is a copy of SQLite's file")
 async def test_a_restored_store_uses_no_approval_of_then(url: str, tmp_path: Path) -> None:
     """Catches an approval that was used or taken back after the backup, and lets its call act in the restored store."""
     bank, new_url = Bank(BIG, in_doubt=sf.Resend(key_ttl="24h")), f"sqlite:///{tmp_path}/new.db"

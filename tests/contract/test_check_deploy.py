@@ -16,6 +16,7 @@ import apsw
 import pytest
 from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
+from tests.support.postgres import tables_of
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
@@ -72,9 +73,8 @@ def files(url: str) -> dict[str, bytes]:
     """
     if is_on_postgres(url):
         with looking_at(url, MIGRATIONS) as connection:
-            tables = connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid)"
-                                        " AND relnamespace = current_schema()::regnamespace").fetchall()  # fmt: skip
-            return {name: repr(connection.execute(f"SELECT * FROM {name}").fetchall()).encode() for (name,) in tables}
+            rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables_of(connection)}
+        return {name: repr(found).encode() for name, found in rows.items()}
     folder = Path(url.removeprefix("sqlite:///")).parent
     return {
         path.name: path.read_bytes()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.postgres import tables_of
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
@@ -73,9 +74,7 @@ async def secret_doubts(order: str, card: str) -> str:
 def on_disk(url: str) -> bytes:
     if is_on_postgres(url):
         with looking_at(url, MIGRATIONS) as connection:
-            tables = connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid)"
-                                        " AND relnamespace = current_schema()::regnamespace").fetchall()  # fmt: skip
-            rows = [connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in tables]
+            rows = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables_of(connection)]
         values = [value for table in rows for row in table for value in row]
         return b"".join(value if isinstance(value, bytes) else str(value).encode() for value in values)
     path = parse_url(url)

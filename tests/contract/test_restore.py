@@ -37,7 +37,10 @@ class World:
 
 WORLD = World()
 
-pytestmark = pytest.mark.usefixtures("quick_eviction")
+pytestmark = [
+    pytest.mark.usefixtures("quick_eviction"),
+    pytest.mark.sqlite_only("a backup is a copy of SQLite's file"),
+]
 
 
 @pytest.fixture(autouse=True)

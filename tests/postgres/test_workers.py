@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from tests.postgres import crew
 from tests.support.postgres import Postgres, Proxy
 
@@ -121,6 +122,7 @@ async def test_a_killed_and_a_stopped_worker_are_taken_over_and_the_stopped_one_
         assert {name for name, order in team.requests() if int(order[1:].split("/")[0]) >= 60} == {"a"}
 
 
+@pytest.mark.slow
 async def test_workers_outlive_their_server(own: Postgres, tmp_path: Path) -> None:
     """Catches a run lost or an effect doubled by a crash of the server, and a worker that gives up."""
     async with hired(own.url, tmp_path, "a", "b") as team:
@@ -133,6 +135,7 @@ async def test_workers_outlive_their_server(own: Postgres, tmp_path: Path) -> No
         team.check(30)
 
 
+@pytest.mark.slow
 async def test_workers_whose_ways_break_lose_and_double_nothing(url: str, proxy: Proxy, tmp_path: Path) -> None:
     """Catches a broken connection, at whatever byte, that loses a run, doubles an effect, or ends a worker."""
     draw = random.Random(7)

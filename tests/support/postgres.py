@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import apsw
+
 from surefoot.store import new_id
 
 
@@ -88,6 +90,16 @@ def schema(url: str) -> Iterator[str]:
 def in_schema(url: str, name: str) -> str:
     """Return the URL of a schema."""
     return f"{url}{'&' if '?' in url else '?'}options={quote(f'-csearch_path={name}')}"
+
+
+def tables_of(connection: Any) -> list[str]:
+    """Return the names of a store's tables, on either engine."""
+    if isinstance(connection, apsw.Connection):
+        rows: Any = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    else:
+        rows = connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r'"
+                                  " AND relnamespace = current_schema()::regnamespace")  # fmt: skip
+    return [row[0] for row in rows.fetchall()]
 
 
 Cut = Callable[[bytes], int | None]

@@ -99,7 +99,13 @@ _KEPT_MS = 7 * 24 * 3_600_000
 @functools.lru_cache(maxsize=2_000)
 def _translated(sql: str) -> str:
     """Return a statement with psycopg's marks."""
-    return _INDEXED.sub("", sql).replace("%", "%%").replace("?", "%s")
+    return _in_words(sql).replace("%", "%%").replace("?", "%s")
+
+
+@functools.lru_cache(maxsize=2_000)
+def _in_words(sql: str) -> str:
+    """Return a statement as PostgreSQL reads it: no indexes named, no empty lists (of values that are never NULL)."""
+    return _INDEXED.sub("", sql).replace(" NOT IN ()", " IS NOT NULL").replace(" IN ()", " IN (NULL)")
 
 
 def in_dialect(sql: str) -> str:
@@ -148,7 +154,7 @@ class PostgresConnection:
         if bindings:
             cursor = self.real.execute(_translated(sql), bindings, binary=True)
         else:  # as it is: perhaps several statements
-            cursor = self.real.execute(_INDEXED.sub("", sql))
+            cursor = self.real.execute(_in_words(sql))
         self._changes = cursor.rowcount
         return _Rows(cursor.fetchall() if cursor.description is not None else [])
 
