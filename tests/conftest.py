@@ -10,6 +10,7 @@ import pytest
 from tests.support.postgres import Postgres, schema, server
 
 import surefoot as sf
+from surefoot.store import SystemClock
 from surefoot.store.postgres import ServerClock
 
 
@@ -39,7 +40,11 @@ def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return
     if mark := request.node.get_closest_marker("sqlite_only"):
         pytest.skip(mark.args[0])
-    monkeypatch.setattr(ServerClock, "wall_ms", lambda clock: clock.boot_ms() + getattr(clock._host, "moved_ms", 0))
+
+    def wall_ms(clock: ServerClock) -> int:
+        return clock.boot_ms() + clock._host.wall_ms() - SystemClock().wall_ms()
+
+    monkeypatch.setattr(ServerClock, "wall_ms", wall_ms)
 
 
 @pytest.fixture

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from tests.support.postgres import Postgres, Proxy
 
+import surefoot as sf
 from surefoot.store import (
     Migration,
     NewerFormat,
@@ -345,22 +348,47 @@ def test_without_psycopg_the_hint_says_what_to_install(monkeypatch: pytest.Monke
     assert raised.value.hint == 'pip install "surefoot[postgres]"'
 
 
-def test_a_role_with_few_rights_suffices(url: str, postgres: Postgres) -> None:
-    """Catches a statement that only an owner of the database may run: what docs/postgresql.md grants is enough."""
+async def test_a_role_with_few_rights_suffices(url: str, postgres: Postgres) -> None:
+    """Catches a statement that only an owner may run: what docs/postgresql.md grants is enough."""
+    page = (Path(__file__).parents[2] / "docs" / "postgresql.md").read_text()
     schema_name = url.rsplit("%3D", maxsplit=1)[-1]
+    grants = "".join(re.findall(r"^GRANT .*?;", page, flags=re.MULTILINE | re.DOTALL))
+    async with sf.Surefoot(url, is_worker=False):  # makes the tables
+        pass
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE few_{schema_name} LOGIN".encode())
-        connection.execute(f"GRANT USAGE, CREATE ON SCHEMA {schema_name} TO few_{schema_name}".encode())
+        words = grants.replace("agents_worker", f"few_{schema_name}").replace("SCHEMA agents", f"SCHEMA {schema_name}")
+        connection.execute(f"CREATE ROLE few_{schema_name} LOGIN; {words}".encode())
     theirs = url.replace("//postgres:", f"//few_{schema_name}:")
+
+    @sf.durable(name="few rights")
+    async def run() -> str:
+        return str(await sf.wait_signal("go"))
+
     try:
-        store = open_store(theirs, [TABLE])
-        assert store.writer.commit_blocking(add(1), label="test") == 1
-        end(theirs, backend(store))
-        assert store.writer.commit_blocking(add(2), label="test") == 2
-        store.close()
+        async with sf.Surefoot(theirs) as app:
+            begun = await app.start(run, id="r")
+            await asyncio.to_thread(end, theirs, backend(app.store))
+            await begun.signal("go", "gone")
+            assert await begun.result(timeout_s=20) == "gone"
+            await app.gc("1s")
     finally:
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             connection.execute(f"DROP OWNED BY few_{schema_name} CASCADE; DROP ROLE few_{schema_name}".encode())
+
+
+async def test_a_server_whose_clock_went_back_is_not_written_to(url: str) -> None:
+    """Catches keys, fences and leases whose age is counted by a clock that was set back."""
+    store = open_store(url, [TABLE])
+    await store.commit(add(1), label="test")
+    with psycopg.connect(url, autocommit=True) as connection:  # as if it had been later before
+        connection.execute("UPDATE surefoot_turn SET at_ms = at_ms + 50000")
+        await store.commit(add(2), label="test")
+        connection.execute("UPDATE surefoot_turn SET at_ms = at_ms + 50000")
+        with pytest.raises(StoreFailed, match=r"clock has gone back by \d+ s"):
+            await store.commit(add(3), label="test")
+        connection.execute("UPDATE surefoot_turn SET at_ms = 0")  # nobody is held up
+    assert numbers(store) == [1, 2]
+    await asyncio.to_thread(store.close)
 
 
 class HostClock:

@@ -9,6 +9,7 @@ What holds:
   connection breaks, a new one takes the turn, which it gets when the server has ended the old transaction, and reads there
   what became of it. So a broken connection, or a server that starts again, costs time and nothing else.
 * *One clock.* Times are the server's, read with each turn; between two turns this host's boot clock goes on from there.
+  A server whose clock has gone back is not written to.
 * What was acknowledged is on the server's disk: `synchronous_commit` is asserted. A failover to a replica that lags behind
   is outside of the promise.
 """
@@ -53,6 +54,9 @@ and with it the transaction, so that a process that is stopped holds up nobody."
 FADING = 0.001
 """By how much, per time, the nearest difference of the clocks is trusted less: a second in 1,000; clocks drift less."""
 
+BACK_MS = 60_000
+"""By how much the server's clock may go back: less than what fences and keys leave as a margin; more is no adjustment."""
+
 LOCK_TIMEOUT_MS = 60_000
 """Longest wait for a turn, which takes milliseconds: whoever has it is stopped, or cut off and not missed yet."""
 
@@ -85,10 +89,14 @@ _TURN = (
     "BEGIN; WITH mine AS (INSERT INTO surefoot_writers (writer, batch, at_ms) VALUES ('{writer}', {batch}, "
     + _NOW_MS
     + ") ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at_ms = excluded.at_ms)"
-    " UPDATE surefoot_turn SET turn = turn + 1 RETURNING turn, " + _NOW_MS
+    " UPDATE surefoot_turn SET turn = turn + 1, at_ms = greatest(at_ms, "
+    + _NOW_MS
+    + ") RETURNING turn, at_ms, "
+    + _NOW_MS
 )
-_TABLES = """CREATE TABLE IF NOT EXISTS surefoot_turn (one INTEGER PRIMARY KEY CHECK (one = 1), turn INTEGER NOT NULL);
-    INSERT INTO surefoot_turn VALUES (1, 0) ON CONFLICT DO NOTHING;
+_TABLES = """CREATE TABLE IF NOT EXISTS surefoot_turn (one INTEGER PRIMARY KEY CHECK (one = 1), turn INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL);
+    INSERT INTO surefoot_turn VALUES (1, 0, 0) ON CONFLICT DO NOTHING;
     CREATE TABLE IF NOT EXISTS surefoot_writers (writer TEXT PRIMARY KEY, batch INTEGER NOT NULL, at_ms INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS surefoot_format (room TEXT NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL,
         applied_at_ms INTEGER NOT NULL, PRIMARY KEY (room, version))"""
@@ -345,10 +353,17 @@ class PostgresDesk:
         self._batch += 1
         cursor = self.connection.real.execute(_TURN.format(writer=self._writer, batch=self._batch))
         cursor.nextset()
-        turn, server_ms = cursor.fetchall()[0]
-        self._clock.learn(server_ms)
+        turn, highest_ms, server_ms = cursor.fetchall()[0]
         self._version += turn != self._turn + 1
         self._turn = turn
+        if highest_ms - server_ms > BACK_MS:
+            self.rollback()
+            raise StoreFailed(
+                f"{self.connection.filename}: the server's clock has gone back by {(highest_ms - server_ms) // 1_000} s,"
+                " and the ages of keys, fences and leases are counted by it",
+                hint="set it right, or wait; then start the process again",
+            )
+        self._clock.learn(server_ms)
         return self._clock.wall_ms(), self._version
 
     def check(self) -> None:
