@@ -24,7 +24,8 @@ from surefoot.journal.encrypted import Encrypted
 from surefoot.journal.records import Head
 from surefoot.journal.tables import load_record
 from surefoot.runs.desk import show, unread
-from surefoot.store import Connection, is_on_postgres, looking_at, open_store, parse_url
+from surefoot.store import is_on_postgres, looking_at, open_store, parse_url
+from surefoot.store.codec import SqliteConnection
 
 OLD, NEW = b"o" * 32, b"n" * 32
 SECRET = "4111-1111-1111-1111"
@@ -387,7 +388,12 @@ def test_a_head_without_words_has_nothing_to_seal() -> None:
 
 def test_words_whose_key_is_missing_are_shown_as_sealed_and_rotated_by_nobody() -> None:
     """Catches runs that can't be listed for want of a key, and a rotation that writes "(encrypted)" over the words."""
-    with_key, without, codec, place = Connection(":memory:"), Connection(":memory:"), Encrypted({"k": OLD}), b"run:1"
+    with_key, without, codec, place = (
+        SqliteConnection(":memory:"),
+        SqliteConnection(":memory:"),
+        Encrypted({"k": OLD}),
+        b"run:1",
+    )
     with_key.codec = codec
     stored = sealing.sealed_text(with_key, SECRET, place)
     assert SECRET not in stored
