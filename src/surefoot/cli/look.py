@@ -37,8 +37,8 @@ from surefoot.runs.fork import source_of
 from surefoot.runs.tables import RunRow, find_run, get_run, list_runs
 from surefoot.store.connection import Connection
 
-ALL = -1
-"""SQLite's "no limit"."""
+ALL = 2**62
+"""A limit that is none."""
 
 UNREAD_MAX = 100
 """How many unread signals of a run are shown."""
