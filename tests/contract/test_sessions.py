@@ -183,6 +183,7 @@ async def test_a_sender_in_a_thread_is_not_dead_because_its_app_was_closed(
     may_end.set()
 
 
+@pytest.mark.sqlite_only("looks for lock files beside SQLite's file")
 async def test_a_lock_that_cannot_be_had_is_no_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a worker whose death nobody would see, and files that pile up with every attempt to open."""
 
@@ -200,6 +201,7 @@ async def test_a_lock_that_cannot_be_had_is_no_session(url: str, monkeypatch: py
         assert len(sessions(app)) == 1
 
 
+@pytest.mark.sqlite_only("looks for lock files beside SQLite's file")
 async def test_a_lock_that_cannot_be_looked_at_proves_no_death(app: sf.Surefoot, url: str) -> None:
     """Catches a takeover from a living process whose lock file this one has no access to."""
 

@@ -15,6 +15,7 @@ import pytest
 from tests.support.postgres import Postgres, Proxy
 
 import surefoot as sf
+from surefoot.leases import Life
 from surefoot.store import (
     Migration,
     NewerFormat,
@@ -264,6 +265,40 @@ async def test_a_users_statement_that_fails_undoes_only_itself(url: str) -> None
     assert await store.commit(unit, label="test", is_alone=True) == [(1,)]
     assert numbers(store) == [1]
     await asyncio.to_thread(store.close)
+
+
+async def test_a_process_of_another_machine_is_never_proven_dead(url: str) -> None:
+    """Catches a takeover from a process whose lock file can't be seen from here, while its lease lasts."""
+    async with sf.Surefoot(url) as app:
+        holder = app.worker.sessions.holder
+
+        def add(tx: Tx) -> None:
+            tx.execute(
+                "INSERT INTO sessions (name, pid, boot_id, lock_file, opened_at_ms, renewed_boot_ms, ttl_ms)"
+                " SELECT 'other', 4711, boot_id, 'elsewhere-4711-x', opened_at_ms, renewed_boot_ms, 60000 FROM sessions"
+            )
+
+        await app.store.commit(add, label="test")
+        assert app.store.read_now(lambda connection: holder(connection, 2)).life is Life.ALIVE
+        await app.store.commit(lambda tx: tx.execute("UPDATE sessions SET ttl_ms = -10000 WHERE id = 2"), label="test")
+        assert app.store.read_now(lambda connection: holder(connection, 2)).life is Life.EXPIRED
+    async with sf.Surefoot(url) as app:  # nor tidied up
+        found = app.store.read_now(lambda c: c.execute("SELECT closed_at_ms FROM sessions WHERE id = 2").fetchall())
+        assert found == [(None,)]
+
+
+async def test_words_with_a_nul_are_recorded(url: str) -> None:
+    """Catches a run that can't end, since PostgreSQL's text has no room for what its error says."""
+
+    @sf.durable(name="says nul")
+    async def run(word: str) -> None:
+        raise ValueError(f"a {word}")
+
+    async with sf.Surefoot(url) as app:
+        begun = await app.start(run, "\0", id="nul \0")
+        with pytest.raises(sf.RunFailed, match="a "):
+            await begun.result(timeout_s=20)
+        assert (await (await app.run("nul \0")).status()).state == "failed"
 
 
 async def test_several_reads_see_one_moment(url: str) -> None:
