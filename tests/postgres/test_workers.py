@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.postgres import crew
-from tests.support.postgres import Postgres, Proxy
+from tests.support.postgres import Cut, Postgres, Proxy
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
@@ -135,26 +135,58 @@ async def test_workers_outlive_their_server(own: Postgres, tmp_path: Path) -> No
         team.check(30)
 
 
+def cuts(draw: random.Random, bytes_max: int) -> Cut:
+    """Return what breaks ways after random numbers of bytes."""
+    left = draw.randint(1, bytes_max)
+
+    def cut(data: bytes) -> int | None:
+        nonlocal left
+        left -= len(data)
+        if left > 0:
+            return None
+        at = len(data) + left
+        left = draw.randint(1, bytes_max)
+        return at
+
+    return cut
+
+
 @pytest.mark.slow
 async def test_workers_whose_ways_break_lose_and_double_nothing(url: str, proxy: Proxy, tmp_path: Path) -> None:
     """Catches a broken connection, at whatever byte, that loses a run, doubles an effect, or ends a worker."""
     draw = random.Random(7)
-    left = {"asks": 20_000, "answers": 20_000}
-
-    def cut(way: str) -> Callable[[bytes], int | None]:
-        def cut(data: bytes) -> int | None:
-            left[way] -= len(data)
-            if left[way] > 0:
-                return None
-            at = len(data) + left[way]
-            left[way] = draw.randint(1, 40_000)
-            return at
-
-        return cut
-
     async with hired(url, tmp_path, "a", "b", way=proxy.url(url)) as team:
-        proxy.asks, proxy.answers = cut("asks"), cut("answers")
+        proxy.asks, proxy.answers = cuts(draw, 40_000), cuts(draw, 40_000)
         await team.start(range(30))
         await team.until(lambda: team.ended() == 30)
         assert proxy.breaks > 3
         team.check(30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+async def test_all_of_it_at_once(own: Postgres, tmp_path: Path, seed: int) -> None:
+    """Catches what only comes of several faults together: kills, stops, broken ways, and a server killed."""
+    draw, names = random.Random(seed), iter(f"w{n}" for n in range(1_000))
+    (tmp_path / "way").mkdir()
+    with Proxy(own.socket, tmp_path / "way") as proxy:
+        way = proxy.url(own.url)
+        async with hired(own.url, tmp_path, *(next(names) for _ in range(3)), way=way) as team:
+            proxy.asks, proxy.answers = cuts(draw, 400_000), cuts(draw, 400_000)
+            await team.start(range(150))
+            faults = ["kill", "stop", "stop", "server"]
+            while not await asyncio.to_thread(lambda: team.ended() == 150):
+                name, fault = draw.choice(list(team.workers)), draw.choice(faults)
+                if fault == "kill":
+                    await team.dismiss(name)
+                    await team.hire(next(names), way)
+                elif fault == "stop":
+                    team.signal(name, signal.SIGSTOP)
+                    await asyncio.sleep(draw.uniform(0, 2 * LIFE_MS / 1_000))
+                    team.signal(name, signal.SIGCONT)
+                else:
+                    await asyncio.to_thread(own.kill)
+                    await asyncio.to_thread(own.start)
+                await asyncio.sleep(draw.uniform(0, 1))
+                assert [one for one in team.workers.values() if one.returncode is not None] == []
+            team.check(150)
