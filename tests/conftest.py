@@ -34,9 +34,10 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(autouse=True)
-def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
     """Skip what is about SQLite's file, and let a clock that is moved by hand move the server's too."""
     if request.config.getoption("engine") == "sqlite":
+        yield
         return
     if mark := request.node.get_closest_marker("sqlite_only"):
         pytest.skip(mark.args[0])
@@ -44,7 +45,9 @@ def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     def wall_ms(clock: ServerClock) -> int:
         return clock.boot_ms() + clock._host.wall_ms() - SystemClock().wall_ms()
 
-    monkeypatch.setattr(ServerClock, "wall_ms", wall_ms)
+    with pytest.MonkeyPatch.context() as patch:  # of its own: a test's is undone when the test expects it
+        patch.setattr(ServerClock, "wall_ms", wall_ms)
+        yield
 
 
 @pytest.fixture

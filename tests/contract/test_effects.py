@@ -540,6 +540,7 @@ async def test_doubts_behind_those_of_persons_are_looked_into(
     assert seen == [0, 3, 6, 0, 3]
 
 
+@pytest.mark.sqlite_only("moves the clocks of the host, and PostgreSQL has its own")
 async def test_a_send_counts_from_the_claim_and_not_from_before_a_gates_pause(url: str) -> None:
     """Catches a request that has expired before it is sent, and a key whose age no two clocks agree on."""
     clock, left_ms = JumpingClock(), []

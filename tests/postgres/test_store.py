@@ -445,17 +445,22 @@ class HostClock:
 
 
 def test_the_servers_time_is_never_ahead_of_what_it_said() -> None:
-    """Catches a late answer that moves the clock, and one that is believed for ever though clocks drift apart."""
+    """Catches a late answer that moves the clock, one that is believed for ever though clocks drift apart, and a clock that
+    was set and is not followed."""
     host = HostClock()
     clock = ServerClock(host, "server")
-    clock.learn(50_000)
+    clock.learn(50_000, clock.ask())
+    asked_ms = clock.ask()
     host.now_ms += 1_000
     assert clock.boot_ms() == 51_000
-    clock.learn(50_900)  # its answer was 100 ms under way
+    clock.learn(50_900, asked_ms)  # its answer was 100 ms under way
     assert clock.boot_ms() == 50_999
+    asked_ms = clock.ask()
     host.now_ms += 1_000_000
-    clock.learn(1_050_500)
+    clock.learn(1_050_500, asked_ms)
     assert clock.boot_ms() == 1_050_500
+    clock.learn(1_040_000, clock.ask())  # it was set back
+    assert clock.boot_ms() == 1_040_000
 
 
 def test_tables_are_defined_in_postgresqls_words() -> None:

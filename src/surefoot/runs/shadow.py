@@ -21,7 +21,6 @@ from enum import Enum
 from types import FrameType
 from typing import Any, TypeVar, cast
 
-import apsw
 import msgspec
 
 from surefoot.effects import Guard, bound_guard, told_to_model
@@ -37,7 +36,7 @@ from surefoot.runs.tables import RunRow
 from surefoot.runs.taken import LiveStep
 from surefoot.runs.waiting import Waiting
 from surefoot.store import SystemClock
-from surefoot.store.connection import Connection
+from surefoot.store.connection import Connection, faults_of
 
 T = TypeVar("T")
 
@@ -110,7 +109,7 @@ def shadow(connection: Connection, row: RunRow, *, limit_s: float = LIMIT_S) -> 
     try:
         records = load_records(connection, row.id)
         history = arrange(records)
-    except apsw.Error:
+    except faults_of(connection):
         raise
     except Exception as error:  # as a worker would say of it
         return Shadow(row, Verdict.UNREADABLE, words=f"its journal can't be read: {name_of(error)}: {error}")

@@ -9,6 +9,14 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
+import apsw
+
+
+def faults_of(connection: object) -> tuple[type[Exception], ...]:
+    """Return what a connection raises when the database, not what was read from it, is at fault."""
+    found: tuple[type[Exception], ...] = getattr(connection, "faults", (apsw.Error,))
+    return found
+
 
 class Rows(Protocol):
     """The answer of a statement: read to its end, or with `fetchall`."""

@@ -156,6 +156,7 @@ class PostgresConnection:
         self._server = server
         self.filename = server.name
         self.codec = codec
+        self.faults = (_psycopg().Error,)
         self.real = server.connect()
         self._changes = 0
         self._backend = self._ask_who()
@@ -287,8 +288,9 @@ class Server:
 class ServerClock:
     """The server's time: the host's boot clock, moved by what is known of the server's.
 
-    An answer is late, so what is learned is never ahead; the largest difference is the nearest, and gives way slowly,
-    faster than clocks drift.
+    The server's clock was read between question and answer. Counted from the answer, what is learned is never ahead; so
+    the largest difference is the nearest, and gives way slowly, faster than clocks drift. Counted from the question, it is
+    never behind: what is above that was learned before one of the clocks was set.
     """
 
     def __init__(self, host: Clock, identity: str) -> None:
@@ -297,11 +299,15 @@ class ServerClock:
         self._ahead_ms: float = -(2**62)
         self._learned_ms = 0
 
-    def learn(self, server_ms: int) -> None:
+    def ask(self) -> int:
+        """Return when the server is asked, for `learn`."""
+        return self._host.boot_ms()
+
+    def learn(self, server_ms: int, asked_ms: int) -> None:
         """Note what the server's clock has just said."""
         here_ms = self._host.boot_ms()
         fading = (here_ms - self._learned_ms) * FADING
-        self._ahead_ms = max(server_ms - here_ms, self._ahead_ms - fading)
+        self._ahead_ms = min(max(server_ms - here_ms, self._ahead_ms - fading), server_ms - asked_ms)
         self._learned_ms = here_ms
 
     def wall_ms(self) -> int:
@@ -360,6 +366,7 @@ class PostgresDesk:
         if is_owing:
             self.before_waiting()
         self._batch += 1
+        asked_ms = self._clock.ask()
         cursor = self.connection.real.execute(_TURN.format(writer=self._writer, batch=self._batch))
         cursor.nextset()
         turn, highest_ms, server_ms = cursor.fetchall()[0]
@@ -372,7 +379,7 @@ class PostgresDesk:
                 " and the ages of keys, fences and leases are counted by it",
                 hint="set it right, or wait; then start the process again",
             )
-        self._clock.learn(server_ms)
+        self._clock.learn(server_ms, asked_ms)
         return self._clock.wall_ms(), self._version
 
     def check(self) -> None:
@@ -510,7 +517,8 @@ def open_postgres(
         try:
             identity = _prepare(connection, migrations)
             server_clock = ServerClock(clock or SystemClock(), identity)
-            server_clock.learn(connection.execute(f"SELECT {_NOW_MS}").fetchall()[0][0])
+            asked_ms = server_clock.ask()
+            server_clock.learn(connection.execute(f"SELECT {_NOW_MS}").fetchall()[0][0], asked_ms)
             whose = connection.execute("SELECT current_database(), current_schema()").fetchall()
             reader = PostgresConnection(server, codec)
         except _psycopg().Error as error:
