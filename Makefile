@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 OLDEST := .venv-oldest
 WORKERS ?= auto
 # What `make test` asks of PostgreSQL too; the slow lane asks all of tests/contract.
-ON_POSTGRES := $(addprefix tests/contract/test_,runs.py signals.py sessions.py runs_killed.py)
+ON_POSTGRES := $(addprefix tests/contract/test_,runs.py signals.py sessions.py)
 
 .PHONY: help
 help: ## print this help
