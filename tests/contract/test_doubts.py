@@ -13,8 +13,7 @@ from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk, ledger, registry
-from surefoot.effects.effect import SPEC
+from surefoot.effects import SPEC, desk, ledger, registry
 from surefoot.effects.guard import Acting, Case, Guard
 from surefoot.effects.perform import perform
 from surefoot.effects.states import State

@@ -14,7 +14,7 @@ from surefoot.effects.doubt import (
     Resend,
     Transactional,
 )
-from surefoot.effects.effect import SPEC, Declaration, effect, in_thread, read
+from surefoot.effects.effect import Declaration, effect, in_thread, read
 from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
@@ -32,7 +32,7 @@ from surefoot.effects.outcome import (
 )
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.simulate import NothingRecorded, SimulatedGuard
-from surefoot.effects.spec import EffectSpec, nothing_to_undo
+from surefoot.effects.spec import SPEC, EffectSpec, nothing_to_undo
 
 __all__ = [
     "MEANING",

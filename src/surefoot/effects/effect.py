@@ -17,16 +17,13 @@ from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.perform import perform
 from surefoot.effects.read import perform_read
 from surefoot.effects.registry import register
-from surefoot.effects.spec import Bound, EffectSpec
+from surefoot.effects.spec import SPEC, Bound, EffectSpec
 from surefoot.journal import current_frame
 from surefoot.problem import SurefootError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-SPEC = "__surefoot_effect__"
-"""The attribute by which adapters find the spec of a decorated function."""
 
 
 class EffectFunction(Protocol[P, R_co]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from surefoot.effects.keys import BadEffect
-from surefoot.effects.spec import EffectSpec
+from surefoot.effects.spec import SPEC, EffectSpec
 
 _known: dict[str, EffectSpec] = {}
 
@@ -19,7 +19,7 @@ def register(spec: EffectSpec) -> None:
     """
     backward = _known.get(spec.name.removeprefix(UNDO))
     for forward, is_taken in ((backward, spec.name.startswith(UNDO)), (spec, f"{UNDO}{spec.name}" in _known)):
-        if is_taken and forward is not None and _is_plain(forward.compensate):
+        if is_taken and forward is not None and forward.compensate is not None and _declared(forward) is None:
             raise BadEffect(
                 f"effect '{UNDO}{forward.name}': so is called what undoes {forward.name!r}, which is a plain function",
                 hint="call the effect otherwise, or make it what undoes: compensate=",
@@ -49,11 +49,9 @@ def spec_of(name: str) -> EffectSpec:
 def undo_spec_of(forward: EffectSpec) -> EffectSpec:
     """Return an effect's compensation as an effect of its own class; a plain function is named after what it undoes."""
     assert forward.compensate is not None
-    if _is_plain(forward.compensate):
-        return EffectSpec(forward.compensate, name=f"{UNDO}{forward.name}")
-    declared: EffectSpec = getattr(forward.compensate, "__surefoot_effect__")  # noqa: B009
-    return declared
+    return _declared(forward) or EffectSpec(forward.compensate, name=f"{UNDO}{forward.name}")
 
 
-def _is_plain(compensate: object) -> bool:
-    return compensate is not None and not hasattr(compensate, "__surefoot_effect__")
+def _declared(forward: EffectSpec) -> EffectSpec | None:
+    """Return an effect's compensation where that is an effect by its own declaration."""
+    return getattr(forward.compensate, SPEC, None)

@@ -17,6 +17,9 @@ from surefoot.effects.gates import OwnGate
 from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
 from surefoot.journal.values import Undecodable, canonical_arguments, codec_of
 
+SPEC = "__surefoot_effect__"
+"""The attribute by which the spec of a decorated function is found."""
+
 RETURNS_CHARS_MAX = 100
 """How much of a declared type's name a claim keeps: enough to recognize it, and a claim stays small."""
 

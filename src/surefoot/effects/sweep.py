@@ -54,7 +54,6 @@ async def sweep(guard: Guard, after: int = 0, complain: Callable[[str, Exception
 async def _look_into(
     guard: Guard, case: Case, gate: asyncio.Semaphore, complain: Callable[[str, Exception], object] | None
 ) -> None:
-    case.is_awaited = False
     async with gate:
         try:
             await resolve(guard, case)
@@ -105,4 +104,4 @@ def case_of(connection: Connection, row: Row, step: Step | None = None) -> Case 
         bound = spec.rebound(Bound((), {}, {}), arguments)
     except Exception:  # its code here takes other arguments, by its types or its validators: it can't be sent here
         return None
-    return Case(spec, bound, arguments, identity, None, step, row=row, is_resent=True)
+    return Case(spec, bound, arguments, identity, None, step, row=row, is_resent=True, is_awaited=step is not None)

@@ -5,9 +5,9 @@ apsw's connections are these as they are; PostgreSQL's are made so (`postgres`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import apsw
 
@@ -27,9 +27,6 @@ class Rows(Protocol):
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
-
-
-Bindings: TypeAlias = Sequence[Any]
 
 
 class Connection(Protocol):

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import apsw
 
@@ -27,8 +26,6 @@ from surefoot.store.store import Store
 from surefoot.store.turnstile import PATIENCE_S, Turnstile
 from surefoot.store.whereabouts import Whereabouts
 from surefoot.store.writer import FLUSH_S, Writer
-
-T = TypeVar("T")
 
 CACHE_KIB = 32_768  # the index of 500,000 effect keys is about 20 MiB: it stays in memory
 READER_CACHE_KIB = 4_096  # reads are of few rows; what is written anew is dropped from this cache anyway
@@ -69,7 +66,6 @@ class SqliteStore(Store):
     def __init__(self, path: Path, clock: Clock, writer: Writer, checkpointer: Checkpointer, reader: apsw.Connection,
                  turnstile: Turnstile, log: Log, connection: apsw.Connection) -> None:  # fmt: skip
         super().__init__(path, Path(f"{path}-workers"), clock, writer, reader)
-        self.path = path
         self._checkpointer = checkpointer
         self._reader: apsw.Connection = reader
         self._turnstile = turnstile
