@@ -5,6 +5,7 @@ The public surface. Everything a user writes is here; the rooms behind it may mo
 
 from surefoot.app import NotOpen, Surefoot, configure
 from surefoot.approvals import ApprovalNeeded, Approve, CannotDecide
+from surefoot.coordination import BadResource, Lease, ResourceBusy, elect, lease, semaphore
 from surefoot.effects import (
     AskPerson,
     BadEffect,
@@ -75,6 +76,7 @@ __all__ = [
     "Approve",
     "AskPerson",
     "BadEffect",
+    "BadResource",
     "CannotDecide",
     "CannotTell",
     "Codec",
@@ -88,6 +90,7 @@ __all__ = [
     "Forgotten",
     "KeyConflict",
     "Landed",
+    "Lease",
     "LeaseLost",
     "MissingKey",
     "NoStore",
@@ -105,6 +108,7 @@ __all__ = [
     "Read",
     "Receipts",
     "Resend",
+    "ResourceBusy",
     "Run",
     "RunCancelled",
     "RunConflict",
@@ -129,12 +133,15 @@ __all__ = [
     "current_effect",
     "durable",
     "effect",
+    "elect",
     "in_thread",
+    "lease",
     "nothing_to_undo",
     "now",
     "random",
     "read",
     "saga",
+    "semaphore",
     "sleep",
     "sleep_until",
     "step",

@@ -2,3 +2,23 @@
 
 Above `runs`, for what it offers is taken as steps of runs; below `adapters`. Each part works alone, outside runs, too.
 """
+
+from surefoot.coordination.desk import LeaseDesk
+from surefoot.coordination.gate import ResourceGate
+from surefoot.coordination.leases import Lease, ResourceBusy, elect, lease, semaphore
+from surefoot.coordination.rules import BadResource
+from surefoot.coordination.tables import LEASES
+
+MIGRATIONS = (LEASES,)
+
+__all__ = [
+    "MIGRATIONS",
+    "BadResource",
+    "Lease",
+    "LeaseDesk",
+    "ResourceBusy",
+    "ResourceGate",
+    "elect",
+    "lease",
+    "semaphore",
+]

@@ -15,7 +15,7 @@ from surefoot.effects.doubt import (
     Transactional,
 )
 from surefoot.effects.effect import Declaration, effect, in_thread, read
-from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
+from surefoot.effects.gates import AroundGate, Gate, HoldingGate, OwnGate, Pass, Refuse, Request, Wait, around
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import MIGRATIONS
@@ -38,6 +38,7 @@ __all__ = [
     "MEANING",
     "MIGRATIONS",
     "SPEC",
+    "AroundGate",
     "AskPerson",
     "BadEffect",
     "CannotTell",
@@ -48,6 +49,7 @@ __all__ = [
     "EffectSpec",
     "Gate",
     "Guard",
+    "HoldingGate",
     "KeyConflict",
     "Landed",
     "NoStore",
@@ -72,6 +74,7 @@ __all__ = [
     "Transactional",
     "Wait",
     "add_open",
+    "around",
     "bound_guard",
     "current_effect",
     "effect",

@@ -72,6 +72,13 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",
         )
+    lost = _lost(case)
+    if lost is not None:
+        state = UNKNOWN if case.is_resent else NOT_DONE
+        outcome = await settle(guard, case, row, Finding(state, reason=lost.message))
+        if case.step is None:
+            raise lost
+        return outcome
     acting = guard.acting[row.id] = Acting()
     token = _current.set(partial(_describe, guard, case, row))
     # What the effect's own code calls is told to that code, not to a model.
@@ -94,6 +101,16 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     if acting.is_in_thread:
         return None
     return await settle(guard, case, row, finding) if case.step is None else _settle_later(guard, case, row, finding)
+
+
+def _lost(case: Case) -> LeaseLost | None:
+    """Return what says that the code around has lost what this effect needs."""
+    try:
+        for held in case.around:
+            held.require()
+    except LeaseLost as lost:
+        return lost
+    return None
 
 
 async def _run_async(case: Case) -> Finding:
@@ -276,8 +293,7 @@ class _Settlement(msgspec.Struct, gc=False):
         if finding.state is DONE and case.also is not None:
             case.also(tx)
         guard.settled(tx, row, by_run=record.run if is_held else None)
-        for gate in reversed(guard.gates):
-            gate.release(tx, case.gate_request())
+        guard.release(tx, case)
         return True
 
 
@@ -304,13 +320,15 @@ def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> Curre
         # Counted from where the fence is counted from, not from now: the service must not act behind the fence.
         since_sent_ms = guard.store.clock.boot_ms() - row.sent_boot_ms
         expires_at_ms = guard.store.clock.wall_ms() - since_sent_ms + in_doubt.longest_life_ms
+    tokens = {resource: token_of(guard.incarnation, counter) for resource, counter in case.tokens}
     return CurrentEffect(
         name=case.spec.name,
         key=case.identity.key,
         idempotency_key=case.identity.idempotency_key(row.generation),
         generation=row.generation,
         attempt=row.token,
-        token=token_of(guard.incarnation, row.token),
+        token=tokens.get(case.leads) or token_of(guard.incarnation, row.token),
+        tokens=tokens,
         expires_at_ms=expires_at_ms,
         run_id=case.run_id,
         transaction=tx,
@@ -387,6 +405,5 @@ def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) 
         told_to_model.reset(telling)
         _current.reset(token)
     ledger.settle(tx, claim.row.id, 1, DONE, insert_record(tx, replace(settled, body=body)))
-    for gate in reversed(guard.gates):
-        gate.release(tx, case.gate_request())
+    guard.release(tx, case)
     return Outcome("done", value=copy, effect=claim.row.id), settled

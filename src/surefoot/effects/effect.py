@@ -70,6 +70,8 @@ def effect(
     compensate: Callable[..., Any] | None = None,
     approve: OwnGate | None = None,
     redact: tuple[str, ...] = (),
+    resource: str | tuple[str, ...] = (),
+    resource_timeout_s: float = 30.0,
     name: str | None = None,
 ) -> Declaration: ...
 
@@ -96,6 +98,11 @@ def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
         approve: Who must approve the call before it acts, and when: `sf.Approve(by="finance")`. None: nobody.
         redact: Parameters whose values the command line, logs and escalations don't show; "return" for its own value. They
             are stored as they are.
+        resource: What the call holds while it acts, as templates over parameters, "order/{order_id}": a lease that nobody
+            else has, from the claim until the outcome is known. Several are taken together or not at all. Its token goes
+            out as `sf.current_effect().token`.
+        resource_timeout_s: Seconds to wait for them at the longest; then the call is not done, and says who holds what. 0
+            to wait for nobody.
         name: What ledger and journal call it; None: the function's name. Names are data on disk: keep them when
             you rename the function.
 

@@ -17,6 +17,7 @@ from surefoot.effects import ledger
 from surefoot.effects.attempt import act, act_in_transaction
 from surefoot.effects.classify import describe
 from surefoot.effects.doubt import RETRY_PARKED_MS, Park, Transactional
+from surefoot.effects.gates import around
 from surefoot.effects.guard import Case, Guard, own_row, told
 from surefoot.effects.keys import Identity
 from surefoot.effects.ledger import Row
@@ -69,9 +70,15 @@ async def perform(
     """
     frame = current_frame.get()
     arguments, bound = spec.record(bound)
+    held, declared = around.get(), spec.resources_of(bound)
+    leads, resources = declared[0] if declared else "", tuple(sorted(declared))
+    if held and declared:  # what the code around holds already is not asked for again
+        resources = tuple(name for name in resources if all(name not in gate.resources for gate in held))
     if frame is None:
         identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
-        return await _claim_and_act(guard, Case(spec, bound, arguments, identity, None, None, approve=spec.approve))
+        case = Case(spec, bound, arguments, identity, None, None, approve=spec.approve, around=held, resources=resources,
+                    leads=leads)  # fmt: skip
+        return await _claim_and_act(guard, case)
     if frame.sagas and spec.compensate is None:
         frame.refuse_in_saga(spec.name)
     if identity is None and spec.template is not None:  # before a step is taken: a key that means nothing takes none
@@ -82,7 +89,8 @@ async def perform(
     patience_s = None if telling is None else telling.timeout_s
     approve = spec.approve if telling is None or telling.approve is None else telling.approve
     case = Case(
-        spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s, approve=approve
+        spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s, approve=approve, around=held,
+        resources=resources, leads=leads
     )  # fmt: skip
     try:
         _check_recorded(case, step)

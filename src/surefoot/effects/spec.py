@@ -14,7 +14,7 @@ import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.gates import OwnGate
-from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
+from surefoot.effects.keys import KEY_CHARS_MAX, BadEffect, Identity, KeyTemplate, fingerprint, identify
 from surefoot.journal.values import Undecodable, canonical_arguments, codec_of
 
 SPEC = "__surefoot_effect__"
@@ -60,6 +60,8 @@ class EffectSpec:
         one_request: bool = False,
         approve: OwnGate | None = None,
         redact: tuple[str, ...] = (),
+        resource: str | tuple[str, ...] = (),
+        resource_timeout_s: float = 30.0,
     ) -> None:
         self.function = function
         self.name = name or function.__name__
@@ -89,6 +91,9 @@ class EffectSpec:
         }
         self.template = None if key is None else KeyTemplate(key, self._key_signature(), self.name, occurrence)
         self._matched = self._matched_parameters(match, free_text)
+        named = (resource,) if isinstance(resource, str) else tuple(resource)
+        self._resources = tuple(KeyTemplate(name, self._key_signature(), self.name) for name in named)
+        self.resource_timeout_s = resource_timeout_s
         self._is_plain_data = all(codec.is_plain for codec in self._codecs.values())
         self._whole = codec_of(dict, f"{self.name}(...)")
         self._all = tuple(self.signature.parameters)
@@ -128,6 +133,11 @@ class EffectSpec:
         self._check_redact()
         if self.approve is not None:
             self.approve.check(self)
+        if not self.resource_timeout_s >= 0:
+            raise BadEffect(
+                f"effect {self.name}: resource_timeout_s={self.resource_timeout_s}",
+                hint="use seconds; 0 to wait for nobody",
+            )
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
 
@@ -148,6 +158,23 @@ class EffectSpec:
                     f"effect {self.name}: its key shows {name!r}, which redact hides",
                     hint="a key is shown everywhere: build it from a reference, not from the secret",
                 )
+
+    def resources_of(self, bound: Bound) -> tuple[str, ...]:
+        """Return what a call holds while it acts, each resource once.
+
+        Raises:
+            BadEffect: A parameter that names one is empty, or the name is too long.
+        """
+        if not self._resources:
+            return ()
+        found = dict.fromkeys(template.key(bound.arguments) for template in self._resources)
+        for name in found:
+            if not name or len(name) > KEY_CHARS_MAX:
+                raise BadEffect(
+                    f"effect {self.name}: a resource of it has {len(name)} characters",
+                    hint=f"a name has 1 to {KEY_CHARS_MAX} characters: order/7",
+                )
+        return tuple(found)
 
     @property
     def matched(self) -> tuple[str, ...]:
