@@ -13,14 +13,17 @@ from surefoot.coordination import tables
 from surefoot.coordination.invariants import INVARIANTS
 from surefoot.effects import bound_guard
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 
 def rows(app: sf.Surefoot) -> list[tables.Row]:
     """Return all that hold or wait, and check what always holds of them."""
-    for one in INVARIANTS:
-        broken = app.store.read_now(lambda connection, sql=one.broken_by: connection.execute(sql).fetchall())
-        assert broken == [], one.holds
+    assert app.store.read_now(_broken) == []
     return app.store.read_now(tables.everything)
+
+
+def _broken(connection: Connection) -> list[str]:
+    return [one.holds for one in INVARIANTS if connection.execute(one.broken_by).fetchall()]
 
 
 async def take_away(app: sf.Surefoot) -> None:

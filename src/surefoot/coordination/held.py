@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from surefoot.coordination import rules, tables
 from surefoot.coordination.desk import LeaseDesk
 from surefoot.coordination.line import Granted, Wanted
-from surefoot.effects import Pass, Request
+from surefoot.coordination.tables import Owner, Row
+from surefoot.coordination.words import busy
+from surefoot.effects import Pass, Refuse, Request, Wait
+from surefoot.effects.gates import Admission
 from surefoot.leases import LeaseLost, Session
 from surefoot.store import Tx
+
+FORK_TIMEOUT_S = 30.0
+"""How long an effect of a fork waits for what its source held around it."""
 
 
 class HeldBySession:
@@ -88,15 +94,24 @@ class HeldByRun:
     def require(self) -> None:
         """The run's own epoch guards it."""
 
-    def admit(self, tx: Tx, request: Request) -> Pass:
-        """See `Gate.admit`.
-
-        Raises:
-            LeaseLost: It is another's, or nobody's. Nothing is claimed.
-        """
+    def admit(self, tx: Tx, request: Request) -> Admission:
+        """See `Gate.admit`. A fork that acts has its source's steps, and none of its leases: it takes them now."""
         rows = tables.of_step(tx.connection, self._run, self._step)
-        if not rows or not all(row.is_held for row in rows):
-            raise lost(self.wanted)
+        if rows and all(row.is_held for row in rows):
+            return self._pass(tx, request, rows)
+        owner = Owner(request.session, f"run {request.run_id}", self._run, self._epoch, self._step)
+        number, limit_s = rows[0].number if rows else None, FORK_TIMEOUT_S - request.waited_s
+        taken = self._desk.take(
+            tx, self.wanted, owner, number, boot_ms=self._desk.store.clock.boot_ms(), until_ms=None
+        )  # fmt: skip
+        if isinstance(taken, Granted):
+            return Pass(tuple((name, taken.token) for name in self.resources))
+        reason = busy(self.wanted, taken.ahead, request.waited_s)
+        if limit_s <= 0:
+            return Refuse(reason, "not_done")
+        return Wait(reason, comes=partial(self._desk.comes, self.wanted, taken.number, limit_s))
+
+    def _pass(self, tx: Tx, request: Request, rows: list[Row]) -> Pass:
         token = rows[0].token
         if rows[0].epoch != self._epoch:
             token = self._desk.act_for(tx, rows, request.session, self._epoch)
@@ -104,7 +119,8 @@ class HeldByRun:
 
     def retake(self, tx: Tx, request: Request) -> Pass:
         """See `HoldingGate.retake`."""
-        return self.admit(tx, request)
+        rows = tables.of_step(tx.connection, self._run, self._step)
+        return self._pass(tx, request, rows) if rows and rows[0].is_held else Pass()
 
     def release(self, tx: Tx, request: Request) -> None:
         """An effect gives nothing of it back."""
@@ -116,7 +132,3 @@ def lost(wanted: Wanted) -> LeaseLost:
         f"{wanted.words}: this lease is lost; nothing was recorded or sent",
         hint="was the process stopped, or the disk stuck? another may hold it already; ask for it again, and look anew",
     )
-
-
-Held = HeldBySession | HeldByRun
-Release = Callable[[], None]
