@@ -5,7 +5,7 @@ The public surface. Everything a user writes is here; the rooms behind it may mo
 
 from surefoot.app import NotOpen, Surefoot, configure
 from surefoot.approvals import ApprovalNeeded, Approve, CannotDecide
-from surefoot.coordination import BadResource, Lease, ResourceBusy, elect, lease, semaphore
+from surefoot.coordination import BadResource, Document, Lease, ResourceBusy, document, elect, lease, semaphore
 from surefoot.effects import (
     AskPerson,
     BadEffect,
@@ -26,12 +26,15 @@ from surefoot.effects import (
     Read,
     Receipts,
     Resend,
+    Seen,
+    Stale,
     Transactional,
     current_effect,
     effect,
     in_thread,
     nothing_to_undo,
     read,
+    versioned,
 )
 from surefoot.journal import Codec, Encrypted, Forgotten, MissingKey, Undecodable, Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
@@ -84,6 +87,7 @@ __all__ = [
     "DeadlinePassed",
     "Denied",
     "Divergence",
+    "Document",
     "EffectError",
     "Encrypted",
     "Escalation",
@@ -115,8 +119,10 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunStatus",
+    "Seen",
     "Signal",
     "SignalRefused",
+    "Stale",
     "StepFailed",
     "StoreError",
     "Surefoot",
@@ -131,6 +137,7 @@ __all__ = [
     "child",
     "configure",
     "current_effect",
+    "document",
     "durable",
     "effect",
     "elect",
@@ -146,5 +153,6 @@ __all__ = [
     "sleep_until",
     "step",
     "uuid",
+    "versioned",
     "wait_signal",
 ]

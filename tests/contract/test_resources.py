@@ -141,7 +141,7 @@ async def test_what_is_in_doubt_keeps_its_resource_until_it_is_known(app: sf.Sur
     is_lost = False
     second = await refund.outcome(2)
     assert second.told == "not_done"
-    assert "held: order/7 by effect refund:1 since" in second.reason
+    assert "held: order/7 by effect refund since" in second.reason
     (unknown,) = await app.unknowns()
     await app.resolve(unknown.id, is_done=True, by="anna", reason="it is in the shop's list", value=1)
     assert (await refund.outcome(2)).told == "done"

@@ -77,4 +77,4 @@ class ResourceGate:
 
 def _owner(request: Request) -> Owner:
     run = "" if request.run_id is None else f"run {request.run_id}, "
-    return Owner(request.session, f"{run}effect {request.key}", run=request.run, effect=request.identity)
+    return Owner(request.session, f"{run}effect {request.name}", run=request.run, effect=request.identity)

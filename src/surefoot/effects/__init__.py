@@ -14,7 +14,7 @@ from surefoot.effects.doubt import (
     Resend,
     Transactional,
 )
-from surefoot.effects.effect import Declaration, effect, in_thread, read
+from surefoot.effects.effect import Declaration, effect, in_thread, read, versioned
 from surefoot.effects.gates import AroundGate, Gate, HoldingGate, OwnGate, Pass, Refuse, Request, Wait, around
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
@@ -33,6 +33,7 @@ from surefoot.effects.outcome import (
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.simulate import NothingRecorded, SimulatedGuard
 from surefoot.effects.spec import SPEC, EffectSpec, nothing_to_undo
+from surefoot.effects.versions import Look, Seen, Stale, remember, remembered
 
 __all__ = [
     "MEANING",
@@ -52,6 +53,7 @@ __all__ = [
     "HoldingGate",
     "KeyConflict",
     "Landed",
+    "Look",
     "NoStore",
     "NotDone",
     "NotLanded",
@@ -69,7 +71,9 @@ __all__ = [
     "Refuse",
     "Request",
     "Resend",
+    "Seen",
     "SimulatedGuard",
+    "Stale",
     "Telling",
     "Transactional",
     "Wait",
@@ -81,7 +85,10 @@ __all__ = [
     "in_thread",
     "nothing_to_undo",
     "read",
+    "remember",
+    "remembered",
     "remove_open",
     "set_opener",
     "told_to_model",
+    "versioned",
 ]

@@ -21,9 +21,11 @@ from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
 from surefoot.effects.guard import Acting, Case, Claim, Guard
 from surefoot.effects.ledger import Row
+from surefoot.effects.look_again import find_stale
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.states import State
+from surefoot.effects.versions import Stale
 from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record, take_record_id
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
@@ -51,6 +53,7 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     problem: Unserializable | ValueTooLarge | None = None
     is_of_all_sends: bool = False
+    stale: Any = None
 
     @property
     def size(self) -> int:
@@ -86,7 +89,9 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     inside = NOWHERE if case.step is None else case.step.inside()
     try:
         with inside:
-            finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
+            finding = await _look_again(case)
+            if finding is None:
+                finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
         if not acting.is_in_thread:
             _settle_later(guard, case, row, Finding(UNKNOWN, reason=f"interrupted: {describe(error)}"))
@@ -111,6 +116,12 @@ def _lost(case: Case) -> LeaseLost | None:
     except LeaseLost as lost:
         return lost
     return None
+
+
+async def _look_again(case: Case) -> Finding | None:
+    """Return that nothing is to be sent, because what was read has changed."""
+    stale = await find_stale(case) if case.spec.is_versioned else None
+    return None if stale is None else Finding(NOT_DONE, reason=stale.reason, stale=stale.difference)
 
 
 async def _run_async(case: Case) -> Finding:
@@ -164,7 +175,8 @@ def _failed(case: Case, error: BaseException) -> Finding:
     is_of_all_sends = _speaks_for_all_sends(case, error)
     if case.is_resent and not is_of_all_sends:
         return Finding(UNKNOWN, reason=f"said of a later send, not of the first: {reason}")
-    return Finding(NOT_DONE, reason=reason, is_of_all_sends=is_of_all_sends)
+    stale = error.difference if isinstance(error, Stale) else None
+    return Finding(NOT_DONE, reason=reason, is_of_all_sends=is_of_all_sends, stale=stale)
 
 
 def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
@@ -246,13 +258,16 @@ def _told(finding: Finding, row: Row) -> Outcome:
         raise finding.problem
     if finding.state is DONE:
         return Outcome("done", finding.value, "", row.id)
+    if finding.stale is not None:
+        return Outcome("stale", reason=finding.reason, effect=row.id, detail=finding.stale)
     return Outcome("not_done", reason=finding.reason, effect=row.id)
 
 
 def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     kind, head = _KINDS[finding.state], NO_HEAD
     if finding.reason or finding.problem is not None:
-        head = Head(reason=finding.reason, state="unserializable" if finding.problem else "")
+        state = "unserializable" if finding.problem else "stale" if finding.stale is not None else ""
+        head = Head(reason=finding.reason, state=state, detail=finding.stale)
     if is_told and case.step is not None:
         return case.step.draft(kind, head=head, body=finding.body)
     return Record(None, 0, kind, "", head=head, body=finding.body)
@@ -321,6 +336,8 @@ def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> Curre
         since_sent_ms = guard.store.clock.boot_ms() - row.sent_boot_ms
         expires_at_ms = guard.store.clock.wall_ms() - since_sent_ms + in_doubt.longest_life_ms
     tokens = {resource: token_of(guard.incarnation, counter) for resource, counter in case.tokens}
+    seen = {} if case.frame is None else case.frame.seen
+    versions = {name: seen[name].version for name in case.spec.unchanged_of(case.bound) if name in seen}
     return CurrentEffect(
         name=case.spec.name,
         key=case.identity.key,
@@ -329,6 +346,7 @@ def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> Curre
         attempt=row.token,
         token=tokens.get(case.leads) or token_of(guard.incarnation, row.token),
         tokens=tokens,
+        versions=versions,
         expires_at_ms=expires_at_ms,
         run_id=case.run_id,
         transaction=tx,

@@ -34,6 +34,7 @@ class CurrentEffect:
         token: The fencing token: it grows with each claim; a service that compares tokens can refuse older senders. That of
             the lease of the first resource the effect declares, if it declares one, else of the effect itself.
         tokens: The tokens of all leases it acts under, by resource.
+        versions: The versions of what it declares as `unchanged`, as its run has read them: send them as preconditions.
         expires_at_ms: Wall clock in milliseconds after which a service should refuse this request; None where the
             class of doubt sets none.
         run_id: The run, or None.
@@ -49,6 +50,7 @@ class CurrentEffect:
     expires_at_ms: int | None
     run_id: str | None
     tokens: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     transaction: Tx | None = None
     _write_receipt: Callable[[Any], Receipt] | None = None
 

@@ -467,6 +467,9 @@ def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
             return Outcome("done", value=_value(case, record), effect=effect)
         case Kind.REPEATED:
             return Outcome("repeated", value=_value(case, record), effect=effect)
+        case Kind.NOT_DONE if record.head.state == "stale":
+            reason = head.reason or record.head.reason
+            return Outcome("stale", reason=reason, effect=effect, detail=record.head.detail)
         case Kind.NOT_DONE:
             return Outcome("not_done", reason=head.reason or record.head.reason, effect=effect)
         case Kind.CONFLICT:

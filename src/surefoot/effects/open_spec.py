@@ -92,11 +92,10 @@ class OpenSpec(EffectSpec):
         scope = run if self.once_for == "run" and run_id is not None else "app"
         return identify(scope, self.name, self.template.key(arguments), matched)
 
-    def resources_of(self, bound: Bound) -> tuple[str, ...]:
-        """See `EffectSpec.resources_of`."""
-        for template in self._resources:
-            self._require(template, bound.arguments, "which names what it holds")
-        return super().resources_of(bound)
+    def _names(self, templates: tuple[KeyTemplate, ...], bound: Bound) -> tuple[str, ...]:
+        for template in templates:
+            self._require(template, bound.arguments, "which names a thing that it is about")
+        return super()._names(templates, bound)
 
     def _require(self, template: KeyTemplate, arguments: Mapping[str, Any], what: str) -> None:
         missing = [field for field in template.fields if field not in arguments]
