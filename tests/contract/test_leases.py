@@ -40,13 +40,14 @@ async def test_a_resource_has_one_holder_and_those_who_wait_come_in_the_order_of
     """Catches two holders at once, somebody who is passed by, and a token that doesn't grow."""
     said: Calls = []
     async with sf.Surefoot(url, name="a") as app, sf.Surefoot(url, name="b", is_worker=False) as other:
-        apps = [app, other]
+        apps, all_ask = [app, other], asyncio.Event()
 
         async def hold(number: int) -> None:
             token = bound_guard.set(apps[number % 2].guard)
             try:
                 async with sf.lease("order/7") as lease:
                     said.append((number, lease.token))
+                    await all_ask.wait()
                     await asyncio.sleep(0.002)
                     said.append((number, lease.token))
             finally:
@@ -55,7 +56,8 @@ async def test_a_resource_has_one_holder_and_those_who_wait_come_in_the_order_of
         tasks = []
         for number in range(8):
             tasks.append(asyncio.create_task(hold(number)))
-            await until(lambda count=number + 1: len(said) // 2 + len(rows(app)) >= count)  # type: ignore[misc]
+            await until(lambda count=number + 1: len(rows(app)) == count)  # type: ignore[misc]
+        all_ask.set()
         await asyncio.gather(*tasks)
         assert said[::2] == said[1::2], "nobody comes between a holder's entering and leaving"
         assert [number for number, _ in said[::2]] == list(range(8))

@@ -11,7 +11,7 @@ from surefoot.cli.runs import LimitOption
 from surefoot.cli.screen import Column, emit, listing, say
 from surefoot.cli.shapes import LeasesDocument, LeaseShape
 from surefoot.cli.words import moment
-from surefoot.coordination.looking import LeaseView, list_leases, owners_of
+from surefoot.coordination.looking import LeaseView, list_leases
 
 COLUMNS = (
     Column("resource"),
@@ -39,10 +39,9 @@ def leases(
     """
 
     async def work(desk: Desk) -> None:
-        sessions, now_ms = desk.app.worker.sessions, desk.now_ms
-        owners = owners_of(sessions, desk.app.store.clock.boot_ms())
+        sessions, clock = desk.app.worker.sessions, desk.app.store.clock
         views = await desk.read(
-            lambda connection: list_leases(connection, sessions, owners, now_ms, resource=resource, limit=limit)
+            lambda connection: list_leases(connection, sessions, clock, resource=resource, limit=limit)
         )
         document = desk.seen(LeasesDocument([_shape(one) for one in views]))
         if is_json:

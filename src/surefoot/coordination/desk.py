@@ -65,18 +65,20 @@ class LeaseDesk:
             )
 
     def take(
-        self, tx: Tx, wanted: Wanted, owner: Owner, number: int | None, *, boot_ms: int, until_ms: int | None
+        self, tx: Tx, wanted: Wanted, owner: Owner, number: int | None, *, boot_ms: int, until_boot_ms: int | None
     ) -> Granted | Standing:
         """See `line.take`."""
-        return line.take(tx, self.owners, wanted, owner, number, boot_ms=boot_ms, until_ms=until_ms)
+        return line.take(
+            tx, self.owners, wanted, owner, number, self.call, boot_ms=boot_ms, until_boot_ms=until_boot_ms
+        )
 
-    def ask(self, asking: Asking, *, boot_ms: int, until_ms: int | None) -> Callable[[Tx], Granted | Standing]:
+    def ask(self, asking: Asking, *, boot_ms: int, until_boot_ms: int | None) -> Callable[[Tx], Granted | Standing]:
         """Return the unit that asks once."""
         number = asking.number
 
         def unit(tx: Tx) -> Granted | Standing:
             there = number if number is not None and tables.of_number(tx.connection, number) else None
-            taken = self.take(tx, asking.wanted, asking.owner, there, boot_ms=boot_ms, until_ms=until_ms)
+            taken = self.take(tx, asking.wanted, asking.owner, there, boot_ms=boot_ms, until_boot_ms=until_boot_ms)
             asking.number = taken.number
             return taken
 
@@ -136,7 +138,7 @@ class LeaseDesk:
                 del self._waiting[number]
 
     def _is_worth_asking(self, wanted: Wanted, number: int) -> Callable[[Connection], bool]:
-        return partial(line.is_worth_asking, self.owners, wanted, number, self.store.clock.wall_ms())
+        return partial(line.is_worth_asking, self.owners, wanted, number)
 
     async def sweep(self) -> int:
         """Take out some of those whose owners are gone, and call who is next; return how many were taken out."""
@@ -144,17 +146,12 @@ class LeaseDesk:
         if not found:
             return 0
 
-        def unit(tx: Tx) -> int:
-            now = [row for seen in found for row in tables.of_number(tx.connection, seen.number) if row.id == seen.id]
-            return line.sweep(tx, self.owners, now, self.call)
-
-        return await self.store.commit(unit, label="leases")
+        return await self.store.commit(lambda tx: line.sweep(tx, self.owners, found, self.call), label="leases")
 
     def _look(self, connection: Connection) -> list[Row]:
-        now_ms = self.store.clock.wall_ms()
         rows = tables.everything(connection, after=self._swept_to, limit=ROWS_AT_ONCE)
         self._swept_to = rows[-1].id if len(rows) == ROWS_AT_ONCE else 0
-        return [row for row in rows if not self.owners.is_alive(connection, row, now_ms)]
+        return [row for row in rows if not self.owners.is_alive(connection, row)]
 
 
 def _come(future: asyncio.Future[None]) -> None:

@@ -35,9 +35,10 @@ class ResourceGate:
         wanted = Wanted("lease", canonical(request.resources), 1, TTL_MS)
         mine = self._mine(tx, request, wanted)
         limit_s = request.resource_timeout_s - request.waited_s
+        boot_ms = self.desk.store.clock.boot_ms()
         taken = self.desk.take(
-            tx, wanted, _owner(request), mine, boot_ms=self.desk.store.clock.boot_ms(),
-            until_ms=tx.now_ms + int(1_000 * max(0.0, limit_s)),
+            tx, wanted, _owner(request), mine, boot_ms=boot_ms,
+            until_boot_ms=boot_ms + int(1_000 * max(0.0, limit_s)),
         )  # fmt: skip
         if isinstance(taken, Granted):
             return Pass(tuple((name, taken.token) for name in wanted.resources))

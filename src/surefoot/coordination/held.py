@@ -102,7 +102,7 @@ class HeldByRun:
         owner = Owner(request.session, f"run {request.run_id}", self._run, self._epoch, self._step)
         number, limit_s = rows[0].number if rows else None, FORK_TIMEOUT_S - request.waited_s
         taken = self._desk.take(
-            tx, self.wanted, owner, number, boot_ms=self._desk.store.clock.boot_ms(), until_ms=None
+            tx, self.wanted, owner, number, boot_ms=self._desk.store.clock.boot_ms(), until_boot_ms=None
         )  # fmt: skip
         if isinstance(taken, Granted):
             return Pass(tuple((name, taken.token) for name in self.resources))

@@ -83,7 +83,7 @@ class RunLease:
         until_ms = step.opened.head.wake_at_ms or None if step.opened is not None else None
         since_ms = clock.wall_ms()
         while True:
-            taken = await self._take(step, until_ms)
+            taken = await self._take(step)
             if isinstance(taken, Granted):
                 return self._end(step, {"token": taken.token})
             if step.opened is None:
@@ -96,7 +96,7 @@ class RunLease:
                 return self._end(step, {"busy": busy(self._wanted, taken.ahead, waited_s)})
             await self._wait(step, taken, until_ms)
 
-    async def _take(self, step: LiveStep, until_ms: int | None) -> Granted | Standing:
+    async def _take(self, step: LiveStep) -> Granted | Standing:
         run, boot_ms = self._run, self._run.store.clock.boot_ms()
         if run.is_simulated:  # nothing of it acts, so nothing is to be kept from it, or from others
             return Granted(0, 0)
@@ -108,7 +108,7 @@ class RunLease:
             if mine and mine[0].is_held:
                 return Granted(mine[0].number, mine[0].token)
             number = mine[0].number if mine else None
-            return self._desk.take(tx, self._wanted, owner, number, boot_ms=boot_ms, until_ms=until_ms)
+            return self._desk.take(tx, self._wanted, owner, number, boot_ms=boot_ms, until_boot_ms=None)
 
         return await step.commit(unit, "lease")
 

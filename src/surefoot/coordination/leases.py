@@ -210,9 +210,11 @@ async def enter(desk: LeaseDesk, wanted: Wanted, timeout_s: float | None) -> InP
         while True:
             desk.require_session()
             left_s = None if timeout_s is None else timeout_s - (clock.monotonic_s() - since_s)
-            until_ms = None if left_s is None else clock.wall_ms() + int(left_s * 1_000)
             boot_ms = clock.boot_ms()
-            taken = await desk.store.commit(desk.ask(asking, boot_ms=boot_ms, until_ms=until_ms), label="lease")
+            until_boot_ms = None if left_s is None else boot_ms + int(left_s * 1_000)
+            taken = await desk.store.commit(
+                desk.ask(asking, boot_ms=boot_ms, until_boot_ms=until_boot_ms), label="lease"
+            )
             if isinstance(taken, Granted):
                 return InProcess(desk, session, HeldBySession(desk, session, wanted, taken, boot_ms))
             if left_s is not None and left_s <= 0:

@@ -11,6 +11,7 @@ from surefoot.leases import Holder, Sessions
 from surefoot.leases.tables import token_of
 from surefoot.runs.desk import is_open
 from surefoot.runs.tables import get_run
+from surefoot.store import Clock
 from surefoot.store.connection import Connection
 
 
@@ -30,7 +31,7 @@ class LeaseView:
         process: The process that acts, or acted last, for its owner.
         asked_at_ms: When it was asked for.
         granted_at_ms: Since when it is held.
-        until_ms: When whoever waits gives up; None for never.
+        until_ms: When whoever waits in memory gives up, wall clock; None for never, and for runs: see the run.
     """
 
     kind: str
@@ -48,7 +49,7 @@ class LeaseView:
 
 
 def list_leases(
-    connection: Connection, sessions: Sessions, owners: Owners, now_ms: int, *, resource: str | None = None,
+    connection: Connection, sessions: Sessions, clock: Clock, *, resource: str | None = None,
     limit: int = 100
 ) -> list[LeaseView]:  # fmt: skip
     """Return who holds what, in the order of kinds and names, each followed by those that wait for it.
@@ -56,20 +57,18 @@ def list_leases(
     Args:
         connection: To the store.
         sessions: Judges processes.
-        owners: Judges owners.
-        now_ms: Wall clock.
+        clock: The store's.
         resource: Only this one; None for all.
         limit: At most so many.
     """
     rows = tables.listed(connection, resource=resource, limit=limit)
     incarnation = int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
-    return [_view(connection, sessions, owners, now_ms, incarnation, row) for row in rows]
+    return [_view(connection, sessions, clock, incarnation, row) for row in rows]
 
 
-def _view(
-    connection: Connection, sessions: Sessions, owners: Owners, now_ms: int, incarnation: int, row: Row
-) -> LeaseView:
-    is_alive = owners.is_alive(connection, row, now_ms)
+def _view(connection: Connection, sessions: Sessions, clock: Clock, incarnation: int, row: Row) -> LeaseView:
+    is_alive = Owners(sessions, clock.boot_ms, is_open).is_alive(connection, row)
+    left_ms = None if row.until_boot_ms is None else row.until_boot_ms - clock.boot_ms()
     return LeaseView(
         kind=row.kind,
         resource=row.resource,
@@ -82,10 +81,5 @@ def _view(
         process=sessions.holder(connection, row.session),
         asked_at_ms=row.asked_at_ms,
         granted_at_ms=row.granted_at_ms,
-        until_ms=row.until_ms,
+        until_ms=None if left_ms is None else clock.wall_ms() + left_ms,
     )
-
-
-def owners_of(sessions: Sessions, boot_ms: int) -> Owners:
-    """Return who judges owners for somebody who only looks."""
-    return Owners(sessions, lambda: boot_ms, is_open)

@@ -17,7 +17,7 @@ from surefoot.leases import Life, Sessions
 from surefoot.store.connection import Connection
 
 PATIENCE_MS = 10_000
-"""How long after it should have given up one that waits is left in the line: clocks are read at different moments."""
+"""How long after it should have given up one that waits in memory is left in the line: its process may be slow."""
 
 
 class Owners:
@@ -37,10 +37,10 @@ class Owners:
         self._boot_ms = boot_ms
         self._is_open = is_open
 
-    def is_alive(self, connection: Connection, row: Row, now_ms: int) -> bool:
+    def is_alive(self, connection: Connection, row: Row) -> bool:
         """Whether a row still counts."""
         if not row.is_held:
-            return self._waits(connection, row, now_ms)
+            return self._waits(connection, row)
         if row.effect is not None:
             found = ledger.find(connection, row.effect)
             return found is not None and ledger.is_open(found)
@@ -48,11 +48,11 @@ class Owners:
             return self._is_open(connection, row.run)
         return self._session_lives(connection, row)
 
-    def _waits(self, connection: Connection, row: Row, now_ms: int) -> bool:
-        if row.until_ms is not None and now_ms > row.until_ms + PATIENCE_MS:
-            return False
+    def _waits(self, connection: Connection, row: Row) -> bool:
         if row.run is not None and row.effect is None:
             return self._is_open(connection, row.run)
+        if row.until_boot_ms is not None and self._boot_ms() > row.until_boot_ms + PATIENCE_MS:
+            return False
         return self._sessions.holder(connection, row.session).life is Life.ALIVE
 
     def _session_lives(self, connection: Connection, row: Row) -> bool:

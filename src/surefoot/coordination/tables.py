@@ -35,7 +35,7 @@ LEASES = Migration(
         boot_ms INTEGER NOT NULL,
         asked_at_ms INTEGER NOT NULL,
         granted_at_ms INTEGER,
-        until_ms INTEGER,
+        until_boot_ms INTEGER,
         is_called INTEGER NOT NULL DEFAULT 0);
     CREATE INDEX leases_resource ON leases (kind, resource, number);
     CREATE INDEX leases_number ON leases (number);
@@ -47,7 +47,7 @@ LEASES = Migration(
 
 _COLUMNS = (
     "id, number, kind, resource, places, token, session, run, epoch, step, effect, holder, ttl_ms, boot_ms, asked_at_ms,"
-    " granted_at_ms, until_ms, is_called"
+    " granted_at_ms, until_boot_ms, is_called"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM leases"
 
@@ -82,7 +82,7 @@ class Row:
         places: How many may hold the resource at once, as it says.
         token: Drawn when it was granted, and anew when another acts for its owner; 0 while it waits.
         boot_ms: Boot time when it was granted, from before it was asked for.
-        until_ms: Wall clock when whoever waits gives up; None for never.
+        until_boot_ms: Boot time when whoever waits in memory gives up; None for never, and for runs, which know it.
         is_called: A parked run was told that its turn has come.
     """
 
@@ -102,7 +102,7 @@ class Row:
     boot_ms: int
     asked_at_ms: int
     granted_at_ms: int | None
-    until_ms: int | None
+    until_boot_ms: int | None
     is_called: int
 
     @property
@@ -121,14 +121,14 @@ def draw(tx: Tx) -> int:
 
 def insert(
     tx: Tx, owner: Owner, kind: str, resource: str, *, number: int, places: int, token: int, ttl_ms: int, boot_ms: int,
-    until_ms: int | None
+    until_boot_ms: int | None
 ) -> None:  # fmt: skip
     """Write one that holds (with a token) or waits (0)."""
     tx.execute(
         "INSERT INTO leases (number, kind, resource, places, token, session, run, epoch, step, effect, holder, ttl_ms,"
-        " boot_ms, asked_at_ms, granted_at_ms, until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " boot_ms, asked_at_ms, granted_at_ms, until_boot_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (number, kind, resource, places, token, owner.session, owner.run, owner.epoch, owner.step, owner.effect,
-         owner.holder, ttl_ms, boot_ms, tx.now_ms, tx.now_ms if token else None, until_ms),
+         owner.holder, ttl_ms, boot_ms, tx.now_ms, tx.now_ms if token else None, until_boot_ms),
     )  # fmt: skip
 
 
