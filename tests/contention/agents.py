@@ -23,7 +23,7 @@ from tests.contention.service import Client
 import surefoot as sf
 
 DECIDE_S = 0.004
-"""How long an agent thinks between reading and writing. A model takes a thousand times as long, and is as often too late."""
+"""How long an agent thinks between reading and writing. A model takes longer, and is too late as often."""
 
 TIMEOUT_S = 30.0
 """The bound of every wait."""

@@ -65,15 +65,15 @@ async def test_a_resource_has_one_holder_and_those_who_wait_come_in_the_order_of
         assert rows(app) == []
 
 
+WORDS = r"order/7 was not free within 0\.[0-9] s; held: order/7 by .+ since "
+
+
 async def test_a_wait_ends_at_its_bound_and_says_who_holds_it(app: sf.Surefoot) -> None:
     """Catches waits without end, refusals without a name, and those who stand in line after they have left."""
     async with sf.lease("order/7"):
         for timeout in (0, "150ms"):
-            with pytest.raises(
-                sf.ResourceBusy, match=r"order/7 was not free within 0\.[0-9] s; held: order/7 by .+ since "
-            ):
-                async with sf.lease("order/7", timeout=timeout):
-                    raise AssertionError
+            with pytest.raises(sf.ResourceBusy, match=WORDS):
+                await asyncio.create_task(_hold_once("order/7", timeout))
         await app.store.barrier()
         assert len(rows(app)) == 1
     assert rows(app) == []
@@ -115,8 +115,8 @@ class _Cancelled:
     __hash__ = None  # type: ignore[assignment]
 
 
-async def _hold_once(name: str) -> bool:
-    async with sf.lease(name) as lease:
+async def _hold_once(name: str, timeout: float | str = 30) -> bool:
+    async with sf.lease(name, timeout=timeout) as lease:
         return lease.is_held
 
 
@@ -255,6 +255,27 @@ async def test_a_lease_is_entered_once(app: sf.Surefoot) -> None:
         pass
     with pytest.raises(sf.BadResource, match="was entered before"):
         await lease.__aenter__()
+
+
+async def test_code_that_would_wait_for_itself_is_told_at_once(app: sf.Surefoot) -> None:
+    """Catches a nested lease of one thing, which stands still until its bound, and one of a task that really can wait."""
+
+    @sf.durable
+    async def nests() -> str:
+        async with sf.lease("a"):
+            try:
+                async with sf.lease("b", "a"):
+                    raise AssertionError
+            except sf.BadResource as error:
+                return error.message
+
+    assert "the code around this holds it already" in await (await app.start(nests, id="n")).result(timeout_s=10)
+    async with sf.lease("a"):
+        with pytest.raises(sf.BadResource, match="would wait for itself"):
+            await sf.lease("a").__aenter__()
+        beside = asyncio.create_task(_hold_once("a"))
+        await until(lambda: len(rows(app)) == 2)
+    assert await beside
 
 
 async def test_kinds_of_one_name_are_apart(app: sf.Surefoot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from surefoot.coordination import rules, tables
@@ -27,6 +28,7 @@ class HeldBySession:
         self.wanted = wanted
         self.granted = granted
         self._desk = desk
+        self.task = asyncio.current_task()
         self._session = session
         self._boot_ms = boot_ms
 
@@ -83,6 +85,7 @@ class HeldByRun:
         self.wanted = wanted
         self._desk = desk
         self._run = run
+        self.task = asyncio.current_task()
         self._epoch = epoch
         self._step = step
 

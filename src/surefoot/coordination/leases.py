@@ -14,7 +14,7 @@ from types import TracebackType
 
 from surefoot.coordination.desk import Asking, LeaseDesk
 from surefoot.coordination.gate import ResourceGate
-from surefoot.coordination.held import HeldBySession, lost
+from surefoot.coordination.held import HeldByRun, HeldBySession, lost
 from surefoot.coordination.in_run import RunLease
 from surefoot.coordination.line import Granted, Wanted
 from surefoot.coordination.rules import BadResource, canonical, checked_ttl_ms
@@ -100,6 +100,7 @@ class Lease:
                 f"{self._wanted.words}: this lease was entered before", hint="call sf.lease(...) anew for each block"
             )
         self._is_entered = True
+        self._refuse_own()
         run = current_frame.get()
         if isinstance(run, LiveRun):
             if self._has_own_ttl:
@@ -116,6 +117,17 @@ class Lease:
             desk = _desk_of(bound_guard.get() or await open_guard(self._wanted.words, "lease"))
             self._in_process = await enter(desk, self._wanted, self._timeout_s)
         return self
+
+    def _refuse_own(self) -> None:
+        """Refuse to wait for what this very task holds around this."""
+        mine = [one for one in around.get() if isinstance(one, HeldBySession | HeldByRun)]
+        for held in (one.wanted for one in mine if one.task is asyncio.current_task()):
+            is_same = held.kind == self._wanted.kind and set(held.resources) & set(self.resources)
+            if is_same and self._wanted.places == 1:
+                raise BadResource(
+                    f"{self._wanted.words}: the code around this holds it already, and would wait for itself",
+                    hint="effects inside act under that lease; take all that is needed at once: sf.lease(a, b)",
+                )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
