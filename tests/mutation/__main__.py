@@ -1,4 +1,4 @@
-"""Mutation testing of a room: `python -m tests.mutation [--sample N] [--room effects] [--only PATH:LINE]`.
+"""Mutation testing of a room: `python -m tests.mutation [--sample N] [--room effects] [--only PATH:LINE ...]`.
 
 First the tests are run once under coverage, which tells which test executes which line and how long each takes. Then each
 mutant is tried by those. Prints each survivor as it is found and a summary, and ends with 1 below `WANTED`.
@@ -35,14 +35,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("--room", default="effects", help="the room whose files are mutated")
     parser.add_argument("--sample", type=int, default=0, help="only this many mutants, evenly over all; 0 for all")
-    parser.add_argument("--only", default="", help="only mutants whose name begins with this: PATH, or PATH:LINE")
+    parser.add_argument("--only", nargs="+", default=[""], help="only mutants whose names begin so: PATH, PATH:LINE")
     parser.add_argument("--keep", action="store_true", help="use the map of tests that an earlier hunt has made")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     if not given.keep or not MAP.exists():
         _measure()
     who, took_s = _map(given.room)
-    chosen = [one for one in _mutants(given.room) if one.name.startswith(given.only)]
+    chosen = [one for one in _mutants(given.room) if one.name.startswith(tuple(given.only))]
     if given.sample and given.sample < len(chosen):
         chosen = [chosen[place * len(chosen) // given.sample] for place in range(given.sample)]
     verdicts = list(_try_all(chosen, who, took_s, given.workers))

@@ -30,7 +30,7 @@ FATES = {0: "survived", 1: "killed", 2: "killed", -6: "killed", -11: "killed"}
 """What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. Any other says that
 the hunt is wrong, not the mutant; but for tests that are asked for by name in a file that can't be imported, which is 4."""
 
-NOT_IMPORTED = "ERROR collecting"
+NOT_IMPORTED = ("ERROR collecting", "ImportError while loading conftest")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Worker:
 
     def _fate_by_log(self) -> str:
         said = self._log.read_text()
-        if NOT_IMPORTED in said:
+        if any(words in said for words in NOT_IMPORTED):
             return "killed"
         raise RuntimeError(f"the tests could not be run:\n{said[-3000:]}")
 
