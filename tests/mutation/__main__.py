@@ -7,6 +7,7 @@ mutant is tried by those. Prints each survivor as it is found and a summary, and
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import re
@@ -24,6 +25,9 @@ from tests.mutation.mutants import Mutant, mutants_of
 
 SUITE = ("tests/contract", "tests/property/test_rules.py", "tests/unit/effects", "tests/unit/adapters")
 WANTED = 0.85
+TESTS_S = 40.0
+"""Seconds of tests that may try one mutant: of a line that all tests pass, the quickest."""
+
 AT_IMPORT = ""
 """Coverage's name for what no test has passed, but an import has."""
 MAP = ROOT / ".coverage" / "mutation"
@@ -96,11 +100,13 @@ def _map(room: str) -> tuple[dict[tuple[str, int], set[str]], dict[str, float]]:
 
 
 def _tests_of(mutant: Mutant, who: dict[tuple[str, int], set[str]], took_s: dict[str, float]) -> list[str]:
-    """Return the tests that pass a mutant's line, quickest first; of what runs at import, those that use the file."""
+    """Return the tests that pass a mutant's line, the quickest of `TESTS_S`; of what runs at import, all that use the file."""
     found = who.get((mutant.path, mutant.line), set())
     if found == {AT_IMPORT}:
         found = {test for (path, _), tests in who.items() if path == mutant.path for test in tests}
-    return sorted(found - {AT_IMPORT}, key=lambda test: took_s.get(test, 1.0))
+    quickest = sorted(found - {AT_IMPORT}, key=lambda test: took_s.get(test, 1.0))
+    until_s = itertools.accumulate(took_s.get(test, 1.0) for test in quickest)
+    return [test for test, sum_s in zip(quickest, until_s, strict=True) if sum_s <= TESTS_S] or quickest[:1]
 
 
 def _try_all(
