@@ -100,7 +100,7 @@ def _map(room: str) -> tuple[dict[tuple[str, int], set[str]], dict[str, float]]:
 
 
 def _tests_of(mutant: Mutant, who: dict[tuple[str, int], set[str]], took_s: dict[str, float]) -> list[str]:
-    """Return the tests that pass a mutant's line, the quickest of `TESTS_S`; of what runs at import, all that use the file."""
+    """Return the tests that pass a mutant's line, the quickest of `TESTS_S`; of what is imported, all that use the file."""
     found = who.get((mutant.path, mutant.line), set())
     if found == {AT_IMPORT}:
         found = {test for (path, _), tests in who.items() if path == mutant.path for test in tests}
