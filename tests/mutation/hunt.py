@@ -19,13 +19,14 @@ from pathlib import Path
 from tests.mutation.mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 180.0
+PATIENCE_S = 90.0
 """One that takes longer has been found: it hangs."""
 
 
-FATES = {0: "survived", 1: "killed", 2: "killed", -6: "killed", -11: "killed"}
-"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. Any other says that
-the hunt is wrong, not the mutant; but for tests that are asked for by name in a file that can't be imported, which is 4."""
+FATES = {0: "survived", 1: "killed", 2: "killed"}
+"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. A mutant may also
+end the process by a signal. Any other code says that the hunt is wrong, not the mutant; but for tests that are asked for by
+name in a file that can't be imported, which is 4."""
 
 NOT_IMPORTED = ("ERROR collecting", "ImportError while loading conftest")
 
@@ -74,7 +75,8 @@ class Worker:
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return FATES.get(os.waitstatus_to_exitcode(status)) or self._fate_by_log()
+                code = os.waitstatus_to_exitcode(status)
+                return "killed" if code < 0 else FATES.get(code) or self._fate_by_log()
             if time.monotonic() > until_s:
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
