@@ -23,10 +23,10 @@ PATIENCE_S = 90.0
 """One that takes longer has been found: it hangs."""
 
 
-FATES = {0: "survived", 1: "killed", 2: "killed"}
-"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. A mutant may also
-end the process by a signal. Any other code says that the hunt is wrong, not the mutant; but for tests that are asked for by
-name in a file that can't be imported, which is 4."""
+FATES = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}
+"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported, 3 one that pytest
+itself stumbles over, as endless recursion. A mutant may also end the process by a signal. Any other code says that the hunt
+is wrong, not the mutant; but for tests that are asked for by name in a file that can't be imported, which is 4."""
 
 NOT_IMPORTED = ("ERROR collecting", "ImportError while loading conftest")
 
