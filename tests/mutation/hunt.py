@@ -7,6 +7,7 @@ engine and the tests from the copy, so that processes which tests start see the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -25,10 +26,11 @@ PATIENCE_S = 90.0
 
 FATES = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}
 """What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported, 3 one that pytest
-itself stumbles over, as endless recursion. A mutant may also end the process by a signal. Any other code says that the hunt
-is wrong, not the mutant; but for tests that are asked for by name in a file that can't be imported, which is 4."""
+itself stumbles over, as endless recursion."""
 
-NOT_IMPORTED = ("ERROR collecting", "ImportError while loading conftest")
+FOUND = re.compile(r"\A[.sx]|ERROR collecting|ImportError while loading conftest")
+"""What the log says when a mutant has ended the process in another way: in the middle of the tests, or before the first one
+that was asked for by name. Without it the hunt is wrong, not the mutant."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Worker:
 
     def _fate_by_log(self) -> str:
         said = self._log.read_text()
-        if any(words in said for words in NOT_IMPORTED):
+        if FOUND.search(said):
             return "killed"
         raise RuntimeError(f"the tests could not be run:\n{said[-3000:]}")
 
