@@ -1,7 +1,8 @@
 r"""The life of a run, as a table. Pure: no clock, no store.
 
-    pending --claimed--> running --parked---> waiting(timer | signal | child | approval | doubt | budget | model | blocked)
-       ^                    |  \---handed back, taken over---> pending
+    pending --claimed--> running --parked---> waiting(timer | signal | child | lease | approval | doubt | budget | model |
+       ^                    |                         blocked)
+       |                    |  \---handed back, taken over---> pending
        |                    |                                       |
        +--------------------|------------------woken----------------+
                             +--> completed, failed, cancelled
@@ -66,6 +67,7 @@ class WaitFor(Enum):
     APPROVAL = "approval"
     BUDGET = "budget"
     MODEL = "model"
+    LEASE = "lease"
     SIGNAL = "signal"
     CHILD = "child"
     TIMER = "timer"
