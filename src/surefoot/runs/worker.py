@@ -22,9 +22,9 @@ from surefoot.effects.sweep import sweep
 from surefoot.journal import Record, current_frame
 from surefoot.journal.tables import load_records, load_records_of
 from surefoot.leases import LeaseLost, Life, Session, Sessions
-from surefoot.runs import tables
+from surefoot.runs import queue, tables
 from surefoot.runs.desk import wake
-from surefoot.runs.durable import executable_kinds, known_kinds
+from surefoot.runs.durable import executable_kinds, known_kinds, places_per_key
 from surefoot.runs.errors import Suspend, name_of, without_surrogates
 from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.execution import Execution
@@ -88,6 +88,7 @@ class Worker:
         self.escalating = Escalating(guard, on_escalation, _complain)
         self.live: dict[int, LiveRun] = {}
         self.is_executing = False
+        self._promised = 0
         self._wake = asyncio.Event()
         self._ended: set[asyncio.Future[None]] = set()
         self._last_letter = 0
@@ -182,7 +183,7 @@ class Worker:
         for run in seen.overdue:
             if run in self.live:
                 self.live[run].expire()
-        if seen.dead or seen.strange or (seen.has_due and len(self.live) < self.room):
+        if seen.dead or seen.strange or (seen.has_due and self.free > 0):
             await self._claim(seen)
         self._wake_waiters()
         if now_s - self._doubts_s >= DOUBTS_S and (self._sweeping is None or self._sweeping.done()):
@@ -250,9 +251,9 @@ class Worker:
             holders |= tables.claim_holders(connection)
         holders.discard(self.session.id)
         return Glance(
-            has_due=tables.has_due(connection, kinds, now_ms),
+            has_due=queue.has_due(connection, kinds, now_ms),
             dead=[one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE],
-            strange=tables.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
+            strange=queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
             letters=tables.letters_since(connection, self._last_letter),
             settled={target for target in targets if tables.is_over(connection, target)},
             overdue=[
@@ -270,7 +271,8 @@ class Worker:
                 run.receive(letter)
 
     async def _claim(self, seen: Glance) -> None:
-        kinds, session, room = executable_kinds(), self.session.id, min(CLAIM_MAX, self.room - len(self.live))
+        kinds, session, room = executable_kinds(), self.session.id, max(0, min(CLAIM_MAX, self.free))
+        places = places_per_key()
         boot_ms = self.store.clock.boot_ms()
         may_try_suspect = not any(run.row.takeovers >= SUSPECT_AFTER for run in self.live.values())
 
@@ -279,8 +281,9 @@ class Worker:
                 tables.take_over_runs(tx, holder)
                 tables.doubt_claims(tx, holder, session, boot_ms)
             for run in seen.strange:
-                tables.block_unknown(tx, run, known_kinds())
-            return tables.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
+                queue.block_unknown(tx, run, known_kinds())
+            queue.take_up_due(tx, list(kinds), places)
+            return queue.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
 
         rows = await self.store.commit(unit, label="take")
         if rows:
@@ -344,11 +347,31 @@ class Worker:
             self.failure = error
         finally:
             run.stop(Suspend("this execution has ended"))
-            makes_room = len(self.live) >= self.room or run.row.takeovers >= SUSPECT_AFTER
+            makes_room = self.free <= 0 or run.row.takeovers >= SUSPECT_AFTER or self._lets_others_in(run)
             self.live.pop(run.row.id, None)
             self._wake_waiters()
             if makes_room or run.ending is None:
                 self._wake.set()
+
+    def _lets_others_in(self, run: LiveRun) -> bool:
+        """Whether others may have waited for this run: for its turn, or because its kind was at its limit."""
+        return run.row.lane is not None or executable_kinds().get(run.row.kind) is not None
+
+    @property
+    def free(self) -> int:
+        """How many more runs this process may have in memory."""
+        return self.room - len(self.live) - self._promised
+
+    def take_place(self) -> bool:
+        """Promise a place to a run that is being started; False where there is none, and any worker may have the run."""
+        if not self.may_execute or self.free <= 0:
+            return False
+        self._promised += 1
+        return True
+
+    def give_place_back(self) -> None:
+        """End a promise: the run has its place, or needs none."""
+        self._promised -= 1
 
     @property
     def may_execute(self) -> bool:

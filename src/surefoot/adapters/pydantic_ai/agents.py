@@ -108,6 +108,8 @@ class DurableAgent:
         name: Its durable name.
         capability: What makes it durable, by each name under which open runs know it; the first is today's.
         deps: Makes the dependencies of one execution, in the process that executes it; None: they are the run's input.
+        concurrency: As for `@sf.durable`.
+        concurrency_per_key: As for `@sf.durable`.
     """
 
     def __init__(
@@ -118,6 +120,8 @@ class DurableAgent:
         *,
         was: Iterable[str] = (),
         deps: Callable[..., Any] | None = None,
+        concurrency: int | None = None,
+        concurrency_per_key: int | None = None,
         **options: Any,
     ) -> None:
         self._app = app
@@ -126,7 +130,16 @@ class DurableAgent:
         self._make_deps = deps
         capabilities = [Durable(name=known, waits_for_tools=True, **options) for known in (name, *_names(was))]
         self._declarations = capabilities[0].declarations
-        self._kinds = [KindSpec(f"agent {one.name}", self._function(one), later=_LATER) for one in capabilities]
+        self._kinds = [
+            KindSpec(
+                f"agent {one.name}",
+                self._function(one),
+                later=_LATER,
+                concurrency=concurrency,
+                concurrency_per_key=concurrency_per_key,
+            )
+            for one in capabilities
+        ]
         for kind in self._kinds:
             register(kind)
 
@@ -183,6 +196,7 @@ class DurableAgent:
         conversation_id: str | None = None,
         model: str | None = None,
         deadline_s: float | None = None,
+        **when: Any,
     ) -> AgentRun:
         """Start a run of the agent, or return the run of that id.
 
@@ -196,6 +210,7 @@ class DurableAgent:
             conversation_id: The conversation it belongs to; None: the framework's choice.
             model: Another model, by name; None: the agent's.
             deadline_s: As for `Surefoot.start`.
+            when: priority, delay, at and key, as for `Surefoot.start`.
 
         Raises:
             RunConflict: The id belongs to a run with another input.
@@ -207,7 +222,8 @@ class DurableAgent:
             {"conversation_id": conversation_id, "model": model},
         )
         deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
-        run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+        how = self._app.queueing(kind, **when)
+        run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms, how=how)
         return AgentRun(store, self._app.worker, run.row, run.id, run.kind)
 
     async def stream(self, prompt: Prompt = None, *, id: str, **options: Any) -> AsyncIterator[LiveEvent]:
