@@ -5,6 +5,7 @@ The public surface. Everything a user writes is here; the rooms behind it may mo
 
 from surefoot.app import NotOpen, Surefoot, configure
 from surefoot.approvals import ApprovalNeeded, Approve, CannotDecide
+from surefoot.coordination.events import DeadLetter, Event, EventConflict, LetterNotFound, Topic, on
 from surefoot.effects import (
     AskPerson,
     BadEffect,
@@ -79,16 +80,20 @@ __all__ = [
     "CannotTell",
     "Codec",
     "CurrentEffect",
+    "DeadLetter",
     "DeadlinePassed",
     "Denied",
     "Divergence",
     "EffectError",
     "Encrypted",
     "Escalation",
+    "Event",
+    "EventConflict",
     "Forgotten",
     "KeyConflict",
     "Landed",
     "LeaseLost",
+    "LetterNotFound",
     "MissingKey",
     "NoStore",
     "NotAllowed",
@@ -118,6 +123,7 @@ __all__ = [
     "Surefoot",
     "SurefootError",
     "Suspend",
+    "Topic",
     "Transactional",
     "Undecodable",
     "UnknownKind",
@@ -132,6 +138,7 @@ __all__ = [
     "in_thread",
     "nothing_to_undo",
     "now",
+    "on",
     "random",
     "read",
     "saga",

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -17,6 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot import approvals, effects, journal, leases, people, runs
 from surefoot.approvals import ApprovalView, Approve, decide, list_approvals
+from surefoot.coordination import events
+from surefoot.coordination.events import DeadLetter, Dispatcher, GroupView
+from surefoot.coordination.events.dispatch import know_groups
+from surefoot.coordination.events.letters import decide as decide_letter
+from surefoot.coordination.events.letters import list_dead, list_groups
+from surefoot.coordination.events.retention import sweep as sweep_events
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
 from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
@@ -53,6 +60,7 @@ MIGRATIONS = (
     *effects.MIGRATIONS,
     *approvals.MIGRATIONS,
     *runs.MIGRATIONS,
+    *events.MIGRATIONS,
 )
 """The formats of all rooms, in the order they are brought up to date."""
 
@@ -163,6 +171,8 @@ class Surefoot:
         self._worker = Worker(
             store, sessions, self._session, guard, room=self._concurrency, on_escalation=self._on_escalation
         )
+        self._worker.sources.append(Dispatcher())
+        await know_groups(store)
         if self._is_worker:
             await self._worker.start()
             if self._keep_ms is not None:
@@ -295,6 +305,33 @@ class Surefoot:
         sessions = self.worker.sessions
         return await self.store.read(lambda connection: list_approvals(connection, sessions, is_open, limit=limit))
 
+    async def groups(self) -> list[GroupView]:
+        """Return the groups of all topics: how far each is, what it is at, and how many dead letters it has."""
+        return await self.store.read(list_groups)
+
+    async def dead_letters(self, *, group: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        """Return the events that groups could not act on, oldest first; those of one group, or of all."""
+        return await self.store.read(partial(list_dead, group=group, limit=limit))
+
+    async def redeliver(self, event: int, *, group: str, by: str, reason: str) -> None:
+        """Bring a dead letter to its group again, as a new run, behind what has come for its key meanwhile.
+
+        Args:
+            event: The event's number.
+            group: The group's name.
+            by: Who decides.
+            reason: Why.
+
+        Raises:
+            LetterNotFound, NotAllowed: See each; nothing was changed.
+        """
+        await decide_letter(self.store, event, group, is_again=True, who=await self.identify(by), reason=reason)
+        self.worker.nudge()
+
+    async def discard(self, event: int, *, group: str, by: str, reason: str) -> None:
+        """Close a dead letter: nobody will act on it. Args and errors: as for `redeliver`."""
+        await decide_letter(self.store, event, group, is_again=False, who=await self.identify(by), reason=reason)
+
     @property
     def people(self) -> People | None:
         """The rules it was given."""
@@ -380,7 +417,9 @@ class Surefoot:
             What was deleted, or would be.
         """
         before_ms = self.store.clock.wall_ms() - duration_ms(older_than)
-        return await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
+        emptied = await sweep_events(self.store, before_ms, is_dry=is_dry_run)
+        swept = await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
+        return replace(swept, events=emptied)
 
     async def rotate_keys(self, *, tell: Callable[[int], object] | None = None) -> int:
         """Write all values anew that are not under the codec's current key; see `surefoot.runs.rotating`.

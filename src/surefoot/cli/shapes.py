@@ -56,7 +56,9 @@ class StepShape(Struct, frozen=True):
     step: Annotated[str, Meta(description="its identity in the run; empty for what concerns the run itself")]
     what: Annotated[
         str,
-        Meta(description="start, step, decision, read, effect, timer, signal, child, drift, deadline, verdict or end"),
+        Meta(
+            description="start, step, decision, read, effect, event, timer, signal, child, drift, deadline, verdict or end"
+        ),
     ]
     outcome: Annotated[
         str | None,

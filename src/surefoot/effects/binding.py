@@ -46,8 +46,12 @@ def set_opener(opener: Callable[[], Awaitable[None]]) -> None:
     _opener[:] = [opener]
 
 
-async def open_guard(effect: str) -> Guard:
+async def open_guard(name: str, what: str = "effect") -> Guard:
     """Return the guard that claims for a call outside runs.
+
+    Args:
+        name: What is called.
+        what: What that is, in a word.
 
     Raises:
         NoStore: None is open, or several are and the caller is inside none of them.
@@ -58,11 +62,11 @@ async def open_guard(effect: str) -> Guard:
         return _open[0]
     if not _open:
         raise NoStore(
-            f"effect {effect}: no store is configured, so nothing was done",
+            f"{what} {name}: no store is configured, so nothing was done",
             hint='sf.configure("sqlite:///agents.db") at start-up, or `async with sf.Surefoot("sqlite:///agents.db"):`',
         )
     names = ", ".join(str(guard.store.path) for guard in _open)
     raise NoStore(
-        f"effect {effect}: several stores are open ({names}), so nothing was done",
+        f"{what} {name}: several stores are open ({names}), so nothing was done",
         hint="call it inside a run, or keep one app open per process",
     )

@@ -10,12 +10,14 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from surefoot.journal import Undecodable, codec_of
+from surefoot.journal import Record, Undecodable, codec_of
 from surefoot.journal.values import Value, canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import UnknownKind
+from surefoot.runs.life import RunState
 from surefoot.runs.queueing import limit_of
 from surefoot.runs.signals import Signal
+from surefoot.store import Tx
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +45,10 @@ class KindSpec:
             of the input, so that the same input stays the same.
         concurrency: How many of its runs are executed at a time, by all workers together; None for any number.
         concurrency_per_key: How many runs of one key go on at a time; None: its runs have no keys.
+
+    Attributes:
+        fails_unfit: Whether a run whose input doesn't fit the function fails; else it is blocked, until that is mended.
+        on_end: Called in the transaction that ends a run, with its first record, its row, and how it ends.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class KindSpec:
         self.concurrency_per_key = limit_of(f"{name}: concurrency_per_key", concurrency_per_key)
         self.signals = {signal.name: signal for signal in signals}
         self.signature = inspect.signature(function)
+        self.fails_unfit = False
+        self.on_end: Callable[[Tx, Record, int, RunState], object] | None = None
         self._later = {parameter: self.signature.parameters[parameter].default for parameter in later}
         try:
             hints = typing.get_type_hints(function)

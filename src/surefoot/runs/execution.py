@@ -140,7 +140,12 @@ class Execution:
         try:
             kind = kind_of_run(run.row.kind)
             started = run.history.started
-            args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
+            try:
+                args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
+            except Undecodable as error:
+                if kind.fails_unfit:
+                    return _failed(error)
+                raise
             if run.row.lane is not None and run.history.last_seq == 1 and run.cancels.pending:  # out of turn
                 return self._cancelled_before()
             run.begin()
@@ -253,6 +258,9 @@ class Execution:
         tables.end_run(tx, run.row.id, verdict.state, insert_record(tx, record), verdict.reason)
         if run.row.lane is not None:
             queue.next_in_lane(tx, run.row.lane, kind_of_run(run.row.kind).concurrency_per_key or 1)
+        on_end, started = kind_of_run(run.row.kind).on_end, run.history.started
+        if on_end is not None and started is not None:
+            on_end(tx, started, run.row.id, verdict.state)
         self._worker.tell(tx, ("run", run.row.id))
 
 

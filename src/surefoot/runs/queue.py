@@ -145,6 +145,12 @@ def has_due(connection: Connection, limits: Limits, now_ms: int) -> bool:
     return next(found, None) is not None
 
 
+def pending(connection: Connection, kind: str, most: int) -> int:
+    """Return how many runs of a kind wait for a worker; `most` stands for any number from there on."""
+    rows = connection.execute("SELECT id FROM runs WHERE kind = ? AND state = 1 AND state <= 2 LIMIT ?", (kind, most))
+    return len(rows.fetchall())
+
+
 def open_kinds(connection: Connection) -> set[str]:
     """Return the kinds of which a run has yet to begin, or is executed: one step in the index for each."""
     rows = connection.execute(

@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -66,6 +67,16 @@ GRACE_S = 10.0
 """How long a graceful stop waits for acts in progress to get their answer before it hands runs back."""
 
 
+class Source(Protocol):
+    """Where runs come from besides `start`: events, for one. Every worker asks, so a source gives a run to one of them."""
+
+    def has_new(self, connection: Connection) -> bool:
+        """Whether `feed` would start a run; asked in each look, off the loop."""
+
+    def feed(self, tx: Tx) -> object:
+        """Start runs, some at a time, in the transaction in which the worker then takes what it has room for."""
+
+
 class Worker:
     """Executes the runs of one process."""
 
@@ -87,6 +98,7 @@ class Worker:
         self.room = room
         self.escalating = Escalating(guard, on_escalation, _complain)
         self.live: dict[int, LiveRun] = {}
+        self.sources: list[Source] = []
         self.is_executing = False
         self._promised = 0
         self._wake = asyncio.Event()
@@ -103,6 +115,7 @@ class Worker:
         self.failure: BaseException | None = None
         guard.on_settled = self._tell_settled
         guard.wake = wake
+        guard.nudge = self.nudge
 
     # -- service ---------------------------------------------------------------------------------------------------
 
@@ -139,8 +152,10 @@ class Worker:
         await asyncio.gather(*(run.task for run in runs if run.task), return_exceptions=True)
 
     def nudge(self) -> None:
-        """Look for work now."""
-        self._wake.set()
+        """Look for work now; from any loop."""
+        if self._looking is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody looks any more
+                self._looking.get_loop().call_soon_threadsafe(self._wake.set)
 
     async def _look_forever(self) -> None:
         try:
@@ -183,7 +198,7 @@ class Worker:
         for run in seen.overdue:
             if run in self.live:
                 self.live[run].expire()
-        if seen.dead or seen.strange or (seen.has_due and self.free > 0):
+        if seen.dead or seen.strange or seen.has_new or (seen.has_due and self.free > 0):
             await self._claim(seen)
         self._wake_waiters()
         if now_s - self._doubts_s >= DOUBTS_S and (self._sweeping is None or self._sweeping.done()):
@@ -251,6 +266,7 @@ class Worker:
             holders |= tables.claim_holders(connection)
         holders.discard(self.session.id)
         return Glance(
+            has_new=any(source.has_new(connection) for source in self.sources),
             has_due=queue.has_due(connection, kinds, now_ms),
             dead=[one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE],
             strange=queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
@@ -282,12 +298,15 @@ class Worker:
                 tables.doubt_claims(tx, holder, session, boot_ms)
             for run in seen.strange:
                 queue.block_unknown(tx, run, known_kinds())
+            for source in self.sources:
+                source.feed(tx)
             queue.take_up_due(tx, list(kinds), places)
             return queue.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
 
         rows = await self.store.commit(unit, label="take")
         if rows:
             await self._resume(rows)
+        if rows or seen.has_new:
             self._wake.set()  # there may be more than one claim's worth
 
     async def _resume(self, rows: Sequence[RunRow]) -> None:
@@ -412,6 +431,7 @@ class Worker:
 class Glance(msgspec.Struct, frozen=True):
     """What a look at the store showed."""
 
+    has_new: bool
     has_due: bool
     dead: list[int]
     strange: list[int]
