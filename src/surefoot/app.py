@@ -132,7 +132,7 @@ class Surefoot:
         self._on_escalation = on_escalation
         self.codec = codec if codec is not None else Encrypted.from_environment()
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
-        self._concurrency = limit_of("concurrency", concurrency) or ROOM
+        self.concurrency = limit_of("concurrency", concurrency) or ROOM
         self._keeping: asyncio.Task[None] | None = None
         self._store: Store | None = None
         self._session: Session | None = None
@@ -169,7 +169,7 @@ class Surefoot:
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
         guard.lost_since = lost_since_ms if store.read_now(has_lost_time) else None
         self._worker = Worker(
-            store, sessions, self._session, guard, room=self._concurrency, on_escalation=self._on_escalation
+            store, sessions, self._session, guard, room=self.concurrency, on_escalation=self._on_escalation
         )
         self._worker.sources.append(Dispatcher())
         await know_groups(store)

@@ -21,6 +21,8 @@ from surefoot.adapters.pydantic_ai.mcp import is_served
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.adapters.pydantic_ai.transcripts import Transcript
 from surefoot.adapters.pydantic_ai.waits import ASKED, RETRY, AskedCall, signal_of, waiting_for_events
+from surefoot.coordination.events import Topic
+from surefoot.coordination.events.groups import Since, subscribe
 from surefoot.journal import Kind, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
@@ -129,6 +131,7 @@ class DurableAgent:
         self.name = name
         self._make_deps = deps
         capabilities = [Durable(name=known, waits_for_tools=True, **options) for known in (name, *_names(was))]
+        self._capability = capabilities[0]
         self._declarations = capabilities[0].declarations
         self._kinds = [
             KindSpec(
@@ -225,6 +228,33 @@ class DurableAgent:
         how = self._app.queueing(kind, **when)
         run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms, how=how)
         return AgentRun(store, self._app.worker, run.row, run.id, run.kind)
+
+    def on(
+        self,
+        topic: Topic[Any],
+        *,
+        group: str,
+        since: Since,
+        prompt: Callable[[Any], Prompt],
+        concurrency: int | None = None,
+    ) -> None:
+        """Let the agent act on the events of a topic, as one of a group; see `surefoot.on`.
+
+        Args:
+            topic: The topic.
+            group: The group's name.
+            since: Where a new group begins: "beginning" or "now".
+            prompt: What is asked of the agent about what an event says; must give the same for the same.
+            concurrency: How many of its runs are executed at a time, by all workers together; None for any number.
+        """
+        run_agent = self._function(self._capability)
+
+        async def act(event: Any) -> Any:
+            return await run_agent(_plain(prompt(event)))
+
+        act.__qualname__ = f"agent.<locals>.{self.name} on {topic.name}"
+        act.__annotations__ = {"event": topic.type, "return": run_agent.__annotations__["return"]}
+        subscribe(topic, act, group=group, since=since, concurrency=concurrency)
 
     async def stream(self, prompt: Prompt = None, *, id: str, **options: Any) -> AsyncIterator[LiveEvent]:
         """Start a run, or join the run of that id, and yield what it does, live, from its first request on.
