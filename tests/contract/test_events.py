@@ -7,14 +7,17 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from tests.contract.conftest import killed, until
+from tests.contract.test_queueing import Plans
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.coordination.events import groups
+from surefoot.coordination.events import groups, tables
 from surefoot.coordination.events.invariants import INVARIANTS
 from surefoot.coordination.events.states import TABLE, State, run_id_of
 from surefoot.runs.durable import KindSpec
@@ -350,6 +353,47 @@ async def test_a_worker_without_the_group_leaves_its_events(url: str) -> None:
         kinds["on orders fraud"] = kind
         groups._subscriptions.update(kept)
         await settled(app, 1)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("BYTES_AT_ONCE", 1), ("EVENTS_AT_ONCE", 3), ("AHEAD", 2)])
+async def test_what_one_transaction_does_not_bring_the_next_one_does(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    """Catches a group whose place passes events that it was not brought, because there were too many, or too large."""
+    monkeypatch.setattr(f"surefoot.coordination.events.dispatch.{limit}", value)
+    await asyncio.gather(*(ORDERS.publish(Order(str(number)), key=f"k{number % 3}") for number in range(20)))
+    fraud, mail = acted("fraud"), acted("mail")
+    await settled(app, 40)
+    assert sorted(map(int, fraud)) == sorted(map(int, mail)) == list(range(20))
+    check(app)
+
+
+async def test_groups_take_turns(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a group whose backlog keeps all others from their events."""
+    monkeypatch.setattr("surefoot.coordination.events.dispatch.EVENTS_AT_ONCE", 1)
+    for number in range(5):
+        await ORDERS.publish(Order(str(number)))
+    await app.worker.stop()
+    acted("fraud"), acted("mail")
+    (dispatcher,) = app.worker.sources
+    for _ in range(4):
+        await app.store.commit(dispatcher.feed, label="test")
+    assert [group.behind for group in await app.groups()] == [3, 3]
+    app.worker.is_stopping = False
+    await app.worker.start()
+
+
+@pytest.mark.sqlite_only("its plans are SQLite's")
+async def test_no_look_walks_over_events_that_were_brought(app: sf.Surefoot, tmp_path: Path) -> None:
+    """Catches a question without an index, which would take longer with each event that was ever published."""
+    acted("fraud"), acted("mail")
+    await ORDERS.publish(Order("A-1"))
+    await settled(app, 2)
+    seen: Any = Plans(apsw.Connection(str(tmp_path / "agents.db")))
+    assert tables.groups_with_news(seen) == []
+    assert tables.events_after(seen, "orders", 0, 9)
+    assert tables.to_bring_again(seen, 1, 9) == []
+    assert [plan for plan in seen.plans if plan.startswith("SCAN") and plan != "SCAN g"] == []
 
 
 # -- dead letters -------------------------------------------------------------------------------------------------------

@@ -134,12 +134,14 @@ async def test_a_key_is_held_through_waits_and_what_is_sent_to_who_stands_behind
     async def asks(number: int) -> Any:
         return await sf.wait_signal("answer")
 
-    first, second = [await app.start(asks, number, id=str(number), key="k") for number in (1, 2)]
+    first = await app.start(asks, 1, id="1", key="k")
     await wait_state(first, "waiting", "signal")
+    second = await app.start(asks, 2, id="2", key="k")
     await second.signal("answer", "early")
     await second.wake()
+    third = await app.start(asks, 3, id="3", key="k")
     await app.worker._look()
-    assert (await second.status()).state == "queued"
+    assert [(await run.status()).state for run in (second, third)] == ["queued", "queued"]
     await first.signal("answer", "late")
     assert await first.result(timeout_s=10) == "late"
     assert await second.result(timeout_s=10) == "early"
@@ -173,12 +175,15 @@ async def test_a_killed_worker_leaves_its_lane_as_it_was(url: str) -> None:
         """
         @sf.durable(concurrency_per_key=1)
         async def work(number: int) -> int:
+            await both.wait()
             die()
 
         async def body(app):
             for number in (1, 2):
-                async with sf.Surefoot(app.url, is_worker=False) as other:
-                    await other.start(work, number, id=str(number), key="k")
+                await app.start(work, number, id=str(number), key="k")
+            both.set()
+
+        both = asyncio.Event()
         """,
     )
     order = list[Any]()

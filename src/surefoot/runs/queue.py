@@ -39,13 +39,15 @@ def place(tx: Tx, how: Queueing) -> RunState:
 
 def _has_place(tx: Tx, lane: str, places: int) -> bool:
     """Whether a run that comes new to a lane may begin: there is room, and nobody before it."""
-    if tx.row("SELECT 1 FROM runs WHERE lane = ? AND state = 0 AND state <= 3 LIMIT 1", (lane,)) is not None:
-        return False
-    return _begun(tx, lane, places) < places
+    rows = tx.execute(
+        "SELECT state FROM runs WHERE lane = ? AND state >= 0 AND state <= 3 ORDER BY state LIMIT ?",
+        (lane, places),
+    ).fetchall()
+    return len(rows) < places and (not rows or rows[0][0] != RunState.QUEUED)
 
 
 def _begun(tx: Tx, lane: str, most: int) -> int:
-    rows = tx.execute("SELECT id FROM runs WHERE lane = ? AND state IN (1, 2, 3) AND state <= 3 LIMIT ?", (lane, most))
+    rows = tx.execute("SELECT id FROM runs WHERE lane = ? AND state >= 1 AND state <= 3 LIMIT ?", (lane, most))
     return len(rows.fetchall())
 
 

@@ -216,9 +216,9 @@ def insert_run(
     state: RunState = RunState.PENDING,
 ) -> int:
     """Write a new run: running in its first epoch if a holder is given, else in the state that `queue.place` has found."""
-    tx.execute(
+    ((row,),) = tx.execute(
         "INSERT INTO runs (run_id, kind, state, epoch, holder, digest, parent, wake_at_ms, deadline_ms, created_at_ms,"
-        " priority, lane) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " priority, lane) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             run_id,
             kind,
@@ -232,8 +232,8 @@ def insert_run(
             how.priority,
             how.lane,
         ),
-    )
-    return tx.connection.last_insert_rowid()
+    ).fetchall()
+    return int(row)
 
 
 def take_over_runs(tx: Tx, holder: int) -> None:

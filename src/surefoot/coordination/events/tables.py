@@ -115,11 +115,11 @@ def ensure_group(tx: Tx, topic: str, group: str, *, is_from_beginning: bool) -> 
     if not is_from_beginning:
         last = tx.row("SELECT max(id) FROM events WHERE topic = ?", (topic,))
         place = int(last[0] or 0) if last else 0
-    tx.execute(
-        "INSERT INTO event_groups (topic, name, began_after, place, at_ms) VALUES (?, ?, ?, ?, ?)",
+    ((row,),) = tx.execute(
+        "INSERT INTO event_groups (topic, name, began_after, place, at_ms) VALUES (?, ?, ?, ?, ?) RETURNING id",
         (topic, group, place, place, tx.now_ms),
-    )
-    return tx.connection.last_insert_rowid(), place
+    ).fetchall()
+    return int(row), place
 
 
 def groups_with_news(connection: Connection) -> list[tuple[int, str, str]]:
