@@ -64,11 +64,13 @@ class Kind(IntEnum):
     """The step was left without an outcome: its task was cancelled or timed out while it went on."""
     ASKED = 22
     """An effect asks for what its gate waits for, an approval; body: the call. Nothing is claimed yet."""
+    PUBLISHED = 23
+    """An event was published, head.name its topic; in a run, body: its id; outside runs, what it says."""
 
 
 ENDS_STEP = frozenset(
     {Kind.DECIDED, Kind.RAISED, Kind.READ, Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.REPEATED, Kind.CONFLICT,
-     Kind.DENIED, Kind.TIMER_FIRED, Kind.SIGNAL, Kind.CHILD_ENDED, Kind.EXPIRED, Kind.INTERRUPTED}
+     Kind.DENIED, Kind.TIMER_FIRED, Kind.SIGNAL, Kind.CHILD_ENDED, Kind.EXPIRED, Kind.INTERRUPTED, Kind.PUBLISHED}
 )  # fmt: skip
 """The kinds after which a step has its outcome."""
 

@@ -8,6 +8,7 @@ from surefoot.store.finding import Invariant, Severity
 
 _STATES = ", ".join(str(state.value) for state in RunState)
 _ENDED = ", ".join(str(state.value) for state in sorted(ENDED))
+_BEGUN = ", ".join(str(state.value) for state in (RunState.PENDING, RunState.RUNNING, RunState.WAITING))
 _RUNNING = RunState.RUNNING.value
 
 INVARIANTS = (
@@ -34,6 +35,15 @@ INVARIANTS = (
     Invariant(
         "a running run has a holder, and no other has",
         f"SELECT run_id FROM runs WHERE (state = {_RUNNING}) != (holder IS NOT NULL)",
+    ),
+    Invariant(
+        "a run that is queued has others of its lane before it",
+        f"SELECT q.run_id FROM runs q WHERE q.state = {RunState.QUEUED.value} AND NOT EXISTS (SELECT 1 FROM runs r"
+        f" WHERE r.lane = q.lane AND r.state IN ({_BEGUN}))",
+    ),
+    Invariant(
+        "a run that is scheduled has a time",
+        f"SELECT run_id FROM runs WHERE state = {RunState.SCHEDULED.value} AND wake_at_ms IS NULL",
     ),
     Invariant(
         "no run that has ended owns an effect without outcome",

@@ -52,6 +52,7 @@ class Swept:
         runs: Runs whose records went.
         effects: Effects whose arguments and values went.
         records: Records that were deleted.
+        events: Events that no longer say anything; see `surefoot.coordination.events.retention`.
         bytes_before: The database's size when it began.
         bytes_after: Its size now; the file has it after the next checkpoint, or when the store is closed.
     """
@@ -59,6 +60,7 @@ class Swept:
     runs: int = 0
     effects: int = 0
     records: int = 0
+    events: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
-from surefoot.runs.life import SUSPECT_AFTER, RunState, WaitFor
+from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.store import Migration, Tx
 from surefoot.store.codec import Codec, codec_of
 from surefoot.store.connection import Connection
@@ -67,6 +68,17 @@ MIGRATIONS = (
             PRIMARY KEY (kind, target, run)) WITHOUT ROWID;
         CREATE INDEX waiters_run ON waiters (run)""",
     ),
+    Migration(
+        "runs",
+        3,
+        "priorities and lanes",
+        # What is asked of them: the next runs of a kind that wait for a worker, in order; how many of a kind are executed;
+        # the next run of a lane; how many of a lane have begun.
+        """ALTER TABLE runs ADD COLUMN priority INTEGER NOT NULL DEFAULT 3;
+        ALTER TABLE runs ADD COLUMN lane TEXT;
+        CREATE INDEX runs_next ON runs (kind, state, priority, id) WHERE state <= 2;
+        CREATE INDEX runs_lane ON runs (lane, state, priority, id) WHERE lane IS NOT NULL AND state <= 3""",
+    ),
 )
 
 MANY = 16
@@ -87,7 +99,7 @@ WAKE = "$wake"
 
 _SELECT = (
     "SELECT id, run_id, kind, state, epoch, holder, digest, parent, waiting_for, reason, wake_at_ms, deadline_ms,"
-    " takeovers, progress, created_at_ms, ended_at_ms, ended FROM runs"
+    " takeovers, progress, created_at_ms, ended_at_ms, ended, priority, lane FROM runs"
 )
 
 
@@ -113,6 +125,8 @@ class RunRow:
     created_at_ms: int
     ended_at_ms: int | None
     ended: int | None
+    priority: int
+    lane: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,33 +204,36 @@ def is_held(tx: Tx, run: int, epoch: int) -> bool:
 
 
 def insert_run(
-    tx: Tx, run_id: str, kind: str, digest: bytes, *, holder: int | None, parent: int | None, deadline_ms: int | None
+    tx: Tx,
+    run_id: str,
+    kind: str,
+    digest: bytes,
+    *,
+    holder: int | None,
+    parent: int | None,
+    deadline_ms: int | None,
+    how: Queueing = AT_ONCE,
+    state: RunState = RunState.PENDING,
 ) -> int:
-    """Write a new run: running in its first epoch if a holder is given, else pending."""
-    state = RunState.PENDING if holder is None else RunState.RUNNING
-    tx.execute(
-        "INSERT INTO runs (run_id, kind, state, epoch, holder, digest, parent, deadline_ms, created_at_ms)"
-        " VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
-        (run_id, kind, int(state), holder, digest, parent, deadline_ms, tx.now_ms),
-    )
-    return tx.connection.last_insert_rowid()
-
-
-def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int, *, may_try_suspect: bool) -> list[RunRow]:
-    """Take runs that are pending or due, oldest first, and of suspects at most one.
-
-    (`state <= 3` lets SQLite use the index of open runs.)
-    """
-    marks = ",".join("?" * len(kinds))
-    due = (
-        "id IN (SELECT id FROM runs WHERE state = 1 AND state <= 3 UNION ALL"
-        " SELECT id FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ?)"
-    )
-    sql = f"{_SELECT} WHERE {due} AND kind IN ({marks}) AND takeovers {{}} ? ORDER BY id LIMIT ?"
-    rows = tx.execute(sql.format("<"), (tx.now_ms, *kinds, SUSPECT_AFTER, limit)).fetchall()
-    if may_try_suspect:
-        rows += tx.execute(sql.format(">="), (tx.now_ms, *kinds, SUSPECT_AFTER, 1)).fetchall()
-    return [_hold(tx, _row(tx.connection, values), session) for values in rows]
+    """Write a new run: running in its first epoch if a holder is given, else in the state that `queue.place` has found."""
+    ((row,),) = tx.execute(
+        "INSERT INTO runs (run_id, kind, state, epoch, holder, digest, parent, wake_at_ms, deadline_ms, created_at_ms,"
+        " priority, lane) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            run_id,
+            kind,
+            int(state if holder is None else RunState.RUNNING),
+            holder,
+            digest,
+            parent,
+            how.at_ms if state is RunState.SCHEDULED else None,
+            deadline_ms,
+            tx.now_ms,
+            how.priority,
+            how.lane,
+        ),
+    ).fetchall()
+    return int(row)
 
 
 def take_over_runs(tx: Tx, holder: int) -> None:
@@ -258,44 +275,12 @@ def doubt_claim(tx: Tx, row: ledger.Row, session: int, boot_ms: int, reason: str
     ledger.add_evidence(tx, row.id, "in doubt", f"session {session}", {"token": row.token, "reason": reason})
 
 
-def has_due(connection: Connection, kinds: Sequence[str], now_ms: int) -> bool:
-    """Whether `claim_runs` would find anything."""
-    marks = ",".join("?" * len(kinds))
-    found = connection.execute(
-        f"SELECT 1 FROM runs WHERE state = 1 AND state <= 3 AND kind IN ({marks}) UNION ALL"
-        f" SELECT 1 FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ? AND kind IN ({marks}) LIMIT 1",
-        (*kinds, now_ms, *kinds),
-    )
-    return next(found, None) is not None
-
-
-def unknown_kinds(connection: Connection, kinds: Sequence[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time."""
-    marks = ",".join("?" * len(kinds))
-    rows = connection.execute(
-        f"SELECT id FROM runs WHERE state = 1 AND state <= 3 AND kind NOT IN ({marks}) AND epoch = 1 AND created_at_ms < ?"
-        " LIMIT 100",
-        (*kinds, before_ms),
-    )
-    return [row[0] for row in rows.fetchall()]
-
-
-def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
-    """Say of a run that nobody here can execute it; whoever knows its kind claims it at once (it is due since 0)."""
-    known = ", ".join(kinds) or "none"
-    reason = f"no worker here knows its kind; known: {known}; renamed? keep the old name: was=[...], or name="
-    tx.execute(
-        "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ? AND state = 1",
-        (reason, run),
-    )
-
-
 def _newest_seq(tx: Tx, run: int) -> int:
     found = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (run,))
     return int(found[0] or 0) if found else 0
 
 
-def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
+def hold(tx: Tx, row: RunRow, session: int) -> RunRow:
     """Write the new holder and epoch."""
     tx.execute(
         "UPDATE runs SET state = 2, holder = ?, epoch = epoch + 1, waiting_for = NULL, reason = '', wake_at_ms = NULL"
@@ -417,7 +402,10 @@ def post(tx: Tx, run: int, name: str, payload: bytes | None, *, sent_by: str, de
     if tx.connection.changes() == 0:
         return None
     letter = tx.connection.last_insert_rowid()
-    tx.execute("UPDATE runs SET state = 1, waiting_for = NULL, wake_at_ms = NULL WHERE id = ? AND state = 3", (run,))
+    waking = "= 3" if name != CANCEL else "IN (-1, 0, 3)"  # what has not begun keeps its turn, unless it is to end
+    tx.execute(
+        f"UPDATE runs SET state = 1, waiting_for = NULL, wake_at_ms = NULL WHERE id = ? AND state {waking}", (run,)
+    )
     return letter
 
 

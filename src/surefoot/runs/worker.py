@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -22,9 +23,9 @@ from surefoot.effects.sweep import sweep
 from surefoot.journal import Record, current_frame
 from surefoot.journal.tables import load_records, load_records_of
 from surefoot.leases import LeaseLost, Life, Session, Sessions
-from surefoot.runs import tables
+from surefoot.runs import queue, tables
 from surefoot.runs.desk import wake
-from surefoot.runs.durable import executable_kinds, known_kinds
+from surefoot.runs.durable import executable_kinds, known_kinds, places_per_key
 from surefoot.runs.errors import Suspend, name_of, without_surrogates
 from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.execution import Execution
@@ -66,6 +67,16 @@ GRACE_S = 10.0
 """How long a graceful stop waits for acts in progress to get their answer before it hands runs back."""
 
 
+class Source(Protocol):
+    """Where runs come from besides `start`: events, for one. Every worker asks, so a source gives a run to one of them."""
+
+    def has_new(self, connection: Connection) -> bool:
+        """Whether `feed` would start a run; asked in each look, off the loop."""
+
+    def feed(self, tx: Tx) -> object:
+        """Start runs, some at a time, in the transaction in which the worker then takes what it has room for."""
+
+
 class Worker:
     """Executes the runs of one process."""
 
@@ -87,7 +98,9 @@ class Worker:
         self.room = room
         self.escalating = Escalating(guard, on_escalation, _complain)
         self.live: dict[int, LiveRun] = {}
+        self.sources: list[Source] = []
         self.is_executing = False
+        self._promised = 0
         self._wake = asyncio.Event()
         self._ended: set[asyncio.Future[None]] = set()
         self._last_letter = 0
@@ -102,6 +115,7 @@ class Worker:
         self.failure: BaseException | None = None
         guard.on_settled = self._tell_settled
         guard.wake = wake
+        guard.nudge = self.nudge
 
     # -- service ---------------------------------------------------------------------------------------------------
 
@@ -138,8 +152,10 @@ class Worker:
         await asyncio.gather(*(run.task for run in runs if run.task), return_exceptions=True)
 
     def nudge(self) -> None:
-        """Look for work now."""
-        self._wake.set()
+        """Look for work now; from any loop."""
+        if self._looking is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody looks any more
+                self._looking.get_loop().call_soon_threadsafe(self._wake.set)
 
     async def _look_forever(self) -> None:
         try:
@@ -182,7 +198,7 @@ class Worker:
         for run in seen.overdue:
             if run in self.live:
                 self.live[run].expire()
-        if seen.dead or seen.strange or (seen.has_due and len(self.live) < self.room):
+        if seen.dead or seen.strange or seen.has_new or (seen.has_due and self.free > 0):
             await self._claim(seen)
         self._wake_waiters()
         if now_s - self._doubts_s >= DOUBTS_S and (self._sweeping is None or self._sweeping.done()):
@@ -250,9 +266,10 @@ class Worker:
             holders |= tables.claim_holders(connection)
         holders.discard(self.session.id)
         return Glance(
-            has_due=tables.has_due(connection, kinds, now_ms),
+            has_new=any(source.has_new(connection) for source in self.sources),
+            has_due=queue.has_due(connection, kinds, now_ms),
             dead=[one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE],
-            strange=tables.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
+            strange=queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
             letters=tables.letters_since(connection, self._last_letter),
             settled={target for target in targets if tables.is_over(connection, target)},
             overdue=[
@@ -282,10 +299,13 @@ class Worker:
             seen, is_more = msgspec.structs.replace(seen, dead=[], strange=[]), len(rows) >= CLAIM_MAX
         for row, history, letters in taken:
             self.launch(row, history, letters)
+        if seen.has_new:
+            self._wake.set()  # there may be more than was brought in at once
 
     async def _take(self, seen: Glance, taken: Sequence[RunRow]) -> list[RunRow]:
         held = [*(run.row for run in self.live.values()), *taken]
-        kinds, session, room = executable_kinds(), self.session.id, min(CLAIM_MAX, self.room - len(held))
+        kinds, places, session = executable_kinds(), places_per_key(), self.session.id
+        room = max(0, min(CLAIM_MAX, self.free - len(taken)))
         boot_ms = self.store.clock.boot_ms()
         may_try_suspect = not any(row.takeovers >= SUSPECT_AFTER for row in held)
 
@@ -294,8 +314,11 @@ class Worker:
                 tables.take_over_runs(tx, holder)
                 tables.doubt_claims(tx, holder, session, boot_ms)
             for run in seen.strange:
-                tables.block_unknown(tx, run, known_kinds())
-            return tables.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
+                queue.block_unknown(tx, run, known_kinds())
+            for source in self.sources:
+                source.feed(tx)
+            queue.take_up_due(tx, list(kinds), places)
+            return queue.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
 
         return await self.store.commit(unit, label="take")
 
@@ -357,11 +380,31 @@ class Worker:
             self.failure = error
         finally:
             run.stop(Suspend("this execution has ended"))
-            makes_room = len(self.live) >= self.room or run.row.takeovers >= SUSPECT_AFTER
+            makes_room = self.free <= 0 or run.row.takeovers >= SUSPECT_AFTER or self._lets_others_in(run)
             self.live.pop(run.row.id, None)
             self._wake_waiters()
             if makes_room or run.ending is None:
                 self._wake.set()
+
+    def _lets_others_in(self, run: LiveRun) -> bool:
+        """Whether others may have waited for this run: for its turn, or because its kind was at its limit."""
+        return run.row.lane is not None or executable_kinds().get(run.row.kind) is not None
+
+    @property
+    def free(self) -> int:
+        """How many more runs this process may have in memory."""
+        return self.room - len(self.live) - self._promised
+
+    def take_place(self) -> bool:
+        """Promise a place to a run that is being started; False where there is none, and any worker may have the run."""
+        if not self.may_execute or self.free <= 0:
+            return False
+        self._promised += 1
+        return True
+
+    def give_place_back(self) -> None:
+        """End a promise: the run has its place, or needs none."""
+        self._promised -= 1
 
     @property
     def may_execute(self) -> bool:
@@ -402,6 +445,7 @@ class Worker:
 class Glance(msgspec.Struct, frozen=True):
     """What a look at the store showed."""
 
+    has_new: bool
     has_due: bool
     dead: list[int]
     strange: list[int]
