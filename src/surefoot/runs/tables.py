@@ -14,7 +14,7 @@ from typing import Any, cast
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
 from surefoot.runs.life import SUSPECT_AFTER, RunState, WaitFor
-from surefoot.store import Migration, Tx
+from surefoot.store import Check, Migration, Tx
 from surefoot.store.codec import Codec, codec_of
 from surefoot.store.connection import Connection
 
@@ -81,6 +81,19 @@ that end one after another, over whatever time, is woken a few hundred times, an
 
 NOBODY_WAITS = (0, 0)
 """What `Tx.held` is told when no run is parked for anything, which saves a look at every outcome."""
+
+_HELD = Check(
+    2,
+    "run, epoch",
+    "SELECT count(*) AS found FROM asked JOIN runs ON runs.id = asked.run AND runs.epoch = asked.epoch AND runs.state = 2",
+    is_each=True,
+)
+_AWAITED = Check(
+    1,
+    "target",
+    "SELECT count(*) AS found FROM asked JOIN waiters ON waiters.kind = 'effect' AND waiters.target = asked.target",
+    is_each=False,
+)
 
 CANCEL = "$cancel"
 WAKE = "$wake"
@@ -179,11 +192,14 @@ def list_open(connection: Connection, *, after: int, kind: str | None, limit: in
     return [_row(connection, values) for values in rows]
 
 
+_IS_HELD = "SELECT 1 FROM runs WHERE id = ? AND epoch = ? AND state = 2"
+
+
 def is_held(tx: Tx, run: int, epoch: int) -> bool:
     """Whether this epoch still holds the run, in the transaction that relies on it. Asked once per run and batch."""
     if (run, epoch) in tx.held:
         return True
-    if tx.row("SELECT 1 FROM runs WHERE id = ? AND epoch = ? AND state = 2", (run, epoch)) is None:
+    if not tx.trusts(_HELD, run, epoch) and tx.row(_IS_HELD, (run, epoch)) is None:
         return False
     tx.held.add((run, epoch))
     return True
@@ -460,7 +476,7 @@ def open_effects(tx: Tx, run: int) -> list[int]:
 
 def wake_waiters(tx: Tx, kind: str, target: int) -> None:
     """Wake the runs that are parked for this effect or run."""
-    if NOBODY_WAITS in tx.held:
+    if NOBODY_WAITS in tx.held or (kind == "effect" and tx.trusts(_AWAITED, target)):
         return
     if tx.row("SELECT 1 FROM waiters LIMIT 1") is None:
         tx.held.add(NOBODY_WAITS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ from surefoot.store.clock import Clock
 from surefoot.store.errors import StoreError, StoreFailed
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.turnstile import Turnstile
+from surefoot.store.tx import Turn, Waiting, write_rows
 from surefoot.store.whereabouts import Whereabouts
 
 BUSY_TIMEOUT_MS = 10_000
@@ -22,6 +23,8 @@ turnstile."""
 
 class SqliteDesk:
     """See `Desk`. A failed write or sync is final: nobody knows any more what is on disk."""
+
+    is_far = False
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class SqliteDesk:
         """See `Desk`."""
         return isinstance(error, SICK_FILE) and not is_alone
 
-    def begin(self, *, is_owing: bool) -> tuple[int, int]:
+    def begin(self, numbered: Collection[str], *, is_owing: bool) -> Turn:
         """See `Desk`."""
         now_ms = self._clock.wall_ms()
         self._whereabouts.check(now_ms)
@@ -78,7 +81,7 @@ class SqliteDesk:
         # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
         # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
         version: Any = self.execute("PRAGMA data_version").fetchall()[0][0]
-        return now_ms, version
+        return Turn(now_ms, version)
 
     def _lock_file(self, *, is_owing: bool) -> None:
         """Take the file's write lock; whoever is owed an answer has it before a foreign program is waited for."""
@@ -94,8 +97,13 @@ class SqliteDesk:
                 connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("BEGIN IMMEDIATE")
 
-    def check(self) -> None:
+    def write(self, waiting: Waiting) -> None:
+        """See `Desk`."""
+        write_rows(waiting, self.execute, self.connection)
+
+    def finish(self, waiting: Waiting) -> None:
         """See `Desk`: here a statement that fails undoes itself only."""
+        self.write(waiting)
 
     def commit(self, newest: int) -> None:
         """See `Desk`."""

@@ -8,8 +8,8 @@ read: per row that is cheaper, and the other threads of the process may run mean
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 from surefoot.store.codec import codec_of
 from surefoot.store.connection import Connection, Rows
@@ -25,6 +25,11 @@ class Mistrusted(Exception):
 class Put:
     """A statement that writes one row, in a form for several rows too.
 
+    Attributes:
+        forms: The statement, by how many rows it writes; the largest first.
+        values: How many values a row has.
+        may_miss: Whether a row may meet a conflict, or find nothing to update, without an error.
+
     Args:
         before: Its text before the rows' values.
         after: Its text after them.
@@ -35,10 +40,69 @@ class Put:
     def __init__(self, before: str, values: int, after: str = "", *, one: str = "") -> None:
         marks = f"({', '.join('?' * values)})"
         self.values = values
+        self.may_miss = bool(after)
         sizes = [1 << power for power in range(ROWS_MAX.bit_length())]
         self.forms = {size: f"{before} {', '.join([marks] * size)} {after}".rstrip() for size in reversed(sizes)}
         if one:
             self.forms[1] = one
+
+
+class Check:
+    """A question about many things at once, that has one answer if all is as it was taken to be.
+
+    Args:
+        values: How many values each thing has.
+        columns: Their names.
+        rest: The query below `WITH asked (columns) AS (VALUES ...)`; its one number is called `found`.
+        is_each: Whether each thing must be found; else none.
+
+    Attributes:
+        forms: The query, by how many things it asks about; the largest first.
+    """
+
+    def __init__(self, values: int, columns: str, rest: str, *, is_each: bool) -> None:
+        marks = f"({', '.join('?' * values)})"
+        self.values = values
+        self.is_each = is_each
+        sizes = [1 << power for power in range(ROWS_MAX.bit_length())]
+        self.forms = {
+            size: f"WITH asked ({columns}) AS (VALUES {', '.join([marks] * size)}) {rest}" for size in reversed(sizes)
+        }
+
+    def expected(self, size: int) -> int:
+        """Return what must be found."""
+        return size if self.is_each else 0
+
+
+class Turn(NamedTuple):
+    """The beginning of a transaction.
+
+    Attributes:
+        now_ms: The wall clock.
+        version: A number that changes when another connection has written.
+        next_ids: The next ids of tables, where asking for them cost nothing.
+    """
+
+    now_ms: int
+    version: int
+    next_ids: Mapping[str, int] = {}
+
+
+Waiting = Mapping[Put | Check, list[Any]]
+"""Rows that wait to be written, and what waits to be checked: the values of each kind, one row after another."""
+
+Write = Callable[[Waiting], None]
+
+
+def in_forms(waiting: Waiting) -> Iterator[tuple[Put | Check, int, str, list[Any]]]:
+    """Yield the statements that write what waits: of which kind, for how many rows, its text, and its values."""
+    for statement, values in waiting.items():
+        at, end = 0, len(values)
+        for size, form in statement.forms.items():
+            width = size * statement.values
+            while end - at >= width:
+                yield statement, size, form, values[at : at + width]
+                at += width
 
 
 class Tx:
@@ -50,6 +114,7 @@ class Tx:
         newest: The highest id of a journal row that this transaction has written; 0 for none. (An id that was taken for a
             row which then was not written is no acknowledged record.)
         held: What was checked and still holds (see `runs`); whoever changes what was checked must clear it.
+        numbered: Tables whose next id is asked for, and known while no other connection writes.
     """
 
     __slots__ = (
@@ -59,34 +124,39 @@ class Tx:
         "_next_ids",
         "_version",
         "_waiting",
+        "_write",
         "codec",
         "held",
         "newest",
         "now_ms",
+        "numbered",
     )
 
-    def __init__(self, connection: Connection, execute: Callable[..., Rows]) -> None:
+    def __init__(self, connection: Connection, execute: Callable[..., Rows], write: Write) -> None:
         self._connection = connection
         self._execute = execute
+        self._write = write
         self._is_hurried = False
-        self._waiting: defaultdict[Put, list[Any]] = defaultdict(list)  # the values of its rows, one after another
+        self._waiting: defaultdict[Put | Check, list[Any]] = defaultdict(list)  # the values of rows, one after another
         self._version = -1
         self.codec = codec_of(connection)
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
         self.newest = 0
+        self.numbered: set[str] = set()
         self._next_ids: dict[str, int] = {}
 
-    def begin(self, now_ms: int, version: int, *, is_hurried: bool = False) -> None:
+    def begin(self, turn: Turn, *, is_hurried: bool = False) -> None:
         """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since, as
         the version says, because whoever changes it in this process clears it."""
-        self.now_ms = now_ms
+        self.now_ms, version = turn.now_ms, turn.version
         self.newest = 0
         self._is_hurried = is_hurried
         self._waiting.clear()
         if version != self._version:
             self._version = version
             self.forget()
+            self._next_ids.update(turn.next_ids)
 
     def forget(self) -> None:
         """Drop what was learned of the file: after a rollback, or when another process has written."""
@@ -106,22 +176,28 @@ class Tx:
         self._execute(statement.forms[1], row)
         return self._connection.changes() == 1
 
+    def trusts(self, check: Check, *values: Any) -> bool:
+        """Say that something is as the check says, if there is a hurry; else return False, and the caller must look.
+
+        What is not so then undoes the transaction, which is done again without hurry, as with `put`. It is asked before
+        anything else is read or written but rows that are put, so that it speaks of what was there when it was said.
+        """
+        if self._is_hurried:
+            self._waiting[check].extend(values)
+        return self._is_hurried
+
     def flush(self) -> None:
-        """Write the rows that wait.
+        """Write the rows that wait, and ask what was trusted.
 
         Raises:
-            Mistrusted: One of them was not written.
+            Mistrusted: One of them was not written, or something was not so.
         """
-        for statement, values in self._waiting.items():
-            at, end = 0, len(values)
-            for size, form in statement.forms.items():
-                width = size * statement.values
-                while end - at >= width:
-                    self._execute(form, values[at : at + width])
-                    if self._connection.changes() != size:
-                        raise Mistrusted
-                    at += width
-        self._waiting.clear()
+        self._write(self.take_waiting())
+
+    def take_waiting(self) -> Waiting:
+        """Return what is left to be written, for the desk to write it at the end."""
+        waiting, self._waiting = self._waiting, defaultdict(list)
+        return waiting
 
     @property
     def connection(self) -> Connection:
@@ -151,6 +227,19 @@ class Tx:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
         found = self._next_ids.get(table)
         if found is None:
+            self.numbered.add(table)
             found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
         self._next_ids[table] = found + 1
         return found
+
+
+def write_rows(waiting: Waiting, execute: Callable[..., Rows], connection: Connection) -> None:
+    """Write what waits, statement by statement; see `Tx.flush`."""
+    for statement, size, form, values in in_forms(waiting):
+        rows = execute(form, values)
+        if isinstance(statement, Check):
+            is_right = rows.fetchall()[0][0] == statement.expected(size)
+        else:
+            is_right = connection.changes() == size
+        if not is_right:
+            raise Mistrusted
