@@ -1,6 +1,7 @@
 """A worker process: `python -m tests.postgres.crew URL FOLDER NAME LIFE_MS`. The folder is a service that honours keys.
 
-An act makes a file of its key's name, once; each request is a line in `requests`, with who sent it.
+An act makes a file of its key's name with the order in it, once and at once; each request is a line in `requests`, with
+who sent it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ async def act(order: str) -> str:
     with (world / "requests").open("a") as requests:
         requests.write(f"{me} {order}\n")
     await asyncio.sleep(0.01)
+    made = world / f"{me}-{key}"
+    made.write_text(order)
     try:
-        os.close(os.open(world / "done" / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.link(made, world / "done" / key)  # with what it says: a worker may be killed at any place
     except FileExistsError:
         return "again"
-    with (world / "log").open("a") as log:
-        log.write(f"{order}\n")
+    finally:
+        made.unlink()
     return "done"
 
 

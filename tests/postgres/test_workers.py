@@ -85,8 +85,8 @@ class Crew:
         """Nothing is lost, and nothing done twice."""
         assert {row.state.name for row in self.runs()} == {"COMPLETED"}
         assert len(self.runs()) == runs
-        log = (self.folder / "log").read_text().split()
-        assert sorted(log) == sorted(f"o{n}/{part}" for n in range(runs) for part in range(crew.ACTS))
+        done = [path.read_text() for path in (self.folder / "done").iterdir()]
+        assert sorted(done) == sorted(f"o{n}/{part}" for n in range(runs) for part in range(crew.ACTS))
 
 
 @asynccontextmanager

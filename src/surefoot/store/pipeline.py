@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import select
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,18 +23,30 @@ from surefoot.store.postgres_errors import driver, error_of
 NUL = "\u2400"
 """What stands for a NUL in names and words, which PostgreSQL's text can't have; values are bytes, and keep theirs."""
 
-INT8, TEXT, BYTEA, INFERRED = 20, 25, 17, 0
+INT8, TEXT, BYTEA, BOOL, FLOAT8, INFERRED = 20, 25, 17, 16, 701, 0
 """The server's numbers of the types; of a column whose first value is NULL it finds the type by itself."""
+
+OFTEN, SEEN_MAX, PREPARED_MAX = 5, 1_000, 500
+"""After how many uses a statement is prepared, how many are counted, and how many are prepared at most: some name the rows
+they ask for in their text."""
 
 _packed = struct.Struct("!q").pack
 _unpacked = struct.Struct("!q").unpack
 
 
 class Sent(NamedTuple):
-    """One statement: its text with `$1`, `$2`, ... for values, and these."""
+    """One statement.
+
+    Attributes:
+        sql: Its text, with `$1`, `$2`, ... for values.
+        values: These: integers, text, bytes, None.
+        is_often: Whether it comes with every batch: it is prepared at once, and once, so that its values' types must be
+            those of columns, whatever the first ones are.
+    """
 
     sql: str
     values: Sequence[Any] = ()
+    is_often: bool = False
 
 
 def _text(value: str) -> bytes:
@@ -44,17 +57,19 @@ def _same(value: Any) -> Any:
     return value
 
 
-_ENCODERS: dict[type, tuple[int, Callable[[Any], bytes | None]]] = {
+_Encoder = tuple[int, Callable[[Any], bytes | None]]
+_ENCODERS: dict[type, _Encoder] = {
     int: (INT8, _packed),
-    bool: (INT8, _packed),
+    bool: (BOOL, struct.Struct("!?").pack),
+    float: (FLOAT8, struct.Struct("!d").pack),
     str: (TEXT, _text),
     bytes: (BYTEA, _same),
     type(None): (INFERRED, _same),
 }
 
 
-def _encoder(value: Any) -> tuple[int, Callable[[Any], bytes | None]]:
-    """Return how a value of a type seen for the first time is written: enumerations are integers, raw JSON is bytes."""
+def _encoder(value: Any) -> _Encoder:
+    """Return how a value is written; enumerations are integers, and raw JSON is bytes."""
     kind = type(value)
     found = _ENCODERS.get(kind)
     if found is None:
@@ -69,12 +84,13 @@ class Pipeline:
     def __init__(self, real: Any) -> None:
         self._real = real
         self._pq = driver().pq
-        self._prepared: dict[str, bytes] = {}
+        self._prepared: dict[object, bytes] = {}
+        self._preparing: dict[object, bytes] = {}
+        self._seen: Counter[object] = Counter()
         self._names = 0
-        self._preparing: dict[str, bytes] = {}
         self._expected: list[
-            str
-        ] = []  # of each answer that is to come: the text that is prepared; empty for one asked for
+            object
+        ] = []  # of each answer that is to come: what is prepared; None for a statement's own
         self._poll = select.poll()
         self._poll.register(real.pgconn.socket, select.POLLIN)
 
@@ -84,28 +100,47 @@ class Pipeline:
         Raises:
             psycopg.OperationalError: The way is broken.
         """
-        coded = [(sql, [_encoder(value) for value in values], values) for sql, values in statements]
-        written = [(sql, [how[0] for how in hows], [how[1](value) for how, value in zip(hows, values, strict=True)])
-                   for sql, hows, values in coded]  # fmt: skip
+        written = []
+        for statement in statements:
+            hows = [_encoder(value) for value in statement.values]
+            values = [how[1](value) for how, value in zip(hows, statement.values, strict=True)]
+            written.append((statement, [how[0] for how in hows], values))  # before anything is sent: some can't be
         connection = self._real.pgconn
         connection.enter_pipeline_mode()
         try:
-            for sql, types, parameters in written:
-                name = self._prepared.get(sql) or self._preparing.get(sql)
+            for statement, types, values in written:
+                formats = [1] * len(values)
+                name = self._name_of(statement, types)
                 if name is None:
-                    self._names += 1
-                    name = self._preparing[sql] = f"surefoot {self._names} {sql.partition(' ')[0]}".encode()
-                    connection.send_prepare(name, sql.encode(), types)
-                    self._expected.append(sql)
-                connection.send_query_prepared(name, parameters, [1] * len(parameters), 1)
-                self._expected.append("")
+                    connection.send_query_params(statement.sql.encode(), values, types, formats, 1)
+                else:
+                    connection.send_query_prepared(name, values, formats, 1)
+                self._expected.append(None)
             connection.pipeline_sync()
             while connection.flush():
-                select.select([connection.socket], [connection.socket], [])
+                self._poll.modify(connection.socket, select.POLLIN | select.POLLOUT)
+                self._poll.poll()
                 connection.consume_input()
+                self._poll.modify(connection.socket, select.POLLIN)
         except BaseException:
             connection.finish()  # half of it may be there: only the server knows
             raise
+
+    def _name_of(self, statement: Sent, types: list[int]) -> bytes | None:
+        """Return the name under which a statement is prepared, if it comes often enough to be."""
+        key: object = statement.sql if statement.is_often else (statement.sql, tuple(types))
+        if (name := self._prepared.get(key) or self._preparing.get(key)) is not None:
+            return name
+        self._seen[key] += 1
+        if len(self._seen) > SEEN_MAX:
+            self._seen.clear()
+        if not statement.is_often and (not types or self._seen[key] < OFTEN or len(self._prepared) >= PREPARED_MAX):
+            return None
+        self._names += 1
+        name = self._preparing[key] = f"surefoot {self._names} {statement.sql.partition(' ')[0]}".encode()
+        self._real.pgconn.send_prepare(name, statement.sql.encode(), types)
+        self._expected.append(key)
+        return name
 
     def receive(self) -> list[Any]:
         """Return the results of what was sent, with the errors of those that failed or were skipped.
@@ -118,17 +153,17 @@ class Pipeline:
         try:
             found: list[Any] = []
             unprepared = None
-            for text in expected:
+            for key in expected:
                 result = self._next()
                 if result.status == self._pq.ExecStatus.FATAL_ERROR and result.error_field(
                     self._pq.DiagnosticField.SEVERITY_NONLOCALIZED
                 ) in (b"FATAL", b"PANIC", None):
                     raise driver().OperationalError(result.get_error_message())
-                if not text:
+                if key is None:
                     found.append(unprepared or result)
                     unprepared = None
                 elif result.status == self._pq.ExecStatus.COMMAND_OK:
-                    self._prepared[text] = preparing[text]
+                    self._prepared[key] = preparing[key]
                 else:
                     unprepared = result  # it says why; the statement itself is only skipped
                 self._next()  # nothing: what ends an answer
@@ -164,3 +199,9 @@ class Pipeline:
 def numbers_of(result: Any) -> list[int]:
     """Return the integers of an answer's first row."""
     return [_unpacked(result.get_value(0, column))[0] for column in range(result.nfields)]
+
+
+def numbered(form: str) -> str:
+    """Return a statement with `$1`, `$2`, ... for its values."""
+    first, *rest = form.split("?")
+    return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))

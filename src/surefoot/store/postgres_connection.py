@@ -14,7 +14,7 @@ from surefoot.store.codec import Codec
 from surefoot.store.connection import Rows
 from surefoot.store.errors import StoreFailed, UnusablePath
 from surefoot.store.opening import shown
-from surefoot.store.pipeline import NUL, Pipeline
+from surefoot.store.pipeline import Pipeline, Sent, numbered
 from surefoot.store.postgres_errors import LOCK_TIMEOUT_MS, driver, sick
 
 PATIENCE_S = 60.0
@@ -39,6 +39,7 @@ _INDEXED = re.compile(r" INDEXED BY \w+")
 
 _WAYS: dict[str, Any] = {
     "autocommit": True,
+    "prepare_threshold": None,  # the driver would drop what the pipeline has prepared together with its own
     "connect_timeout": 10,
     "application_name": "surefoot",
     "keepalives_idle": 10,
@@ -56,15 +57,14 @@ _SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0;
 
 
 @functools.lru_cache(maxsize=2_000)
-def _translated(sql: str) -> str:
-    """Return a statement with psycopg's marks."""
-    return _in_words(sql).replace("%", "%%").replace("?", "%s")
-
-
-@functools.lru_cache(maxsize=2_000)
 def _in_words(sql: str) -> str:
     """Return a statement as PostgreSQL reads it: no indexes named, no empty lists (of values that are never NULL)."""
     return _INDEXED.sub("", sql).replace(" NOT IN ()", " IS NOT NULL").replace(" IN ()", " IN (NULL)")
+
+
+@functools.lru_cache(maxsize=2_000)
+def _with_numbers(sql: str) -> str:
+    return numbered(_in_words(sql))
 
 
 def in_dialect(sql: str) -> str:
@@ -108,28 +108,33 @@ class PostgresConnection:
         self.faults = (driver().Error,)
         self.real = server.connect()
         self.pipeline = Pipeline(self.real)
+        self._reading = driver().adapt.Transformer(self.real)
         self._changes = 0
         self._backend = self._ask_who()
 
     def execute(self, sql: str, bindings: Sequence[Any] = (), /) -> Rows:
         """See `Connection`."""
-        if bindings:
-            try:
-                cursor = self.real.execute(_translated(sql), bindings, binary=True)
-            except driver().DataError:
-                writable = [one.replace("\0", NUL) if isinstance(one, str) else one for one in bindings]
-                if writable == list(bindings):
-                    raise
-                cursor = self.real.execute(_translated(sql), writable, binary=True)
-        else:  # as it is: perhaps several statements
-            cursor = self.real.execute(_in_words(sql))
+        words = _with_numbers(sql) if bindings else _in_words(sql)
+        if not bindings and not words.startswith("SELECT "):  # as it is: perhaps several statements
+            return self._execute_by_driver(words, ())
+        (result,) = self.pipeline.ask([Sent(words, bindings)])
+        self._changes = result.command_tuples
+        if not result.nfields:
+            return _Rows([])
+        reading = self._reading
+        reading.set_pgresult(result)
+        return _Rows(reading.load_rows(0, result.ntuples, tuple))
+
+    def _execute_by_driver(self, sql: str, bindings: Sequence[Any]) -> Rows:
+        cursor = self.real.execute(sql, bindings or None, binary=bool(bindings))
         self._changes = cursor.rowcount
         return _Rows(cursor.fetchall() if cursor.description is not None else [])
 
     def execute_apart(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
         """Run a statement of the user's, and return its rows: if it fails, it undoes itself, not the transaction."""
+        words = sql.replace("%", "%%").replace("?", "%s") if bindings else sql
         with self.real.transaction():
-            return self.execute(sql, bindings).fetchall()
+            return self._execute_by_driver(words, bindings).fetchall()
 
     def changes(self) -> int:
         """See `Connection`."""
@@ -164,15 +169,18 @@ class PostgresConnection:
             self.real.close()
         self.real = self._server.connect_patiently(patience_s)
         self.pipeline = Pipeline(self.real)
+        self._reading = driver().adapt.Transformer(self.real)
         with contextlib.suppress(*sick()):  # broken again: whoever asks sees it
             old, self._backend = self._backend, self._ask_who()
             self.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ? AND backend_start = ?", old
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ? AND backend_start::text = ?", old
             )
 
     def _ask_who(self) -> tuple[Any, ...]:
         """Return who works for us there: numbers of processes are given out again."""
-        found = self.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()").fetchall()
+        found = self.execute(
+            "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        ).fetchall()
         return tuple(found[0])
 
     def require_own(self, backend: int) -> None:

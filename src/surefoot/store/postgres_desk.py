@@ -15,7 +15,7 @@ from surefoot.store import postgres_connection
 from surefoot.store.clock import new_id
 from surefoot.store.connection import Rows
 from surefoot.store.errors import StoreError, StoreFailed
-from surefoot.store.pipeline import Sent, numbers_of
+from surefoot.store.pipeline import Sent, numbered, numbers_of
 from surefoot.store.postgres_clock import ServerClock
 from surefoot.store.postgres_connection import PostgresConnection
 from surefoot.store.postgres_errors import driver, error_of, named, sick
@@ -36,7 +36,7 @@ _TURN = (
     + NOW_MS
     + ", pg_backend_pid()::bigint"
 )
-_BEGIN, _COMMIT = Sent("BEGIN"), Sent("COMMIT")
+_BEGIN, _COMMIT, _ROLLBACK = (Sent(word, is_often=True) for word in ("BEGIN", "COMMIT", "ROLLBACK"))
 
 
 class PostgresDesk:
@@ -82,8 +82,8 @@ class PostgresDesk:
         self._batch += 1
         asked_ms = self._clock.ask()
         tables = sorted(numbered)
-        asked = [_BEGIN, Sent(_TURN, (self._writer, self._batch))]
-        found = self._connection.pipeline.ask([*asked, Sent(_next_ids(tables))] if tables else asked)
+        asked = [_BEGIN, Sent(_TURN, (self._writer, self._batch), is_often=True)]
+        found = self._connection.pipeline.ask([*asked, Sent(_next_ids(tables), is_often=True)] if tables else asked)
         turn, highest_ms, server_ms, backend = numbers_of(found[1])
         self._version += turn != self._turn + 1
         self._turn = turn
@@ -125,7 +125,7 @@ class PostgresDesk:
         """See `Desk`."""
         self._turn -= 1  # as the row now says again
         if not self.connection.is_broken:
-            self.connection.real.execute("ROLLBACK")
+            self._connection.pipeline.ask([_ROLLBACK])
 
     def has_landed(self, error: BaseException) -> bool | None:
         """See `Desk`: after a break, the server knows."""
@@ -178,20 +178,14 @@ def _sent(waiting: Waiting) -> list[Sent]:
     for statement, size, form, values in in_forms(waiting):
         text = _texts.get(form)
         if text is None:
-            text = _numbered(form)
+            text = numbered(form)
             if isinstance(statement, Check):
                 text = f"SELECT 1 / (found = {statement.expected(size)})::int FROM ({text}) AS counted"
             elif statement.may_miss:
                 text = f"WITH written AS ({text} RETURNING 1) SELECT 1 / (count(*) = {size})::int FROM written"
             _texts[form] = text
-        found.append(Sent(text, values))
+        found.append(Sent(text, values, is_often=True))
     return found
-
-
-def _numbered(form: str) -> str:
-    """Return a statement with `$1`, `$2`, ... for its values."""
-    first, *rest = form.split("?")
-    return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
 
 
 def _nothing() -> None:
