@@ -67,6 +67,13 @@ MIGRATIONS = (
             PRIMARY KEY (kind, target, run)) WITHOUT ROWID;
         CREATE INDEX waiters_run ON waiters (run)""",
     ),
+    Migration(
+        "runs",
+        3,
+        "pending runs in order",
+        # Claims take the oldest first, and few of many; without it they would read and sort all that are pending.
+        "CREATE INDEX runs_pending ON runs (id) WHERE state = 1",
+    ),
 )
 
 MANY = 16
@@ -94,6 +101,9 @@ _AWAITED = Check(
     "SELECT count(*) AS found FROM asked JOIN waiters ON waiters.kind = 'effect' AND waiters.target = asked.target",
     is_each=False,
 )
+
+WORK = "work"
+"""What is rung for when a run can be claimed, or has got a letter; when a run has ended, its row's number is."""
 
 CANCEL = "$cancel"
 WAKE = "$wake"
@@ -215,6 +225,8 @@ def insert_run(
         " VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
         (run_id, kind, int(state), holder, digest, parent, deadline_ms, tx.now_ms),
     )
+    if holder is None:
+        tx.ring(WORK)
     return tx.connection.last_insert_rowid()
 
 
@@ -223,16 +235,26 @@ def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int, *, may_tr
 
     (`state <= 3` lets SQLite use the index of open runs.)
     """
-    marks = ",".join("?" * len(kinds))
-    due = (
-        "id IN (SELECT id FROM runs WHERE state = 1 AND state <= 3 UNION ALL"
-        " SELECT id FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ?)"
-    )
-    sql = f"{_SELECT} WHERE {due} AND kind IN ({marks}) AND takeovers {{}} ? ORDER BY id LIMIT ?"
-    rows = tx.execute(sql.format("<"), (tx.now_ms, *kinds, SUSPECT_AFTER, limit)).fetchall()
+    found = _claimable(tx, kinds, "<", limit)
     if may_try_suspect:
-        rows += tx.execute(sql.format(">="), (tx.now_ms, *kinds, SUSPECT_AFTER, 1)).fetchall()
-    return [_hold(tx, _row(tx.connection, values), session) for values in rows]
+        found += _claimable(tx, kinds, ">=", 1)
+    return _hold(tx, found, session)
+
+
+def _claimable(tx: Tx, kinds: Sequence[str], suspect: str, limit: int) -> list[int]:
+    """Return runs that are pending or due, oldest first; each kind of them by an index in that order, so that it costs the
+    same however many there are."""
+    marks = ",".join("?" * len(kinds))
+    rest = f"kind IN ({marks}) AND takeovers {suspect} ?"
+    pending = tx.execute(
+        f"SELECT id FROM runs INDEXED BY runs_pending WHERE state = 1 AND {rest} ORDER BY id LIMIT ?",
+        (*kinds, SUSPECT_AFTER, limit),
+    ).fetchall()
+    due = tx.execute(
+        f"SELECT id FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ? AND {rest} ORDER BY wake_at_ms LIMIT ?",
+        (tx.now_ms, *kinds, SUSPECT_AFTER, limit),
+    ).fetchall()
+    return sorted(cast(int, row[0]) for row in (*pending, *due))[:limit]
 
 
 def take_over_runs(tx: Tx, holder: int) -> None:
@@ -255,6 +277,7 @@ def _free(tx: Tx, row: RunRow, *, is_counted: bool) -> None:
         "UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1, takeovers = ?, progress = ? WHERE id = ?",
         (takeovers, newest, row.id),
     )
+    tx.ring(WORK)
 
 
 def doubt_claims(tx: Tx, holder: int, session: int, boot_ms: int) -> None:
@@ -285,6 +308,16 @@ def has_due(connection: Connection, kinds: Sequence[str], now_ms: int) -> bool:
     return next(found, None) is not None
 
 
+def next_due_ms(connection: Connection, now_ms: int) -> int | None:
+    """Return when the next waiting run is due; None if none is."""
+    found = next(
+        connection.execute(
+            "SELECT min(wake_at_ms) FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms > ?", (now_ms,)
+        )
+    )
+    return None if found[0] is None else int(found[0])
+
+
 def unknown_kinds(connection: Connection, kinds: Sequence[str], before_ms: int) -> list[int]:
     """Return pending runs of none of these kinds that were started before a time."""
     marks = ",".join("?" * len(kinds))
@@ -311,16 +344,20 @@ def _newest_seq(tx: Tx, run: int) -> int:
     return int(found[0] or 0) if found else 0
 
 
-def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
-    """Write the new holder and epoch."""
+def _hold(tx: Tx, runs: Sequence[int], session: int) -> list[RunRow]:
+    """Write the new holder and epochs; return the runs as they are then."""
+    if not runs:
+        return []
+    marks = ",".join("?" * len(runs))
     tx.execute(
         "UPDATE runs SET state = 2, holder = ?, epoch = epoch + 1, waiting_for = NULL, reason = '', wake_at_ms = NULL"
-        " WHERE id = ?",
-        (session, row.id),
+        f" WHERE id IN ({marks})",
+        (session, *runs),
     )
-    tx.execute("DELETE FROM waiters WHERE run = ?", (row.id,))
+    tx.execute(f"DELETE FROM waiters WHERE run IN ({marks})", tuple(runs))
     tx.held.clear()
-    return get_run(tx.connection, row.id)
+    rows = tx.execute(f"{_SELECT} WHERE id IN ({marks}) ORDER BY id", tuple(runs)).fetchall()
+    return [_row(tx.connection, values) for values in rows]
 
 
 def run_holders(connection: Connection) -> list[int]:
@@ -420,6 +457,7 @@ def end_run(tx: Tx, run: int, state: RunState, record: int, reason: str) -> None
         " wake_at_ms = NULL WHERE id = ?",
         (int(state), record, tx.now_ms, sealed_text(tx.connection, reason, of_run(run)), run),
     )
+    tx.ring(str(run))
     tx.held.clear()
 
 
@@ -431,6 +469,7 @@ def post(tx: Tx, run: int, name: str, payload: bytes | None, *, sent_by: str, de
     )
     if tx.connection.changes() == 0:
         return None
+    tx.ring(WORK)
     letter = tx.connection.last_insert_rowid()
     tx.execute("UPDATE runs SET state = 1, waiting_for = NULL, wake_at_ms = NULL WHERE id = ? AND state = 3", (run,))
     return letter

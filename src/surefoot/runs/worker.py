@@ -28,6 +28,7 @@ from surefoot.runs.durable import executable_kinds, known_kinds
 from surefoot.runs.errors import Suspend, name_of, without_surrogates
 from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.execution import Execution
+from surefoot.runs.hearing import Hearing
 from surefoot.runs.life import SUSPECT_AFTER, WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import History, arrange
@@ -37,8 +38,9 @@ from surefoot.runs.waiting import Target, Waiting
 from surefoot.store import Store, StoreError, Tx
 from surefoot.store.connection import Connection
 
-POLL_S = 0.1
-"""How often an idle worker looks for work of other processes' making; its own it is told of at once."""
+PASS_S, PASSES_MAX = 0.02, 5
+"""How soon to look again when another worker is about to take the work that was seen, and how often before taking it all
+the same: that worker may have been stopped."""
 
 LOOK_PAUSE_S = 0.005
 """Pause between two looks, so that a thousand runs that end one after another cause two hundred looks a second, not as
@@ -52,6 +54,9 @@ ROOM = 2_000
 
 CLAIM_MAX = 500
 """Runs claimed by one transaction, so that several workers share a backlog."""
+
+CLAIM_SHARE = 50
+"""The same where others are told of work as soon as we are: they come first for the next ones."""
 
 STRANGE_AFTER_MS = 10_000
 """How long a run may be pending before a worker that doesn't know its kind says so."""
@@ -89,7 +94,9 @@ class Worker:
         self.live: dict[int, LiveRun] = {}
         self.is_executing = False
         self._wake = asyncio.Event()
-        self._ended: set[asyncio.Future[None]] = set()
+        self.hearing = Hearing(store, self.nudge)
+        self._passes = 0
+        self._next_due_ms: int | None = None
         self._last_letter = 0
         self._looking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -109,6 +116,7 @@ class Worker:
         """Begin to look for runs."""
         self.is_executing = True
         self._last_letter = self.store.read_now(_last_letter)
+        self.hearing.begin()
         self._looking = asyncio.create_task(self._look_forever(), name="surefoot-worker")
 
     async def stop(self) -> None:
@@ -147,11 +155,20 @@ class Worker:
                 await self._look()
                 await asyncio.sleep(LOOK_PAUSE_S)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
+                    async with asyncio.timeout(self._rest_s()):
                         await self._wake.wait()
                 self._wake.clear()
         except Exception as error:  # the store is gone, or a mistake of ours: no run of this process goes on unseen
             self._fail(error)
+
+    def _rest_s(self) -> float:
+        """Return how long nothing needs to be looked for, unless somebody says so."""
+        if self._passes:
+            return PASS_S
+        rest_s = self.hearing.rest_s(is_waiting=bool(self._waited))
+        if self._next_due_ms is None:
+            return rest_s
+        return min(rest_s, max(0, self._next_due_ms - self.store.clock.wall_ms()) / 1_000)
 
     def _fail(self, error: Exception) -> None:
         """Stop executing, and say so to whoever waits for a run of this process."""
@@ -161,7 +178,7 @@ class Worker:
         for run in list(self.live.values()):
             run.stop(error)
             run.interrupt()
-        self._wake_waiters()
+        self.hearing.wake()
 
     async def _look(self) -> None:
         if not self.session.may_act():
@@ -182,12 +199,28 @@ class Worker:
         for run in seen.overdue:
             if run in self.live:
                 self.live[run].expire()
-        if seen.dead or seen.strange or (seen.has_due and len(self.live) < self.room):
-            await self._claim(seen)
-        self._wake_waiters()
+        self._next_due_ms = seen.next_due_ms
+        await self._take_turns(seen)
+        if not self.hearing.is_hearing:
+            self.hearing.wake()
         if now_s - self._doubts_s >= DOUBTS_S and (self._sweeping is None or self._sweeping.done()):
             self._doubts_s = now_s
             self._sweeping = asyncio.create_task(self._sweep(), name="surefoot-doubts")
+
+    async def _take_turns(self, seen: Glance) -> None:
+        """Claim what was seen, unless another worker is about to: else all that are idle would, for one new run."""
+        if not seen.has_work:
+            self._passes = 0
+            return
+        if not seen.may_take and self._passes < PASSES_MAX:
+            self._passes += 1
+            return
+        self._passes = 0
+        try:
+            await self._claim(seen)
+        finally:
+            if seen.may_take:
+                await self.store.read(self.store.has_taken)
 
     async def _sweep(self) -> None:
         for look in (self.escalating.look, self._sweep_doubts):
@@ -249,10 +282,16 @@ class Worker:
         if is_sweep:
             holders |= tables.claim_holders(connection)
         holders.discard(self.session.id)
+        dead = [one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE]
+        strange = tables.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS)
+        has_room = len(self.live) < self.room
+        has_work = bool(dead or strange or (has_room and tables.has_due(connection, kinds, now_ms)))
         return Glance(
-            has_due=tables.has_due(connection, kinds, now_ms),
-            dead=[one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE],
-            strange=tables.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
+            has_work=has_work,
+            may_take=has_work and self.store.may_take(connection),
+            next_due_ms=tables.next_due_ms(connection, now_ms) if has_room else None,
+            dead=dead,
+            strange=strange,
             letters=tables.letters_since(connection, self._last_letter),
             settled={target for target in targets if tables.is_over(connection, target)},
             overdue=[
@@ -270,7 +309,8 @@ class Worker:
                 run.receive(letter)
 
     async def _claim(self, seen: Glance) -> None:
-        kinds, session, room = executable_kinds(), self.session.id, min(CLAIM_MAX, self.room - len(self.live))
+        kinds, session, room = executable_kinds(), self.session.id, self.room - len(self.live)
+        room = min(room, CLAIM_SHARE if self.hearing.is_hearing else CLAIM_MAX)
         boot_ms = self.store.clock.boot_ms()
         may_try_suspect = not any(run.row.takeovers >= SUSPECT_AFTER for run in self.live.values())
 
@@ -346,7 +386,7 @@ class Worker:
             run.stop(Suspend("this execution has ended"))
             makes_room = len(self.live) >= self.room or run.row.takeovers >= SUSPECT_AFTER
             self.live.pop(run.row.id, None)
-            self._wake_waiters()
+            self.hearing.wake()
             if makes_room or run.ending is None:
                 self._wake.set()
 
@@ -368,28 +408,16 @@ class Worker:
         if live is not None and live.task is not None:
             await asyncio.wait([live.task], timeout=LOOK_AGAIN_S)
             return live.ending
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended.add(future)
-        try:
-            async with asyncio.timeout(POLL_S):
-                await future
-        except TimeoutError:
-            pass
-        finally:
-            self._ended.discard(future)
+        await self.hearing.end_of(run)
         return None
-
-    def _wake_waiters(self) -> None:
-        waiting, self._ended = self._ended, set()
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
 
 
 class Glance(msgspec.Struct, frozen=True):
     """What a look at the store showed."""
 
-    has_due: bool
+    has_work: bool
+    may_take: bool
+    next_due_ms: int | None
     dead: list[int]
     strange: list[int]
     letters: list[Letter]

@@ -62,8 +62,12 @@ class Desk(Protocol):
             Mistrusted: See `Tx.flush`.
         """
 
-    def finish(self, waiting: Waiting) -> None:
+    def finish(self, waiting: Waiting, rings: Collection[str]) -> None:
         """Write the last of them; what is left for `commit` is waiting.
+
+        Args:
+            waiting: As for `write`.
+            rings: What other processes are told of with the commit, if there is a way.
 
         Raises:
             Mistrusted: See `Tx.flush`; `commit` may say so too.

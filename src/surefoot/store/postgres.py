@@ -33,6 +33,7 @@ from surefoot.store.postgres_clock import ServerClock
 from surefoot.store.postgres_connection import PostgresConnection, Server, in_dialect
 from surefoot.store.postgres_desk import NOW_MS, PostgresDesk
 from surefoot.store.postgres_errors import driver, named, sick
+from surefoot.store.postgres_listening import Listener, Ring
 from surefoot.store.readonly import require_format
 from surefoot.store.store import Store
 from surefoot.store.writer import FLUSH_S, OPEN_AGAIN, Writer
@@ -59,6 +60,8 @@ class PostgresStore(Store):
         writer: Writer,
         reader: PostgresConnection,
         place: tuple[Path, str],
+        server: Server,
+        channel: str,
     ) -> None:
         self.sick = sick()
         self.closed = ()
@@ -66,6 +69,9 @@ class PostgresStore(Store):
         super().__init__(desk.connection.filename, folder, clock, writer, reader, host=host)
         self._desk = desk
         self._is_closed = False
+        self._server = server
+        self._channel = channel
+        self._listeners: list[Listener] = []
 
     def _ask(self, query: Callable[[Any], T]) -> T:
         """Ask again after a break, whatever the query made of it."""
@@ -78,6 +84,23 @@ class PostgresStore(Store):
                 if not self._reader.is_broken:
                     raise
                 self._reader.connect_again(0.0 if self.writer.failure else postgres_connection.PATIENCE_S)
+
+    def listen(self, ring: Ring) -> None:
+        """See `Store`."""
+        self._listeners.append(Listener(self._server, self._channel, self._desk.writer, ring))
+
+    @property
+    def is_hearing(self) -> bool:
+        """See `Store`."""
+        return bool(self._listeners) and all(listener.is_hearing for listener in self._listeners)
+
+    def may_take(self, connection: PostgresConnection) -> bool:
+        """See `Store`: a lock that goes with its connection."""
+        return bool(connection.execute("SELECT pg_try_advisory_lock(hashtext(?))", (self._channel,)).fetchall()[0][0])
+
+    def has_taken(self, connection: PostgresConnection) -> None:
+        """See `Store`."""
+        connection.execute("SELECT pg_advisory_unlock(hashtext(?))", (self._channel,)).fetchall()
 
     def named(self, error: BaseException, doing: str) -> StoreError:
         """See `Store`."""
@@ -97,6 +120,8 @@ class PostgresStore(Store):
 
     def close(self) -> None:
         """See `Store`."""
+        while self._listeners:
+            self._listeners.pop().close()
         self.writer.close()
         self._desk.forget()
         self._is_closed = True
@@ -138,8 +163,11 @@ def open_postgres(
         except driver().Error as error:
             raise named(error, server.name, "opening") from error
         undo.pop_all()
-    desk = PostgresDesk(connection, server_clock)
-    return PostgresStore(desk, server_clock, Writer(desk, flush_s=flush_s), reader, _place_of(f"{identity} {whose}"))
+    store = f"{identity} {whose}"
+    channel = f"surefoot_{hashlib.sha256(store.encode()).hexdigest()[:16]}"
+    desk = PostgresDesk(connection, server_clock, channel)
+    writer = Writer(desk, flush_s=flush_s)
+    return PostgresStore(desk, server_clock, writer, reader, _place_of(store), server, channel)
 
 
 def is_made(url: str) -> bool:

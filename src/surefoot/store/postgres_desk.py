@@ -19,6 +19,7 @@ from surefoot.store.pipeline import Sent, numbered, numbers_of
 from surefoot.store.postgres_clock import ServerClock
 from surefoot.store.postgres_connection import PostgresConnection
 from surefoot.store.postgres_errors import driver, error_of, named, sick
+from surefoot.store.postgres_listening import notice
 from surefoot.store.tx import Check, Mistrusted, Turn, Waiting, in_forms
 
 BACK_MS = 60_000
@@ -36,21 +37,27 @@ _TURN = (
     + NOW_MS
     + ", pg_backend_pid()::bigint"
 )
+_NOTIFY = "SELECT pg_notify($1, $2)"
 _BEGIN, _COMMIT, _ROLLBACK = (Sent(word, is_often=True) for word in ("BEGIN", "COMMIT", "ROLLBACK"))
 
 
 class PostgresDesk:
-    """See `Desk`."""
+    """See `Desk`.
+
+    Attributes:
+        writer: Its name among the writers of the store.
+    """
 
     is_far = True
 
-    def __init__(self, connection: PostgresConnection, clock: ServerClock) -> None:
+    def __init__(self, connection: PostgresConnection, clock: ServerClock, channel: str) -> None:
         self._faults: tuple[type[BaseException], ...] = (driver().Error, OSError, StoreError)
         self.before_waiting: Callable[[], object] = _nothing
         self._connection = connection
         self.execute: Callable[..., Rows] = connection.execute
         self._clock = clock
-        self._writer = new_id()
+        self._channel = channel
+        self.writer = new_id()
         self._batch = 0
         self._turn = self._version = 0
 
@@ -82,7 +89,7 @@ class PostgresDesk:
         self._batch += 1
         asked_ms = self._clock.ask()
         tables = sorted(numbered)
-        asked = [_BEGIN, Sent(_TURN, (self._writer, self._batch), is_often=True)]
+        asked = [_BEGIN, Sent(_TURN, (self.writer, self._batch), is_often=True)]
         found = self._connection.pipeline.ask([*asked, Sent(_next_ids(tables), is_often=True)] if tables else asked)
         turn, highest_ms, server_ms, backend = numbers_of(found[1])
         self._version += turn != self._turn + 1
@@ -106,12 +113,13 @@ class PostgresDesk:
         if any(error_of(result) is not None for result in pipeline.receive()):
             raise Mistrusted
 
-    def finish(self, waiting: Waiting) -> None:
+    def finish(self, waiting: Waiting, rings: Collection[str]) -> None:
         """See `Desk`: sends COMMIT behind what is written. After an error of a statement PostgreSQL would answer it with a
         rollback, and without an error."""
         if self.connection.real.info.transaction_status != driver().pq.TransactionStatus.INTRANS:
             raise driver().errors.InFailedSqlTransaction("a statement failed, and its error was not let through")
-        self._connection.pipeline.send([*_sent(waiting), _COMMIT])
+        told = [Sent(_NOTIFY, (self._channel, notice(self.writer, rings)), is_often=True)] if rings else []
+        self._connection.pipeline.send([*_sent(waiting), *told, _COMMIT])
 
     def commit(self, newest: int) -> None:
         """See `Desk`: waits for what `finish` has sent."""
@@ -138,7 +146,7 @@ class PostgresDesk:
                     # left, once it has this.
                     self.connection.execute("UPDATE surefoot_turn SET turn = turn + 1")
                     found = self.connection.execute(
-                        "SELECT batch FROM surefoot_writers WHERE writer = ?", (self._writer,)
+                        "SELECT batch FROM surefoot_writers WHERE writer = ?", (self.writer,)
                     )
                     return found.fetchall() == [(self._batch,)]
             except StoreFailed:
@@ -162,7 +170,7 @@ class PostgresDesk:
     def forget(self) -> None:
         """Delete what tells of this writer."""
         with suppress(Exception):  # it goes by itself after a while
-            self.connection.execute("DELETE FROM surefoot_writers WHERE writer = ?", (self._writer,))
+            self.connection.execute("DELETE FROM surefoot_writers WHERE writer = ?", (self.writer,))
 
 
 def _next_ids(tables: list[str]) -> str:

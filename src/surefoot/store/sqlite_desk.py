@@ -101,8 +101,8 @@ class SqliteDesk:
         """See `Desk`."""
         write_rows(waiting, self.execute, self.connection)
 
-    def finish(self, waiting: Waiting) -> None:
-        """See `Desk`: here a statement that fails undoes itself only."""
+    def finish(self, waiting: Waiting, rings: Collection[str]) -> None:
+        """See `Desk`: here a statement that fails undoes itself only, and other processes look often enough."""
         self.write(waiting)
 
     def commit(self, newest: int) -> None:

@@ -114,6 +114,7 @@ class Tx:
         newest: The highest id of a journal row that this transaction has written; 0 for none. (An id that was taken for a
             row which then was not written is no acknowledged record.)
         held: What was checked and still holds (see `runs`); whoever changes what was checked must clear it.
+        rings: What this transaction leaves for other processes to do: `ring`.
         numbered: Tables whose next id is asked for, and known while no other connection writes.
     """
 
@@ -130,6 +131,7 @@ class Tx:
         "newest",
         "now_ms",
         "numbered",
+        "rings",
     )
 
     def __init__(self, connection: Connection, execute: Callable[..., Rows], write: Write) -> None:
@@ -144,6 +146,7 @@ class Tx:
         self.held: set[tuple[int, int]] = set()
         self.newest = 0
         self.numbered: set[str] = set()
+        self.rings: set[str] = set()
         self._next_ids: dict[str, int] = {}
 
     def begin(self, turn: Turn, *, is_hurried: bool = False) -> None:
@@ -153,6 +156,7 @@ class Tx:
         self.newest = 0
         self._is_hurried = is_hurried
         self._waiting.clear()
+        self.rings.clear()
         if version != self._version:
             self._version = version
             self.forget()
@@ -198,6 +202,16 @@ class Tx:
         """Return what is left to be written, for the desk to write it at the end."""
         waiting, self._waiting = self._waiting, defaultdict(list)
         return waiting
+
+    def ring(self, what: str) -> None:
+        """Let other processes know, once this is committed, that there is something to do for them.
+
+        It is a hint: an engine may have no way to do so, and a notice may be lost, so whoever waits looks by himself too.
+
+        Args:
+            what: One word; what they make of it is the room's matter.
+        """
+        self.rings.add(what)
 
     @property
     def connection(self) -> Connection:

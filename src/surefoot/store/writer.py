@@ -369,7 +369,7 @@ class Writer:
         tx = self._tx
         for ticket in batch:
             ticket.result = ticket.unit(tx)
-        self._desk.finish(tx.take_waiting())
+        self._desk.finish(tx.take_waiting(), tx.rings)
 
     def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
         """Stop for good, and tell all who wait."""
