@@ -67,13 +67,6 @@ MIGRATIONS = (
             PRIMARY KEY (kind, target, run)) WITHOUT ROWID;
         CREATE INDEX waiters_run ON waiters (run)""",
     ),
-    Migration(
-        "runs",
-        3,
-        "pending runs in order",
-        # Claims take the oldest first, and few of many; without it they would read and sort all that are pending.
-        "CREATE INDEX runs_pending ON runs (id) WHERE state = 1",
-    ),
 )
 
 MANY = 16
@@ -235,26 +228,16 @@ def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int, *, may_tr
 
     (`state <= 3` lets SQLite use the index of open runs.)
     """
-    found = _claimable(tx, kinds, "<", limit)
-    if may_try_suspect:
-        found += _claimable(tx, kinds, ">=", 1)
-    return _hold(tx, found, session)
-
-
-def _claimable(tx: Tx, kinds: Sequence[str], suspect: str, limit: int) -> list[int]:
-    """Return runs that are pending or due, oldest first; each kind of them by an index in that order, so that it costs the
-    same however many there are."""
     marks = ",".join("?" * len(kinds))
-    rest = f"kind IN ({marks}) AND takeovers {suspect} ?"
-    pending = tx.execute(
-        f"SELECT id FROM runs INDEXED BY runs_pending WHERE state = 1 AND {rest} ORDER BY id LIMIT ?",
-        (*kinds, SUSPECT_AFTER, limit),
-    ).fetchall()
-    due = tx.execute(
-        f"SELECT id FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ? AND {rest} ORDER BY wake_at_ms LIMIT ?",
-        (tx.now_ms, *kinds, SUSPECT_AFTER, limit),
-    ).fetchall()
-    return sorted(cast(int, row[0]) for row in (*pending, *due))[:limit]
+    due = (
+        "id IN (SELECT id FROM runs WHERE state = 1 AND state <= 3 UNION ALL"
+        " SELECT id FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms <= ?)"
+    )
+    sql = f"SELECT id FROM runs WHERE {due} AND kind IN ({marks}) AND takeovers {{}} ? ORDER BY id LIMIT ?"
+    rows = tx.execute(sql.format("<"), (tx.now_ms, *kinds, SUSPECT_AFTER, limit)).fetchall()
+    if may_try_suspect:
+        rows += tx.execute(sql.format(">="), (tx.now_ms, *kinds, SUSPECT_AFTER, 1)).fetchall()
+    return _hold(tx, [cast(int, row[0]) for row in rows], session)
 
 
 def take_over_runs(tx: Tx, holder: int) -> None:
