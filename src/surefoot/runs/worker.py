@@ -309,10 +309,28 @@ class Worker:
                 run.receive(letter)
 
     async def _claim(self, seen: Glance) -> None:
-        kinds, session, room = executable_kinds(), self.session.id, self.room - len(self.live)
-        room = min(room, CLAIM_SHARE if self.hearing.is_hearing else CLAIM_MAX)
+        """Take what there is room for, in turns with other workers; only then go on with all of it.
+
+        Runs that go on would compete with the loading of those that don't yet: a thousand killed runs are back sooner so.
+        Where others were told of the same work, they come first for what is left.
+        """
+        taken: list[tuple[RunRow, History, list[Letter]]] = []
+        limit, is_more = CLAIM_SHARE if self.hearing.is_hearing else CLAIM_MAX, True
+        while is_more:
+            rows = await self._take(seen, [row for row, _, _ in taken], limit)
+            taken += await self._load(rows)
+            seen, is_more = msgspec.structs.replace(seen, dead=[], strange=[]), len(rows) >= limit
+            if is_more and self.hearing.is_hearing:
+                self._wake.set()
+                break
+        for row, history, letters in taken:
+            self.launch(row, history, letters)
+
+    async def _take(self, seen: Glance, taken: Sequence[RunRow], limit: int) -> list[RunRow]:
+        held = [*(run.row for run in self.live.values()), *taken]
+        kinds, session, room = executable_kinds(), self.session.id, min(limit, self.room - len(held))
         boot_ms = self.store.clock.boot_ms()
-        may_try_suspect = not any(run.row.takeovers >= SUSPECT_AFTER for run in self.live.values())
+        may_try_suspect = not any(row.takeovers >= SUSPECT_AFTER for row in held)
 
         def unit(tx: Tx) -> list[RunRow]:
             for holder in seen.dead:
@@ -322,13 +340,10 @@ class Worker:
                 tables.block_unknown(tx, run, known_kinds())
             return tables.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
 
-        rows = await self.store.commit(unit, label="take")
-        if rows:
-            await self._resume(rows)
-            self._wake.set()  # there may be more than one claim's worth
+        return await self.store.commit(unit, label="take")
 
-    async def _resume(self, rows: Sequence[RunRow]) -> None:
-        """Load the journals of many runs with one query, and go on with each."""
+    async def _load(self, rows: Sequence[RunRow]) -> list[tuple[RunRow, History, list[Letter]]]:
+        """Return the runs with their journals, loaded with one query; park those whose journal can't be read."""
         ids = [row.id for row in rows]
         letters = await self.store.read(lambda connection: tables.letters_of(connection, ids))
         try:
@@ -337,19 +352,19 @@ class Worker:
             raise
         except Exception:  # one of them holds what this code can't read: find out which
             records = None
+        loaded = []
         for row in rows:
             own = [letter for letter in letters if letter.run == row.id]
             try:
                 of_run = (
                     await self.store.read(partial(load_records, run=row.id)) if records is None else records[row.id]
                 )
-                history = arrange(of_run)
+                loaded.append((row, arrange(of_run), own))
             except StoreError:
                 raise
             except Exception as error:
                 await self._block(row, own, f"its journal can't be read: {name_of(error)}: {error}")
-            else:
-                self.launch(row, history, own)
+        return loaded
 
     async def _block(self, row: RunRow, letters: Sequence[Letter], reason: str) -> None:
         """Park a run that this code can't execute; somebody must mend something, and wake it."""
