@@ -16,7 +16,7 @@ from surefoot.store import Store
 POLL_S = 0.1
 """How often to look for what other processes have done where nobody tells."""
 
-HEARING_POLL_S = 0.5
+HEARING_POLL_S = 0.25
 """How often an idle worker looks where it is told: looking is the safety net then, and how dead and stopped workers are
 found."""
 
