@@ -66,6 +66,7 @@ _ENCODERS: dict[type, _Encoder] = {
     bytes: (BYTEA, _same),
     type(None): (INFERRED, _same),
 }
+_AS_BYTES: _Encoder = (BYTEA, bytes)
 
 
 def _encoder(value: Any) -> _Encoder:
@@ -73,8 +74,7 @@ def _encoder(value: Any) -> _Encoder:
     kind = type(value)
     found = _ENCODERS.get(kind)
     if found is None:
-        found = (INT8, _packed) if isinstance(value, int) else (BYTEA, bytes)
-        _ENCODERS[kind] = found
+        found = _ENCODERS[kind] = next((how for base, how in _ENCODERS.items() if isinstance(value, base)), _AS_BYTES)
     return found
 
 
