@@ -32,14 +32,18 @@ class Crew:
         (folder / "done").mkdir()
         self.workers: dict[str, asyncio.subprocess.Process] = {}
 
-    async def hire(self, name: str, url: str = "") -> None:
-        """Start a worker."""
+    async def hire(self, name: str, url: str = "", *, tries: int = 1) -> None:
+        """Start a worker, and again if it could not begin: that a supervisor does."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.postgres.crew", url or self.url, str(self.folder), name, str(LIFE_MS),
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
+        if await asyncio.wait_for(process.stdout.readline(), 60) != b"ready\n":
+            assert await process.wait() == 1
+            assert tries > 1, "it could not begin"
+            await self.hire(name, url, tries=tries - 1)
+            return
         self.workers[name] = process
 
     def signal(self, name: str, number: signal.Signals) -> None:

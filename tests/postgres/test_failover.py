@@ -48,7 +48,7 @@ class Faults:
             await asyncio.to_thread(self._own.start)
         elif fault == "kill":
             await self._team.dismiss(name)
-            await self._team.hire(next(self._names), self._way)
+            await self._team.hire(next(self._names), self._way, tries=5)
         else:
             self._team.signal(name, signal.SIGSTOP)
             task = asyncio.create_task(self._let_go_on(name))

@@ -104,6 +104,25 @@ async def test_a_commit_without_an_answer_is_looked_up(url: str, proxy: Proxy, w
     await asyncio.to_thread(store.close)
 
 
+@pytest.mark.parametrize(
+    "at", [b"pg_advisory_xact_lock", b"CREATE TABLE numbers", b"INSERT INTO surefoot_format", b"COMMIT"]
+)
+async def test_a_way_that_breaks_while_the_store_is_opened_is_made_again(url: str, proxy: Proxy, at: bytes) -> None:
+    """Catches a worker that does not begin because a connection broke, and tables that are made twice or by half."""
+
+    def cut(data: bytes) -> int | None:
+        if at not in data:
+            return None
+        proxy.asks = None
+        return data.index(at)
+
+    proxy.asks = cut
+    store = await asyncio.to_thread(open_store, proxy.url(url), [TABLE])
+    assert proxy.breaks == 1
+    assert await store.commit(add(1), label="test") == 1
+    await asyncio.to_thread(store.close)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_way_that_breaks_at_any_byte_costs_nothing(url: str, proxy: Proxy, seed: int) -> None:
     """Catches a fault, at some place of the protocol, that loses a record, doubles one, or stops the writer."""

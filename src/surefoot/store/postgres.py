@@ -46,6 +46,9 @@ _TABLES = """CREATE TABLE IF NOT EXISTS surefoot_turn (one INTEGER PRIMARY KEY C
     CREATE TABLE IF NOT EXISTS surefoot_writers (writer TEXT PRIMARY KEY, batch INTEGER NOT NULL, at_ms INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS surefoot_format (room TEXT NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL,
         applied_at_ms INTEGER NOT NULL, PRIMARY KEY (room, version))"""
+OPENING_TRIES = 5
+"""How often opening begins anew because a connection broke meanwhile; a server that can't be reached is said at once."""
+
 _KEPT_MS = 7 * 24 * 3_600_000
 """Rows of writers that were not heard of for so long are deleted."""
 
@@ -151,23 +154,42 @@ def open_postgres(
         UnusablePath, NewerFormat, StoreFailed: See each.
     """
     server = Server(url)
-    with contextlib.ExitStack() as undo:
-        connection = undo.enter_context(contextlib.closing(PostgresConnection(server, codec)))
+    for tries_left in reversed(range(OPENING_TRIES)):
+        connections: list[PostgresConnection] = []
         try:
-            identity = _prepare(connection, migrations)
-            server_clock = ServerClock(clock or SystemClock(), identity)
-            asked_ms = server_clock.ask()
-            server_clock.learn(connection.execute(f"SELECT {NOW_MS}").fetchall()[0][0], asked_ms)
-            whose = connection.execute("SELECT current_database(), current_schema()").fetchall()
-            reader = PostgresConnection(server, codec)
-        except driver().Error as error:
-            raise named(error, server.name, "opening") from error
-        undo.pop_all()
-    store = f"{identity} {whose}"
+            return _open(server, connections, migrations, clock or SystemClock(), flush_s, codec)
+        except BaseException as error:
+            is_broken = any(connection.is_broken for connection in connections)
+            for connection in connections:
+                connection.close()
+            if not isinstance(error, driver().Error):
+                raise
+            if not (is_broken and tries_left):
+                raise named(error, server.name, "opening") from error
+    raise AssertionError("the last try returns or raises")
+
+
+def _open(
+    server: Server,
+    connections: list[PostgresConnection],
+    migrations: Sequence[Migration],
+    clock: Clock,
+    flush_s: float,
+    codec: Codec | None,
+) -> PostgresStore:
+    """Open it; whoever calls closes the connections that were made, if it comes to nothing."""
+    for _ in range(2):
+        connections.append(PostgresConnection(server, codec))
+    writing, reading = connections
+    identity = _prepare(writing, migrations)
+    server_clock = ServerClock(clock, identity)
+    asked_ms = server_clock.ask()
+    server_clock.learn(writing.execute(f"SELECT {NOW_MS}").fetchall()[0][0], asked_ms)
+    store = f"{identity} {writing.execute('SELECT current_database(), current_schema()').fetchall()}"
     channel = f"surefoot_{hashlib.sha256(store.encode()).hexdigest()[:16]}"
-    desk = PostgresDesk(connection, server_clock, channel)
+    desk = PostgresDesk(writing, server_clock, channel)
     writer = Writer(desk, flush_s=flush_s)
-    return PostgresStore(desk, server_clock, writer, reader, _place_of(store), server, channel)
+    return PostgresStore(desk, server_clock, writer, reading, _place_of(store), server, channel)
 
 
 def is_made(url: str) -> bool:

@@ -110,7 +110,15 @@ class PostgresConnection:
         self.pipeline = Pipeline(self.real)
         self._reading = driver().adapt.Transformer(self.real)
         self._changes = 0
-        self._backend = self._ask_who()
+        self._backend: tuple[Any, ...] = (0, "")
+        try:
+            self._backend = self._ask_who()
+        except driver().Error as error:
+            self.real.close()
+            raise UnusablePath(
+                f"{self.filename}: was lost while it was opened ({' '.join(str(error).split())})",
+                hint="look whether the server runs, and try again",
+            ) from error
 
     def execute(self, sql: str, bindings: Sequence[Any] = (), /) -> Rows:
         """See `Connection`."""
