@@ -321,7 +321,7 @@ class Worker:
             taken += await self._load(rows)
             seen, is_more = msgspec.structs.replace(seen, dead=[], strange=[]), len(rows) >= limit
             if is_more and self.hearing.is_hearing:
-                self._wake.set()
+                self._passes = 1
                 break
         for row, history, letters in taken:
             self.launch(row, history, letters)
