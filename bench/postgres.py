@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,21 @@ def measure(running: Server, python: Path, lane: Lane) -> dict[str, Any]:
         figures = processes.measure_together(python, lane.module, arguments)
         server_s = running.cpu_s() - before_s
     return merged(figures, server_s) | {"work": str(lane)}
+
+
+def measure_claims(running: Server, python: Path, stored: Sequence[int]) -> list[dict[str, Any]]:
+    """Measure what a claim costs on either engine, by how many runs there are.
+
+    Raises:
+        processes.MeasurementFailed: A process did not end well.
+    """
+    found = []
+    for count in stored:
+        on_file = processes.measure(python, "bench.claims", ["--stored", str(count)])
+        with running.database() as url:
+            on_server = processes.measure(python, "bench.claims", ["--stored", str(count), "--url", url])
+        found.append({"stored": count, "sqlite": on_file, "postgres": on_server})
+    return found
 
 
 def merged(figures: list[dict[str, Any]], server_s: float) -> dict[str, Any]:
