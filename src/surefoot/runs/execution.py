@@ -45,7 +45,7 @@ class Host(Protocol):
     guard: Guard
     is_stopping: bool
 
-    def tell(self, tx: Tx, target: Target) -> None:
+    def tell(self, tx: Tx, target: Target, *, is_expected: bool = False) -> None:
         """Wake whoever waits for this, in the transaction that writes it."""
 
 
@@ -245,7 +245,7 @@ class Execution:
         run = self._run
         assert record is not None, "an ending has a record"
         tables.end_run(tx, run.row.id, verdict.state, insert_record(tx, record), verdict.reason)
-        self._worker.tell(tx, ("run", run.row.id))
+        self._worker.tell(tx, ("run", run.row.id), is_expected=run.row.parent is not None)
 
 
 def _failed(error: BaseException) -> _Ending:

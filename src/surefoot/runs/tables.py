@@ -98,6 +98,20 @@ _AWAITED = Check(
 WORK = "work"
 """What is rung for when a run can be claimed, or has got a letter; when a run has ended, its row's number is."""
 
+_RUN_AWAITED = Check(
+    1,
+    "target",
+    "SELECT count(*) AS found FROM asked JOIN waiters ON waiters.kind IN ('run', 'runs') AND waiters.target = asked.target",
+    is_each=False,
+)
+_TRUSTED = {"effect": _AWAITED, "run": _RUN_AWAITED}
+_NONE_OPEN = Check(
+    1,
+    "run",
+    "SELECT count(*) AS found FROM asked JOIN ledger INDEXED BY ledger_open ON ledger.state <= 3"
+    " AND ledger.state IN (2, 3) AND ledger.run = asked.run",
+    is_each=False,
+)
 CANCEL = "$cancel"
 WAKE = "$wake"
 
@@ -213,14 +227,14 @@ def insert_run(
 ) -> int:
     """Write a new run: running in its first epoch if a holder is given, else pending."""
     state = RunState.PENDING if holder is None else RunState.RUNNING
-    tx.execute(
+    inserted = tx.execute(
         "INSERT INTO runs (run_id, kind, state, epoch, holder, digest, parent, deadline_ms, created_at_ms)"
-        " VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?) RETURNING id",
         (run_id, kind, int(state), holder, digest, parent, deadline_ms, tx.now_ms),
     )
     if holder is None:
         tx.ring(WORK)
-    return tx.connection.last_insert_rowid()
+    return cast(int, inserted.fetchall()[0][0])
 
 
 def claim_runs(tx: Tx, session: int, kinds: Sequence[str], limit: int, *, may_try_suspect: bool) -> list[RunRow]:
@@ -438,7 +452,7 @@ def end_run(tx: Tx, run: int, state: RunState, record: int, reason: str) -> None
     tx.execute(
         "UPDATE runs SET state = ?, holder = NULL, ended = ?, ended_at_ms = ?, reason = ?, waiting_for = NULL,"
         " wake_at_ms = NULL WHERE id = ?",
-        (int(state), record, tx.now_ms, sealed_text(tx.connection, reason, of_run(run)), run),
+        (int(state), record, tx.now_ms, sealed_text(tx.connection, reason, of_run(run)) if reason else "", run),
     )
     tx.ring(str(run))
     tx.held.clear()
@@ -482,6 +496,8 @@ def letters_of(connection: Connection, runs: Iterable[int]) -> list[Letter]:
 
 def has_open_effect(tx: Tx, run: int) -> bool:
     """Whether an effect of the run has no outcome yet. (Left to itself, SQLite reads the whole ledger for this.)"""
+    if tx.trusts(_NONE_OPEN, run):
+        return False
     found = tx.row(
         "SELECT 1 FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ? LIMIT 1", (run,)
     )
@@ -496,9 +512,16 @@ def open_effects(tx: Tx, run: int) -> list[int]:
     return [cast(int, row[0]) for row in rows.fetchall()]
 
 
-def wake_waiters(tx: Tx, kind: str, target: int) -> None:
-    """Wake the runs that are parked for this effect or run."""
-    if NOBODY_WAITS in tx.held or (kind == "effect" and tx.trusts(_AWAITED, target)):
+def wake_waiters(tx: Tx, kind: str, target: int, *, is_expected: bool = False) -> None:
+    """Wake the runs that are parked for this effect or run.
+
+    Args:
+        tx: The transaction.
+        kind: What they wait for.
+        target: Its row.
+        is_expected: Whether somebody probably waits: else it is taken on trust that nobody does.
+    """
+    if NOBODY_WAITS in tx.held or (not is_expected and kind in _TRUSTED and tx.trusts(_TRUSTED[kind], target)):
         return
     if tx.row("SELECT 1 FROM waiters LIMIT 1") is None:
         tx.held.add(NOBODY_WAITS)

@@ -254,9 +254,9 @@ class Worker:
     def _tell_settled(self, tx: Tx, effect: int) -> None:
         self.tell(tx, ("effect", effect))
 
-    def tell(self, tx: Tx, target: Target) -> None:
+    def tell(self, tx: Tx, target: Target, *, is_expected: bool = False) -> None:
         """Wake whoever waits for this: parked runs in this transaction, those in memory once it is committed."""
-        tables.wake_waiters(tx, *target)
+        tables.wake_waiters(tx, *target, is_expected=is_expected)
         if target in self._waited and self._looking is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits in memory any more
                 self._looking.get_loop().call_soon_threadsafe(self._note_told, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from surefoot.store.connection import Connection, Rows
 from surefoot.store.errors import StoreError
@@ -57,6 +57,13 @@ class Desk(Protocol):
 
     def write(self, waiting: Waiting) -> None:
         """Write rows that were put, and check what was trusted.
+
+        Raises:
+            Mistrusted: See `Tx.flush`.
+        """
+
+    def query(self, waiting: Waiting, sql: str, bindings: Any) -> Rows:
+        """Write rows that were put, check what was trusted, and run a statement.
 
         Raises:
             Mistrusted: See `Tx.flush`.

@@ -15,7 +15,8 @@ from surefoot.store.connection import Rows
 from surefoot.store.errors import StoreFailed, UnusablePath
 from surefoot.store.opening import shown
 from surefoot.store.pipeline import Pipeline, Sent, numbered
-from surefoot.store.postgres_errors import LOCK_TIMEOUT_MS, driver, sick
+from surefoot.store.postgres_errors import LOCK_TIMEOUT_MS, driver, error_of, sick
+from surefoot.store.tx import Mistrusted
 
 PATIENCE_S = 60.0
 """How long a process goes on trying to reach the server before it gives up: a restart or a failover takes seconds."""
@@ -120,18 +121,44 @@ class PostgresConnection:
                 hint="look whether the server runs, and try again",
             ) from error
 
-    def execute(self, sql: str, bindings: Sequence[Any] = (), /) -> Rows:
-        """See `Connection`."""
+    def execute(self, sql: str, bindings: Sequence[Any] = (), /, *, after: Sequence[Sent] = ()) -> Rows:
+        """See `Connection`.
+
+        Args:
+            sql: See there.
+            bindings: See there.
+            after: What goes before it, in the same round trip.
+
+        Raises:
+            Mistrusted: Something that goes before it was not so.
+        """
         words = _with_numbers(sql) if bindings else _in_words(sql)
         if not bindings and not words.startswith("SELECT "):  # as it is: perhaps several statements
+            if after:
+                self.write(after)
             return self._execute_by_driver(words, ())
-        (result,) = self.pipeline.ask([Sent(words, bindings)])
+        self.pipeline.send([*after, Sent(words, bindings)])
+        *before, result = self.pipeline.receive()
+        if any(error_of(each) is not None for each in before):
+            raise Mistrusted
+        if (error := error_of(result)) is not None:
+            raise error
         self._changes = result.command_tuples
         if not result.nfields:
             return _Rows([])
         reading = self._reading
         reading.set_pgresult(result)
         return _Rows(reading.load_rows(0, result.ntuples, tuple))
+
+    def write(self, after: Sequence[Sent]) -> None:
+        """Write what goes before something else.
+
+        Raises:
+            Mistrusted: Something was not so.
+        """
+        self.pipeline.send(after)
+        if any(error_of(result) is not None for result in self.pipeline.receive()):
+            raise Mistrusted
 
     def _execute_by_driver(self, sql: str, bindings: Sequence[Any]) -> Rows:
         cursor = self.real.execute(sql, bindings or None, binary=bool(bindings))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 from surefoot.store import postgres_connection
 from surefoot.store.clock import new_id
@@ -108,10 +109,11 @@ class PostgresDesk:
 
     def write(self, waiting: Waiting) -> None:
         """See `Desk`."""
-        pipeline = self._connection.pipeline
-        pipeline.send(_sent(waiting))
-        if any(error_of(result) is not None for result in pipeline.receive()):
-            raise Mistrusted
+        self._connection.write(_sent(waiting))
+
+    def query(self, waiting: Waiting, sql: str, bindings: Any) -> Rows:
+        """See `Desk`: in one round trip."""
+        return self._connection.execute(sql, bindings, after=_sent(waiting))
 
     def finish(self, waiting: Waiting, rings: Collection[str]) -> None:
         """See `Desk`: sends COMMIT behind what is written. After an error of a statement PostgreSQL would answer it with a

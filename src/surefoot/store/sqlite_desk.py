@@ -10,6 +10,7 @@ import apsw
 
 from surefoot.store.checkpoint import Checkpointer
 from surefoot.store.clock import Clock
+from surefoot.store.connection import Rows
 from surefoot.store.errors import StoreError, StoreFailed
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.turnstile import Turnstile
@@ -100,6 +101,11 @@ class SqliteDesk:
     def write(self, waiting: Waiting) -> None:
         """See `Desk`."""
         write_rows(waiting, self.execute, self.connection)
+
+    def query(self, waiting: Waiting, sql: str, bindings: Any) -> Rows:
+        """See `Desk`."""
+        self.write(waiting)
+        return self.execute(sql, bindings)
 
     def finish(self, waiting: Waiting, rings: Collection[str]) -> None:
         """See `Desk`: here a statement that fails undoes itself only, and other processes look often enough."""

@@ -92,11 +92,13 @@ Waiting = Mapping[Put | Check, list[Any]]
 """Rows that wait to be written, and what waits to be checked: the values of each kind, one row after another."""
 
 Write = Callable[[Waiting], None]
+Query = Callable[[Waiting, str, Any], Rows]
 
 
 def in_forms(waiting: Waiting) -> Iterator[tuple[Put | Check, int, str, list[Any]]]:
-    """Yield the statements that write what waits: of which kind, for how many rows, its text, and its values."""
-    for statement, values in waiting.items():
+    """Yield the statements that write what waits, then those that check it: of which kind, for how many rows, its text,
+    and its values."""
+    for statement, values in sorted(waiting.items(), key=lambda each: isinstance(each[0], Check)):
         at, end = 0, len(values)
         for size, form in statement.forms.items():
             width = size * statement.values
@@ -123,6 +125,7 @@ class Tx:
         "_execute",
         "_is_hurried",
         "_next_ids",
+        "_query",
         "_version",
         "_waiting",
         "_write",
@@ -134,10 +137,11 @@ class Tx:
         "rings",
     )
 
-    def __init__(self, connection: Connection, execute: Callable[..., Rows], write: Write) -> None:
+    def __init__(self, connection: Connection, execute: Callable[..., Rows], write: Write, query: Query) -> None:
         self._connection = connection
         self._execute = execute
         self._write = write
+        self._query = query
         self._is_hurried = False
         self._waiting: defaultdict[Put | Check, list[Any]] = defaultdict(list)  # the values of rows, one after another
         self._version = -1
@@ -183,8 +187,8 @@ class Tx:
     def trusts(self, check: Check, *values: Any) -> bool:
         """Say that something is as the check says, if there is a hurry; else return False, and the caller must look.
 
-        What is not so then undoes the transaction, which is done again without hurry, as with `put`. It is asked before
-        anything else is read or written but rows that are put, so that it speaks of what was there when it was said.
+        What is not so then undoes the transaction, which is done again without hurry, as with `put`. It is asked behind the
+        rows that are put, and before anything else is read or written: so it speaks of what was there when it was said.
         """
         if self._is_hurried:
             self._waiting[check].extend(values)
@@ -223,7 +227,7 @@ class Tx:
     def execute(self, sql: str, bindings: tuple[Any, ...] = ()) -> Rows:
         """Run a statement after all that waits; its rows must be read to their end."""
         if self._waiting:
-            self.flush()
+            return self._query(self.take_waiting(), sql, bindings)
         return self._execute(sql, bindings)
 
     def execute_apart(self, sql: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:

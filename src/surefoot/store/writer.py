@@ -117,7 +117,7 @@ class Writer:
     def __init__(self, desk: Desk, *, flush_s: float = FLUSH_S) -> None:
         self._desk = desk
         self._flush_s = flush_s
-        self._tx = Tx(desk.connection, desk.execute, desk.write)
+        self._tx = Tx(desk.connection, desk.execute, desk.write, desk.query)
         self._queue: deque[Ticket[Any]] = deque()
         self._wake = threading.Event()
         self._is_asked = False  # whether somebody waits for a commit
