@@ -58,14 +58,14 @@ _SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0;
 
 
 @functools.lru_cache(maxsize=2_000)
-def _in_words(sql: str) -> str:
+def in_words(sql: str) -> str:
     """Return a statement as PostgreSQL reads it: no indexes named, no empty lists (of values that are never NULL)."""
     return _INDEXED.sub("", sql).replace(" NOT IN ()", " IS NOT NULL").replace(" IN ()", " IN (NULL)")
 
 
 @functools.lru_cache(maxsize=2_000)
 def _with_numbers(sql: str) -> str:
-    return numbered(_in_words(sql))
+    return numbered(in_words(sql))
 
 
 def in_dialect(sql: str) -> str:
@@ -132,7 +132,7 @@ class PostgresConnection:
         Raises:
             Mistrusted: Something that goes before it was not so.
         """
-        words = _with_numbers(sql) if bindings else _in_words(sql)
+        words = _with_numbers(sql) if bindings else in_words(sql)
         if not bindings and not words.startswith("SELECT "):  # as it is: perhaps several statements
             if after:
                 self.write(after)

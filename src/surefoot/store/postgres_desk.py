@@ -18,7 +18,7 @@ from surefoot.store.connection import Rows
 from surefoot.store.errors import StoreError, StoreFailed
 from surefoot.store.pipeline import Sent, numbered, numbers_of
 from surefoot.store.postgres_clock import ServerClock
-from surefoot.store.postgres_connection import PostgresConnection
+from surefoot.store.postgres_connection import PostgresConnection, in_words
 from surefoot.store.postgres_errors import driver, error_of, named, sick
 from surefoot.store.postgres_listening import notice
 from surefoot.store.tx import Check, Mistrusted, Turn, Waiting, in_forms
@@ -188,7 +188,7 @@ def _sent(waiting: Waiting) -> list[Sent]:
     for statement, size, form, values in in_forms(waiting):
         text = _texts.get(form)
         if text is None:
-            text = numbered(form)
+            text = numbered(in_words(form))
             if isinstance(statement, Check):
                 text = f"SELECT 1 / (found = {statement.expected(size)})::int FROM ({text}) AS counted"
             elif statement.may_miss:
