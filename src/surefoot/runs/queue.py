@@ -94,7 +94,8 @@ def claim_runs(tx: Tx, session: int, limits: Limits, limit: int, *, may_try_susp
     found = _first(tx, rooms, limit, f"takeovers < {SUSPECT_AFTER}")
     if may_try_suspect:
         found += _first(tx, dict.fromkeys(rooms, 1), 1, f"takeovers >= {SUSPECT_AFTER}")
-    return [tables.hold(tx, tables.get_run(tx.connection, run), session) for run in found]
+    held = {row.id: row for row in tables.hold(tx, found, session)}
+    return [held[run] for run in found]
 
 
 def _rooms(connection: Connection, limits: Limits, limit: int) -> dict[str, int]:
@@ -145,6 +146,16 @@ def has_due(connection: Connection, limits: Limits, now_ms: int) -> bool:
         (*free, now_ms, *kinds, now_ms, *kinds),
     )
     return next(found, None) is not None
+
+
+def next_due_ms(connection: Connection, now_ms: int) -> int | None:
+    """Return when the next run that waits for a time is due; None if none is."""
+    found = connection.execute(
+        "SELECT min(wake_at_ms) FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms > ?"
+        " UNION ALL SELECT min(wake_at_ms) FROM runs WHERE state = -1 AND state <= 3 AND wake_at_ms > ?",
+        (now_ms, now_ms),
+    )
+    return min((cast(int, at_ms) for (at_ms,) in found if at_ms is not None), default=None)
 
 
 def pending(connection: Connection, kind: str, most: int) -> int:
