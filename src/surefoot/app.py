@@ -32,7 +32,7 @@ from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
-from surefoot.store import Clock, Store, StoreError, open_store, shown
+from surefoot.store import Clock, Store, StoreError, is_on_postgres, open_store, shown
 from surefoot.store.codec import Codec
 from surefoot.store.connection import Connection
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from surefoot.adapters.pydantic_ai import DurableAgent
     from surefoot.adapters.pydantic_ai.declarations import Effects
+    from surefoot.adapters.temporal import Engine
 
 MIGRATIONS = (
     *leases.MIGRATIONS,
@@ -87,6 +88,9 @@ class Surefoot:
             and deletes what is older as `gc` does. None: for ever, or until `surefoot gc` is called.
         codec: How values lie on disk: `sf.Encrypted({"2026": key})`. None: what the SUREFOOT_KEYS environment variable
             says, else as they are.
+        engine: What executes the runs of agents: None: this process and its like; "temporal://host:7233/namespace": the
+            workers of that Temporal cluster, with `task_queue=` as a parameter. Needs a store on PostgreSQL, and
+            `surefoot[temporal]`.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Surefoot:
         people: People | None = None,
         keep_for: str | float | None = None,
         codec: Codec | None = None,
+        engine: str | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
@@ -117,6 +122,7 @@ class Surefoot:
         self._is_worker = is_worker
         self._on_escalation = on_escalation
         self.codec = codec if codec is not None else Encrypted.from_environment()
+        self._engine = None if engine is None else _engine(engine, found, lambda: self.worker)
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
         self._keeping: asyncio.Task[None] | None = None
         self._store: Store | None = None
@@ -158,10 +164,14 @@ class Surefoot:
             await self._worker.start()
             if self._keep_ms is not None:
                 self._keeping = asyncio.create_task(self._keep(self._keep_ms), name="surefoot-retention")
+        if self._engine is not None:
+            await self._engine.open(is_worker=self._is_worker)
         add_open(guard)
 
     async def close(self) -> None:
         """Hand runs back, write what is queued, and give the store back. Safe to call twice."""
+        if self._engine is not None and self._worker is not None:
+            await self._engine.close()
         worker, session, store = self._worker, self._session, self._store
         self._worker = self._session = self._store = None
         if self._keeping is not None:
@@ -403,6 +413,7 @@ class Surefoot:
         return durable_agent(
             self,
             agent,
+            made=None if self._engine is None else self._engine.agent,
             name=name,
             reads=reads,
             effects=effects,
@@ -422,6 +433,17 @@ class Surefoot:
             while self.worker.failure is None:  # noqa: ASYNC110  several places set it
                 await asyncio.sleep(SERVE_LOOK_S)
             raise self.worker.failure
+
+
+def _engine(address: str, url: str, worker: Callable[[], Worker]) -> Engine:
+    if not is_on_postgres(url):
+        raise SurefootError(
+            f"engine={address!r} needs a store on PostgreSQL, and {url!r} is a file of one machine: activities run on any",
+            hint='sf.Surefoot("postgresql://...", engine="temporal://host:7233/namespace")',
+        )
+    from surefoot.adapters import temporal
+
+    return temporal.Engine(temporal.parse(address), worker)
 
 
 def _sessions_in_use(connection: Connection) -> set[int] | None:

@@ -17,7 +17,7 @@ from surefoot.journal.tables import load_record, load_records
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
 from surefoot.runs import tables
-from surefoot.runs.durable import SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
+from surefoot.runs.durable import ELSEWHERE, SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
 from surefoot.runs.errors import (
     CannotUndo,
     RunCancelled,
@@ -295,6 +295,7 @@ async def start_run(
     parent: int | None = None,
     deed: Deed | None = None,
     source: str | None = None,
+    is_elsewhere: bool = False,
 ) -> Run:
     """Start a run, or return the one of that id.
 
@@ -309,6 +310,7 @@ async def start_run(
         parent: The row of the run that starts it as its child; None for none.
         deed: What a person did by it, for the audit; None for none.
         source: For a child of a simulated run, the run whose outcomes it uses: it is simulated too. None for a real run.
+        is_elsewhere: Whether another engine executes it, so that no worker of ours takes it.
 
     Raises:
         RunConflict: The id belongs to a run with another kind or input.
@@ -316,7 +318,9 @@ async def start_run(
     name = kind.name
     if source is not None:
         name, digest = f"{SIMULATED}{name}", simulated(digest)
-    is_ours = worker.may_execute and len(worker.live) < worker.room
+    if is_elsewhere:
+        name = f"{ELSEWHERE}{name}"
+    is_ours = not is_elsewhere and worker.may_execute and len(worker.live) < worker.room
     begun: RunRow | None = None
 
     def unit(tx: Tx) -> tuple[RunRow, Record | None]:

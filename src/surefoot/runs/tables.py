@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
+from surefoot.journal.tables import newest_seq
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import SUSPECT_AFTER, RunState, WaitFor
 from surefoot.store import Migration, Tx
 from surefoot.store.codec import Codec, codec_of
@@ -233,7 +235,7 @@ def _free(tx: Tx, row: RunRow, *, is_counted: bool) -> None:
 
     One that is freed without a new record since the last time is one step nearer to being suspect.
     """
-    newest = _newest_seq(tx, row.id)
+    newest = newest_seq(tx, row.id)
     takeovers = row.takeovers + int(is_counted) if newest <= row.progress else 0
     tx.execute(
         "UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1, takeovers = ?, progress = ? WHERE id = ?",
@@ -270,12 +272,12 @@ def has_due(connection: Connection, kinds: Sequence[str], now_ms: int) -> bool:
 
 
 def unknown_kinds(connection: Connection, kinds: Sequence[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time."""
+    """Return pending runs of none of these kinds that were started before a time, but for those of other engines."""
     marks = ",".join("?" * len(kinds))
     rows = connection.execute(
         f"SELECT id FROM runs WHERE state = 1 AND state <= 3 AND kind NOT IN ({marks}) AND epoch = 1 AND created_at_ms < ?"
-        " LIMIT 100",
-        (*kinds, before_ms),
+        " AND kind NOT LIKE ? LIMIT 100",
+        (*kinds, before_ms, f"{ELSEWHERE}%"),
     )
     return [row[0] for row in rows.fetchall()]
 
@@ -288,11 +290,6 @@ def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
         "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ? AND state = 1",
         (reason, run),
     )
-
-
-def _newest_seq(tx: Tx, run: int) -> int:
-    found = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (run,))
-    return int(found[0] or 0) if found else 0
 
 
 def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
@@ -309,7 +306,7 @@ def _hold(tx: Tx, row: RunRow, session: int) -> RunRow:
 
 def run_holders(connection: Connection) -> list[int]:
     """Return the sessions that hold running runs; whether they are dead is for `leases` to say."""
-    rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3")
+    rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3 AND holder IS NOT NULL")
     return [cast(int, row[0]) for row in rows]
 
 
@@ -395,6 +392,25 @@ def hand_back_run(tx: Tx, run: int, *, is_counted: bool) -> None:
     """
     _free(tx, get_run(tx.connection, run), is_counted=is_counted)
     tx.held.clear()
+
+
+def set_running_elsewhere(tx: Tx, run: int) -> None:
+    """Say of a run that another engine executes that it goes on."""
+    tx.execute(
+        "UPDATE runs SET state = 2, waiting_for = NULL, reason = '', wake_at_ms = NULL WHERE id = ? AND state <= 3",
+        (run,),
+    )
+    tx.execute("DELETE FROM waiters WHERE run = ?", (run,))
+    tx.held.clear()
+
+
+def list_elsewhere(connection: Connection, kinds: Sequence[str], now_ms: int, *, is_due: bool) -> list[RunRow]:
+    """Return runs of these kinds that have not ended; with `is_due`, those that their engine must be told of."""
+    marks = ",".join("?" * len(kinds))
+    due = " AND (state = 1 OR (state = 3 AND wake_at_ms <= ?))" if is_due else ""
+    bindings = (*kinds, now_ms) if is_due else tuple(kinds)
+    rows = connection.execute(f"{_SELECT} WHERE state <= 3 AND kind IN ({marks}){due} ORDER BY id LIMIT 1000", bindings)
+    return [_row(connection, values) for values in rows]
 
 
 def end_run(tx: Tx, run: int, state: RunState, record: int, reason: str) -> None:
