@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 READY_S = 30.0
 """How long a server may take to begin to serve; 3 s on an idle machine."""
@@ -46,7 +47,8 @@ class Temporal:
         log = (self._folder / "server.log").open("ab")
         self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         log.close()
-        asyncio.run(_serving(self.host))
+        with ThreadPoolExecutor(1) as apart:  # who asks for a server may be in a loop of its own
+            apart.submit(lambda: asyncio.run(_serving(self.host))).result()
 
     def kill(self) -> None:
         """End it at once, as when the machine's power fails."""
@@ -104,6 +106,6 @@ async def _serving(host: str) -> None:
         except (RuntimeError, RPCError):
             if monotonic() > until_s:
                 raise
-            sleep(0.05)
+            await asyncio.sleep(0.05)
         else:
             return

@@ -34,6 +34,9 @@ TELL_AGAIN_S = 5.0
 COMPARE_S = 30.0
 """How often the open runs are compared with their workflows."""
 
+MEMO = "surefoot"
+"""The field of a workflow's memo that says to which run it belongs."""
+
 _logger = logging.getLogger("surefoot")
 
 _GONE = {
@@ -119,11 +122,12 @@ class Bridge:
                 id=row.run_id,
                 task_queue=self._task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                start_signal=WAKE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo={MEMO: _owner(row)},
             )
-        except WorkflowAlreadyStartedError:  # it has ended
-            await self.compare(row)
+        except WorkflowAlreadyStartedError:
+            if await self.compare(row):
+                await self._client.get_workflow_handle(row.run_id).signal(WAKE)
 
     async def _cancel(self, row: RunRow) -> None:
         try:
@@ -133,18 +137,29 @@ class Bridge:
                 raise
             await self.compare(row)
 
-    async def compare(self, row: RunRow) -> None:
-        """End a run whose workflow has ended without it; what it owns in doubt stays listed, and ends first."""
+    async def compare(self, row: RunRow) -> bool:
+        """Return whether a run's workflow goes on; end a run whose workflow has ended without it, or never was.
+
+        What it owns in doubt stays listed, and ends first.
+        """
         try:
             found = await self._client.get_workflow_handle(row.run_id).describe()
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:  # never started, or deleted: `tell` starts it if it is due
-                return
+            if error.status is RPCStatusCode.NOT_FOUND:  # not started yet, or deleted: `tell` starts it if it is due
+                return False
             raise
-        gone = None if found.status is None else _GONE.get(found.status)
-        if gone is None or found.workflow_type != row.kind.removeprefix(ELSEWHERE):
-            return
-        state, why = gone
+        state, why = _GONE.get(found.status, ("", "")) if found.status is not None else ("", "")
+        if await found.memo_value(MEMO, None) != _owner(row):
+            state = "failed"
+            why = f"in Temporal's namespace {found.namespace} its id belongs to a workflow {found.workflow_type} of others"
+        if not why:
+            return True
         asked = {"run": row.id, "state": state, "by": why, "error": ["WorkflowGone", why]}
         worker = self._worker()
         await worker.store.commit(partial(write_end, worker, asked), label="temporal")
+        return False
+
+
+def _owner(row: RunRow) -> str:
+    """Return what a workflow carries to say whose it is: stores may share a namespace."""
+    return f"{row.id} of {row.created_at_ms}"
