@@ -20,6 +20,7 @@ from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opene
 from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
+from surefoot.journal import payloads
 from surefoot.journal.encrypted import Encrypted
 from surefoot.leases import Session, Sessions
 from surefoot.people import People
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 MIGRATIONS = (
     *leases.MIGRATIONS,
     *journal.MIGRATIONS,
+    *payloads.MIGRATIONS,
     *people.MIGRATIONS,
     *effects.MIGRATIONS,
     *approvals.MIGRATIONS,
@@ -122,7 +124,7 @@ class Surefoot:
         self._is_worker = is_worker
         self._on_escalation = on_escalation
         self.codec = codec if codec is not None else Encrypted.from_environment()
-        self._engine = None if engine is None else _engine(engine, found, lambda: self.worker)
+        self._engine = None if engine is None else _engine(engine, found, lambda: self.worker, self.codec)
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
         self._keeping: asyncio.Task[None] | None = None
         self._store: Store | None = None
@@ -240,6 +242,8 @@ class Surefoot:
             )
         kind = runs.kind_of(function)
         body, digest = kind.dump_input(args, kwargs)
+        if self._engine is not None and self._engine.executes(kind):
+            return await self._engine.start(kind, body, digest, id, deadline_s)
         deadline_ms = None if deadline_s is None else self.store.clock.wall_ms() + int(deadline_s * 1_000)
         return await runs.start_run(self.store, self.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
 
@@ -435,7 +439,7 @@ class Surefoot:
             raise self.worker.failure
 
 
-def _engine(address: str, url: str, worker: Callable[[], Worker]) -> Engine:
+def _engine(address: str, url: str, worker: Callable[[], Worker], codec: Codec | None) -> Engine:
     if not is_on_postgres(url):
         raise SurefootError(
             f"engine={address!r} needs a store on PostgreSQL, and {url!r} is a file of one machine: activities run on any",
@@ -443,7 +447,7 @@ def _engine(address: str, url: str, worker: Callable[[], Worker]) -> Engine:
         )
     from surefoot.adapters import temporal
 
-    return temporal.Engine(temporal.parse(address), worker)
+    return temporal.Engine(temporal.parse(address), worker, codec)
 
 
 def _sessions_in_use(connection: Connection) -> set[int] | None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_ai import ModelRetry, RunContext, Tool
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.usage import UsageLimits
-from tests.scenarios.stage import Stage
+from tests.scenarios.stage import Call, Stage
 
 import surefoot as sf
 
@@ -98,7 +98,7 @@ async def declared_and_undeclared_in_parallel(stage: Stage) -> Any:
     async def reckon(amount: int) -> int:
         return amount * 2
 
-    calls = [
+    calls: list[Call] = [
         ("pay", {"order": "A", "amount": 3}, "c1"),
         ("note", {"text": "x"}, "c2"),
         ("stamp", {"text": "y"}, "c3"),
@@ -273,7 +273,7 @@ async def a_model_is_told_that_nobody_knows(stage: Stage) -> Any:
 @scene()
 async def two_doubts_of_one_answer(stage: Stage) -> Any:
     """Two calls of one answer are in doubt; each is ended by itself, in either order."""
-    calls = [("pay", {"order": "A"}, "c1"), ("pay", {"order": "B"}, "c2")]
+    calls: list[Call] = [("pay", {"order": "A"}, "c1"), ("pay", {"order": "B"}, "c2")]
     clerk = stage.agent([calls], [_lossy(stage)])
     await stage.open()
     run = await stage.start(clerk, "r1")
@@ -330,7 +330,7 @@ async def the_framework_asks_for_approval(stage: Stage) -> Any:
         return "noted"
 
     tools = [Tool(note, requires_approval=True), Tool(Pay(stage).tool, requires_approval=True)]
-    calls = [("note", {"text": "x"}, "c1"), ("pay", {"order": "A", "amount": 3}, "c2")]
+    calls: list[Call] = [("note", {"text": "x"}, "c1"), ("pay", {"order": "A", "amount": 3}, "c2")]
     clerk = stage.agent([calls], tools)
     await stage.open()
     run = await stage.start(clerk, "r1")

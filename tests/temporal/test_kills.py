@@ -148,9 +148,7 @@ async def test_a_worker_is_stopped_past_its_heartbeat_and_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS[1:4])
-async def test_nobody_knows_and_a_person_looks(
-    point: str, crew: Crew, postgres: Postgres, temporal: Temporal
-) -> None:
+async def test_nobody_knows_and_a_person_looks(point: str, crew: Crew, postgres: Postgres, temporal: Temporal) -> None:
     """Would catch an effect of the default class that is sent again, and a run that doesn't wait for the person."""
     async with scene("nothing", crew, postgres, temporal) as stage:
         stage.worker(point)

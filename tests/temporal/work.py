@@ -1,7 +1,7 @@
 """An app with an agent that pays three orders, and a process that executes it and ends, or stops, where it is told to.
 
-The points, of the second payment: before the claim; claimed, not sent; sent, not answered; answered, not recorded; recorded,
-not told to Temporal.
+The points, of the second payment: before the claim; claimed, not sent; sent, not answered; answered, not recorded;
+recorded, not told to Temporal.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ async def main(task: Task) -> None:
     """Execute runs until killed."""
     durability.HEARTBEAT_TIMEOUT = timedelta(seconds=2)
     _Mortal.task = task
-    app, agent = app_of(task, is_worker=True)
+    app, _ = app_of(task, is_worker=True)
     for kind in app._engine._kinds.values():  # type: ignore[union-attr]  # the app has an engine
         kind.capability._performer.__class__ = _Mortal
     async with app:

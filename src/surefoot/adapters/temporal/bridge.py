@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -33,6 +35,9 @@ TELL_AGAIN_S = 5.0
 
 COMPARE_S = 30.0
 """How often the open runs are compared with their workflows."""
+
+EVENTS = 10
+"""Events of a history that are looked through for why its last task has failed."""
 
 MEMO = "surefoot"
 """The field of a workflow's memo that says to which run it belongs."""
@@ -158,6 +163,35 @@ class Bridge:
         worker = self._worker()
         await worker.store.commit(partial(write_end, worker, asked), label="temporal")
         return False
+
+    async def stuck(self, run_id: str, attempts: int) -> str | None:
+        """Return why a workflow does not go on; None if it does, or is not there.
+
+        Args:
+            run_id: Its id.
+            attempts: From which attempt at a workflow task on it is said to be stuck.
+        """
+        try:
+            found = await self._client.get_workflow_handle(run_id).describe()
+        except RPCError:
+            return None
+        task = found.raw_description.pending_workflow_task
+        if task.attempt < attempts:
+            return None
+        return f"its workflow's code fails, attempt {task.attempt}: {await self._failure(run_id)}; mend it, or roll it back"
+
+    async def _failure(self, run_id: str) -> str:
+        """Return in words why a workflow task has failed last."""
+        asked = GetWorkflowExecutionHistoryReverseRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=run_id),
+            maximum_page_size=EVENTS,
+        )
+        found = await self._client.workflow_service.get_workflow_execution_history_reverse(asked)
+        for event in found.history.events:
+            if event.HasField("workflow_task_failed_event_attributes"):
+                return str(event.workflow_task_failed_event_attributes.failure.message)
+        return "no worker answers in time"
 
 
 def _owner(row: RunRow) -> str:

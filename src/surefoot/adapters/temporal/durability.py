@@ -28,6 +28,7 @@ from surefoot.adapters.pydantic_ai.outputs import gives
 from surefoot.adapters.temporal import here
 from surefoot.adapters.temporal.backend import LedgerBackend, refuse_in_workflow
 from surefoot.adapters.temporal.performing import Performer
+from surefoot.journal.values import Unserializable, ValueTooLarge
 from surefoot.problem import SurefootError
 from surefoot.runs.life import TAKEOVERS_MAX
 
@@ -42,7 +43,10 @@ MODEL_TIMEOUT = timedelta(minutes=10)
 """Longest time of one attempt at a model request."""
 
 RETRIES = RetryPolicy(
-    initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=30), maximum_attempts=TAKEOVERS_MAX
+    initial_interval=timedelta(milliseconds=200),
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=TAKEOVERS_MAX,
+    non_retryable_error_types=[ValueTooLarge.__name__, Unserializable.__name__],
 )
 """Attempts at one activity: reads and model requests that fail, and whatever kills its worker. About half a minute."""
 

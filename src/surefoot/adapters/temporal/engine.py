@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,17 +20,22 @@ from temporalio.worker import Worker as TemporalWorker
 
 from surefoot.adapters.pydantic_ai import DurableAgent
 from surefoot.adapters.temporal.address import Address
-from surefoot.adapters.temporal.agents import TemporalAgent
+from surefoot.adapters.temporal.agents import TemporalAgent, TemporalRun
 from surefoot.adapters.temporal.bridge import Bridge
+from surefoot.adapters.temporal.payloads import StoreCodec
 from surefoot.adapters.temporal.rows import Rows
 from surefoot.adapters.temporal.workflow import AgentKind, AgentWorkflow, agents
 from surefoot.problem import SurefootError
-from surefoot.runs import Worker
+from surefoot.runs import KindSpec, RunState, Worker, start_run
 from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.worker import GRACE_S
+from surefoot.store.codec import Codec
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long Temporal waits for the worker that has a workflow in memory before it asks any other."""
+
+
+_logger = logging.getLogger("surefoot")
 
 
 class Engine:
@@ -38,10 +44,12 @@ class Engine:
     Args:
         address: Where it is.
         worker: Gives the app's embedded worker, now; its failure is this worker's too.
+        codec: How values lie in Temporal's history; None: as they are.
     """
 
-    def __init__(self, address: Address, worker: Callable[[], Worker]) -> None:
+    def __init__(self, address: Address, worker: Callable[[], Worker], codec: Codec | None) -> None:
         self.address = address
+        self._codec = codec
         self._worker = worker
         self._client: Client | None = None
         self._bridge: Bridge | None = None
@@ -79,6 +87,37 @@ class Engine:
             )
         address = self.address
         self._kinds[kind.spec.name] = agents[address.namespace, address.task_queue, kind.spec.name] = kind
+
+    def executes(self, kind: KindSpec) -> bool:
+        """Whether runs of this kind are workflows here."""
+        return kind.name in self._kinds
+
+    async def start(
+        self, kind: KindSpec, body: bytes, digest: bytes, run_id: str, deadline_s: float | None
+    ) -> TemporalRun:
+        """Start a run, or return the one of that id; see `runs.start_run`.
+
+        It is on disk in our store when this returns, and its workflow is started, now or by the next worker that
+        reaches Temporal.
+        """
+        if deadline_s is not None:
+            raise SurefootError(
+                f"run {run_id!r}: deadline_s={deadline_s!r} is not supported on Temporal",
+                hint="leave it out; limit the agent with usage_limits, its tools with timeout_s",
+            )
+        worker = self._worker()
+        run = await start_run(
+            worker.store, worker, kind, body, digest, run_id=run_id, deadline_ms=None, is_elsewhere=True
+        )
+        found = TemporalRun(worker.store, worker, run.row, run.id, run.kind, self.bridge)
+        row = await found.look()
+        if row.state is RunState.PENDING and row.kind.startswith(ELSEWHERE):
+            try:
+                await self.bridge.tell(row)
+            except RPCError as error:
+                text = "run %s is on disk; its workflow is started once Temporal is reached: %s"
+                _logger.warning(text, run_id, error)
+        return found
 
     async def open(self, *, is_worker: bool) -> None:
         """Connect and, unless `is_worker` is False, begin to execute runs."""
@@ -127,7 +166,10 @@ class Engine:
 
     async def _connect(self) -> Client:
         address = self.address
-        converter = DataConverter(payload_converter_class=PydanticAIPayloadConverter)
+        converter = DataConverter(
+            payload_converter_class=PydanticAIPayloadConverter,
+            payload_codec=StoreCodec(lambda: self._worker().store, self._codec),
+        )
         try:
             client = await Client.connect(
                 address.host,

@@ -63,6 +63,7 @@ class InWorkflow:
 
     is_one_step = True
     sagas = 0
+    run_id = ""
 
     def open_step(self, name: str, key: str | None) -> Any:
         """Refuse.
