@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pydantic_ai import Agent, FunctionToolset
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from temporalio.client import Client
+from temporalio.workflow import Info
 from tests.scenarios.stage import scripted
 from tests.support.postgres import Postgres, schema
 from tests.support.temporal import Temporal
@@ -303,3 +305,28 @@ async def test_structured_output(opening: Opening) -> None:
     async with opening(agent) as (_, made):
         run = await made.start("go", id=f"r-{new_id()}")
         assert await run.result(timeout_s=PATIENCE_S) == [1, 2]
+
+
+async def test_a_long_run_is_continued_as_a_new_workflow(
+    opening: Opening, temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a continued run whose steps take the names of earlier ones, or that forgets messages, usage or calls."""
+    suggested = iter([False, False, True, False, True])
+    monkeypatch.setattr(Info, "is_continue_as_new_suggested", lambda _: next(suggested, False))
+    done: list[str] = []
+
+    async def note(text: str) -> str:
+        done.append(text)
+        return f"noted {text}"
+
+    script = [[("note", {"text": text}, f"c{text}")] for text in "12345"]
+    async with opening(clerk(note, script=script)) as (app, made):
+        run = await made.start("go", id=f"r-{new_id()}")
+        assert await run.result(timeout_s=PATIENCE_S) == json.dumps({f"c{text}": f"noted {text}" for text in "12345"})
+        assert done == list("12345")
+        assert (await run.usage()).requests == 6
+        assert len(await run.messages()) == 12
+        rows = await app.store.read(lambda one: one.execute("SELECT step FROM journal WHERE kind = 5").fetchall())
+        assert len({row[0] for row in rows}) == 5
+        first = await (await Client.connect(temporal.host)).get_workflow_handle(run.id).describe()
+        assert first.raw_info.first_run_id != first.run_id

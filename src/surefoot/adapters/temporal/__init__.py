@@ -9,6 +9,7 @@
     durability   Pydantic AI's Temporal capability, with ours in it;  `backend` the seam
     performing   what an activity does: a tool call through the ledger, a recorded decision
     calls        an activity as a place in a run
+    continuing   long runs, in several workflows
     payloads     what lies in Temporal's history, and what beside it
     parked       what a call waits for
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from surefoot.adapters.temporal.parked import Parked, Wait
+from surefoot.effects.guard import Claim
 from surefoot.effects.keys import BadEffect
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, NEXT, NO_HEAD, OPENS_STEP, Head
@@ -136,7 +137,7 @@ class CallStep:
         records = frame.seen.steps.get(key, [])
         self.opened = next((record for record in reversed(records) if record.kind in OPENS_STEP), None)
         self.ended = next((record for record in records if record.kind in ENDS_STEP), None)
-        self._own: frozenset[int] = frozenset()
+        self._claim: int | None = None
 
     def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """See `Step.draft`; its number is given when it is written."""
@@ -150,17 +151,14 @@ class CallStep:
 
     def is_held(self, tx: Tx) -> bool:
         """Whether the run goes on, and nobody else has recorded anything of this step since it was read."""
-        if self.frame.refused is not None or not self._recorded(tx) <= self._own:
+        if self.frame.refused is not None:
             return False
-        row = tx.row("SELECT state FROM runs WHERE id = ?", (self.frame.run,))
-        return row is not None and row[0] not in _ENDED
-
-    def _recorded(self, tx: Tx) -> frozenset[int]:
         rows = tx.execute(
-            "SELECT id FROM journal WHERE run = ? AND seq > ? AND step = ?",
-            (self.frame.run, self.frame.seen.seq, self.key),
-        )
-        return frozenset(int(str(row[0])) for row in rows.fetchall())
+            "SELECT r.state, j.id FROM runs r LEFT JOIN journal j ON j.run = r.id AND j.seq > ? AND j.step = ?"
+            " WHERE r.id = ?",
+            (self.frame.seen.seq, self.key, self.frame.run),
+        ).fetchall()
+        return all(state not in _ENDED and record in (None, self._claim) for state, record in rows) and bool(rows)
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(
@@ -168,22 +166,10 @@ class CallStep:
             hint="nothing was recorded; the other attempt goes on",
         )
 
-    def _noting(self, unit: Callable[[Tx], T]) -> Callable[[Tx], T]:
-        """Return the unit, so that what it writes of this step is known for its own."""
-
-        def noting(tx: Tx) -> T:
-            before = tx.newest
-            result = unit(tx)
-            if tx.newest != before:
-                self._own = self._recorded(tx)
-            return result
-
-        return noting
-
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """See `Step.append`; whoever answers Temporal waits until it is on disk."""
         self.frame.store.append(
-            self._noting(unit),
+            unit,
             label=label,
             on_error=None,
             on_refused=self.frame.refuse,
@@ -193,7 +179,14 @@ class CallStep:
 
     def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
         """See `Step.commit`."""
-        return self.frame.store.commit(self._noting(unit), label=label, size=size)
+        return self._noting(self.frame.store.commit(unit, label=label, size=size))
+
+    async def _noting(self, committed: Awaitable[T]) -> T:
+        """Note the record of a claim that is ours: what else is recorded of a step by its own attempt ends it."""
+        found = await committed
+        if isinstance(found, Claim) and found.is_ours:
+            self._claim = found.row.claim
+        return found
 
     def refuse(self, error: BaseException) -> None:
         """See `Step.refuse`."""

@@ -27,10 +27,10 @@ from surefoot.adapters.pydantic_ai.mcp import carry
 from surefoot.adapters.pydantic_ai.outputs import gives
 from surefoot.adapters.temporal import here
 from surefoot.adapters.temporal.backend import LedgerBackend, refuse_in_workflow
+from surefoot.adapters.temporal.continuing import continue_as_new
 from surefoot.adapters.temporal.performing import Performer
 from surefoot.journal.values import Unserializable, ValueTooLarge
 from surefoot.problem import SurefootError
-from surefoot.runs.life import TAKEOVERS_MAX
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """After which Temporal begins another attempt of an activity whose worker is not heard of. An attempt too many does no
@@ -42,13 +42,17 @@ TOOL_TIMEOUT = timedelta(hours=1)
 MODEL_TIMEOUT = timedelta(minutes=10)
 """Longest time of one attempt at a model request."""
 
+ATTEMPTS_MAX = 20
+"""Attempts at one activity: reads and model requests that fail, for about six minutes, and whatever kills its worker. Those
+that are lost with a stopped worker, which may have been handed five, count too."""
+
 RETRIES = RetryPolicy(
     initial_interval=timedelta(milliseconds=200),
     maximum_interval=timedelta(seconds=30),
-    maximum_attempts=TAKEOVERS_MAX,
+    maximum_attempts=ATTEMPTS_MAX,
     non_retryable_error_types=[ValueTooLarge.__name__, Unserializable.__name__],
 )
-"""Attempts at one activity: reads and model requests that fail, and whatever kills its worker. About half a minute."""
+"""A pause of 0.2 s that doubles up to half a minute. A value that can't be kept is not asked for again."""
 
 
 class PlacedContext(TemporalRunContext[Any]):
@@ -91,6 +95,7 @@ class LedgerDurability(TemporalDurability[Any]):
             activity_config=tool,
             model_activity_config=model,
             run_context_type=PlacedContext,
+            continue_as_new=continue_as_new,
         )
         self._performer = performer
         self._bound_to: AbstractAgent[Any, Any] | None = None

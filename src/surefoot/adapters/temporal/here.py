@@ -48,13 +48,13 @@ class Here:
     Args:
         run: The run's row.
         name: The agent's durable name.
-        decisions: How many decisions came before, in workflows that this one goes on with.
+        given: How many messages the run was given as its history.
     """
 
-    def __init__(self, run: int, name: str, decisions: int = 0) -> None:
+    def __init__(self, run: int, name: str, given: int) -> None:
         self.run = run
+        self.given = given
         self.conversation = Conversation(Names(name))
-        self.conversation.decisions = decisions
         self._path = step_key("", name, None)
         self._digests = RequestDigests()
         self.step = self._path

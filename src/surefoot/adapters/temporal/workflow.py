@@ -19,6 +19,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 from surefoot.adapters.pydantic_ai import transcripts
 from surefoot.adapters.temporal import here
+from surefoot.adapters.temporal.continuing import Carried, loaded
 from surefoot.adapters.temporal.parked import Wait
 from surefoot.adapters.temporal.waiting import ROW_RETRIES, ROW_TIMEOUT, Waits, keep_waits
 from surefoot.journal import current_frame
@@ -105,38 +106,52 @@ class AgentWorkflow:
             )
         waits = self._waits = Waits(begun["run"], begun["last_letter"])
         keep_waits(waits)
-        end = await self._execute(kind, begun)
+        carried = loaded(_text(args[0])) if args else None
+        end = await self._execute(kind, begun, carried)
         while left := (await _write(END, {"run": begun["run"], **end})).get("open"):
             reason = f"ends as {end['state']} once its unknown effects are known"
             await waits.until_woken(Wait("doubt", reason, tuple(("effect", effect) for effect in left)))
         return _given(end)
 
-    async def _execute(self, kind: AgentKind, begun: dict[str, Any]) -> dict[str, Any]:
-        """Run the agent; return how the run ends."""
+    async def _execute(self, kind: AgentKind, begun: dict[str, Any], carried: Carried | None) -> dict[str, Any]:
+        """Run the agent, from its beginning or from where an earlier workflow has left it; return how the run ends."""
+        info = workflow.info()
         current_frame.set(InWorkflow())  # type: ignore[arg-type]  # it has no more than it is asked for
-        here.here.set(here.Here(begun["run"], kind.name))
         try:
             args, kwargs = kind.spec.load_input(begun["input"].encode())
-            prompt, deps, usage_limits, message_history = args
+            prompt, deps, usage_limits, history = args
             conversation = kwargs.get("conversation_id")
+            now = here.Here(begun["run"], kind.name, len(history or ()) if carried is None else carried.given)
+            here.here.set(now)
+            if carried is not None:
+                now.conversation.go_on_from(carried.decisions, carried.made)
+                prompt, history = None, carried.history()
             result = await kind.agent.run(
                 prompt,
                 deps=deps,
                 usage_limits=usage_limits,
-                message_history=message_history,
+                usage=None if carried is None else carried.used(),
+                message_history=history,
                 model=kwargs.get("model"),
                 capabilities=[kind.capability],
-                run_id=workflow.info().workflow_id,
+                run_id=info.workflow_id
+                if carried is None
+                else f"{info.workflow_id} {info.run_id}",  # each part its own
                 **({} if conversation is None else {"conversation_id": conversation}),
             )
             body = kind.spec.result.dump(result.output)[0].decode()
-            return {"state": "completed", "body": body, "transcript": transcripts.payload_of(result)}
+            return {"state": "completed", "body": body, "transcript": transcripts.payload_of(result, now.given)}
         except asyncio.CancelledError:
             return {"state": "cancelled"}
         except (Unserializable, ValueTooLarge, SurefootError) as error:
             return _failed(error)
         except Exception as error:
             return {"state": "cancelled"} if is_cancelled_exception(error) else _failed(error)
+
+
+def _text(value: RawValue) -> str:
+    text: str = workflow.payload_converter().from_payload(value.payload, str)
+    return text
 
 
 def _failed(error: BaseException) -> dict[str, Any]:
