@@ -11,6 +11,7 @@ from itertools import islice
 from typing import cast
 
 from surefoot.runs import tables
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import SUSPECT_AFTER, RunState
 from surefoot.runs.queueing import Queueing
 from surefoot.runs.tables import RunRow
@@ -175,8 +176,9 @@ def open_kinds(connection: Connection) -> set[str]:
 
 
 def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time."""
-    strange = sorted(open_kinds(connection) - set(kinds))[:KINDS_AT_ONCE]
+    """Return pending runs of none of these kinds that were started before a time, but for those of other engines."""
+    others = (kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
+    strange = sorted(others)[:KINDS_AT_ONCE]
     rows = connection.execute(
         f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
         " AND created_at_ms < ? LIMIT 100",

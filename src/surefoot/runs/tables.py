@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
+from surefoot.journal.tables import newest_seq
 from surefoot.runs.life import RunState, WaitFor
 from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.store import Check, Migration, Tx
@@ -285,7 +286,7 @@ def _free(tx: Tx, row: RunRow, *, is_counted: bool) -> None:
 
     One that is freed without a new record since the last time is one step nearer to being suspect.
     """
-    newest = _newest_seq(tx, row.id)
+    newest = newest_seq(tx, row.id)
     takeovers = row.takeovers + int(is_counted) if newest <= row.progress else 0
     tx.execute(
         "UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1, takeovers = ?, progress = ? WHERE id = ?",
@@ -311,11 +312,6 @@ def doubt_claim(tx: Tx, row: ledger.Row, session: int, boot_ms: int, reason: str
     ledger.add_evidence(tx, row.id, "in doubt", f"session {session}", {"token": row.token, "reason": reason})
 
 
-def _newest_seq(tx: Tx, run: int) -> int:
-    found = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (run,))
-    return int(found[0] or 0) if found else 0
-
-
 def hold(tx: Tx, runs: Sequence[int], session: int) -> list[RunRow]:
     """Write the new holder and epochs; return the runs as they are then."""
     if not runs:
@@ -334,7 +330,7 @@ def hold(tx: Tx, runs: Sequence[int], session: int) -> list[RunRow]:
 
 def run_holders(connection: Connection) -> list[int]:
     """Return the sessions that hold running runs; whether they are dead is for `leases` to say."""
-    rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3")
+    rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3 AND holder IS NOT NULL")
     return [cast(int, row[0]) for row in rows]
 
 
@@ -421,6 +417,25 @@ def hand_back_run(tx: Tx, run: int, *, is_counted: bool) -> None:
     """
     _free(tx, get_run(tx.connection, run), is_counted=is_counted)
     tx.held.clear()
+
+
+def set_running_elsewhere(tx: Tx, run: int) -> None:
+    """Say of a run that another engine executes that it goes on."""
+    tx.execute(
+        "UPDATE runs SET state = 2, waiting_for = NULL, reason = '', wake_at_ms = NULL WHERE id = ? AND state <= 3",
+        (run,),
+    )
+    tx.execute("DELETE FROM waiters WHERE run = ?", (run,))
+    tx.held.clear()
+
+
+def list_elsewhere(connection: Connection, kinds: Sequence[str], now_ms: int, *, is_due: bool) -> list[RunRow]:
+    """Return runs of these kinds that have not ended; with `is_due`, those that their engine must be told of."""
+    marks = ",".join("?" * len(kinds))
+    due = " AND (state = 1 OR (state = 3 AND wake_at_ms <= ?))" if is_due else ""
+    bindings = (*kinds, now_ms) if is_due else tuple(kinds)
+    rows = connection.execute(f"{_SELECT} WHERE state <= 3 AND kind IN ({marks}){due} ORDER BY id LIMIT 1000", bindings)
+    return [_row(connection, values) for values in rows]
 
 
 def end_run(tx: Tx, run: int, state: RunState, record: int, reason: str) -> None:
