@@ -28,6 +28,7 @@ from surefoot.adapters.temporal.workflow import AgentKind, AgentWorkflow, agents
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, RunState, Worker, start_run
 from surefoot.runs.durable import ELSEWHERE
+from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.runs.worker import GRACE_S
 from surefoot.store.codec import Codec
 
