@@ -6,6 +6,7 @@ The public surface. Everything a user writes is here; the rooms behind it may mo
 from surefoot.app import NotOpen, Surefoot, configure
 from surefoot.approvals import ApprovalNeeded, Approve, CannotDecide
 from surefoot.coordination import BadResource, Document, Lease, ResourceBusy, document, elect, lease, semaphore
+from surefoot.coordination.events import DeadLetter, Event, EventConflict, LetterNotFound, Topic, on
 from surefoot.effects import (
     AskPerson,
     BadEffect,
@@ -84,6 +85,7 @@ __all__ = [
     "CannotTell",
     "Codec",
     "CurrentEffect",
+    "DeadLetter",
     "DeadlinePassed",
     "Denied",
     "Divergence",
@@ -91,11 +93,14 @@ __all__ = [
     "EffectError",
     "Encrypted",
     "Escalation",
+    "Event",
+    "EventConflict",
     "Forgotten",
     "KeyConflict",
     "Landed",
     "Lease",
     "LeaseLost",
+    "LetterNotFound",
     "MissingKey",
     "NoStore",
     "NotAllowed",
@@ -128,6 +133,7 @@ __all__ = [
     "Surefoot",
     "SurefootError",
     "Suspend",
+    "Topic",
     "Transactional",
     "Undecodable",
     "UnknownKind",
@@ -145,6 +151,7 @@ __all__ = [
     "lease",
     "nothing_to_undo",
     "now",
+    "on",
     "random",
     "read",
     "saga",

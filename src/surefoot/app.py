@@ -10,30 +10,40 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from surefoot import approvals, coordination, effects, journal, leases, people, runs
 from surefoot.approvals import ApprovalView, Approve, decide, list_approvals
-from surefoot.coordination import LeaseDesk, ResourceGate
+from surefoot.coordination import LeaseDesk, ResourceGate, events
+from surefoot.coordination.events import DeadLetter, Dispatcher, GroupView
+from surefoot.coordination.events.dispatch import know_groups
+from surefoot.coordination.events.letters import decide as decide_letter
+from surefoot.coordination.events.letters import list_dead, list_groups
+from surefoot.coordination.events.retention import sweep as sweep_events
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
 from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
+from surefoot.journal import payloads
 from surefoot.journal.encrypted import Encrypted
 from surefoot.leases import Session, Sessions
 from surefoot.people import People
 from surefoot.people.trail import identify, set_rules
 from surefoot.problem import SurefootError
-from surefoot.runs import Escalation, Run, Worker
+from surefoot.runs import Escalation, KindSpec, Run, Worker
 from surefoot.runs.desk import is_open, wake
 from surefoot.runs.life import RunState
+from surefoot.runs.queueing import NORMAL, Queueing, limit_of, queueing, when
 from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
-from surefoot.store import Clock, Store, StoreError, open_store, shown
+from surefoot.runs.worker import ROOM
+from surefoot.store import Clock, Store, StoreError, is_on_postgres, open_store, shown
 from surefoot.store.codec import Codec
 from surefoot.store.connection import Connection
 
@@ -43,15 +53,18 @@ if TYPE_CHECKING:
 
     from surefoot.adapters.pydantic_ai import DurableAgent
     from surefoot.adapters.pydantic_ai.declarations import Effects
+    from surefoot.adapters.temporal import Engine
 
 MIGRATIONS = (
     *leases.MIGRATIONS,
     *journal.MIGRATIONS,
+    *payloads.MIGRATIONS,
     *people.MIGRATIONS,
     *effects.MIGRATIONS,
     *approvals.MIGRATIONS,
     *runs.MIGRATIONS,
     *coordination.MIGRATIONS,
+    *events.MIGRATIONS,
 )
 """The formats of all rooms, in the order they are brought up to date."""
 
@@ -91,8 +104,13 @@ class Surefoot:
             the trail. None: what the store has; where nothing was ever said, anybody who can open it.
         keep_for: How long values of what has ended are kept, as "90d" or seconds; this process's worker looks every hour,
             and deletes what is older as `gc` does. None: for ever, or until `surefoot gc` is called.
+        concurrency: How many runs this process has in memory at a time, those that wait for something for a moment
+            included; about 60 KB each when small. More are left to other workers, or wait on disk.
         codec: How values lie on disk: `sf.Encrypted({"2026": key})`. None: what the SUREFOOT_KEYS environment variable
             says, else as they are.
+        engine: What executes the runs of agents: None: this process and its like; "temporal://host:7233/namespace": the
+            workers of that Temporal cluster, with `task_queue=` as a parameter. Needs a store on PostgreSQL, and
+            `surefoot[temporal]`.
     """
 
     def __init__(
@@ -106,7 +124,9 @@ class Surefoot:
         on_escalation: Callable[[Escalation], Awaitable[object] | object] | None = None,
         people: People | None = None,
         keep_for: str | float | None = None,
+        concurrency: int = ROOM,
         codec: Codec | None = None,
+        engine: str | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
@@ -123,7 +143,9 @@ class Surefoot:
         self._is_worker = is_worker
         self._on_escalation = on_escalation
         self.codec = codec if codec is not None else Encrypted.from_environment()
+        self._engine = None if engine is None else _engine(engine, found, lambda: self.worker, self.codec)
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
+        self.concurrency = limit_of("concurrency", concurrency) or ROOM
         self._keeping: list[asyncio.Task[None]] = []
         self._store: Store | None = None
         self._session: Session | None = None
@@ -159,19 +181,27 @@ class Surefoot:
         )
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
         guard.lost_since = lost_since_ms if store.read_now(has_lost_time) else None
-        worker = self._worker = Worker(store, sessions, self._session, guard, on_escalation=self._on_escalation)
+        worker = self._worker = Worker(
+            store, sessions, self._session, guard, room=self.concurrency, on_escalation=self._on_escalation
+        )
+        worker.sources.append(Dispatcher())
         desk = LeaseDesk(guard, is_open, worker.tell)
         guard.holding = ResourceGate(desk)
+        await know_groups(store)
         if self._is_worker:
             await worker.start()
             self._keeping.append(asyncio.create_task(self._tend(desk), name="surefoot-leases"))
             if self._keep_ms is not None:
                 keeping = asyncio.create_task(self._keep(self._keep_ms), name="surefoot-retention")
                 self._keeping.append(keeping)
+        if self._engine is not None:
+            await self._engine.open(is_worker=self._is_worker)
         add_open(guard)
 
     async def close(self) -> None:
         """Hand runs back, write what is queued, and give the store back. Safe to call twice."""
+        if self._engine is not None and self._worker is not None:
+            await self._engine.close()
         worker, session, store = self._worker, self._session, self._store
         self._worker = self._session = self._store = None
         keeping, self._keeping = self._keeping, []
@@ -215,6 +245,10 @@ class Surefoot:
         *args: Any,
         id: str,
         deadline_s: float | None = None,
+        priority: int = NORMAL,
+        delay: str | float | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
         **kwargs: Any,
     ) -> Run:
         """Start a run of a durable function, or return the run of that id.
@@ -224,7 +258,15 @@ class Surefoot:
             args: Its arguments.
             id: The business id: the same id with the same input is the same run, however often it is started.
             deadline_s: Seconds from now after which the run's next step raises `DeadlinePassed`; None for none.
-            kwargs: Its keyword arguments.
+            priority: From 1 (first) to 5 (last): among the runs that wait for a worker, the lower number is always taken
+                first, and of equals the older.
+            delay: It begins no sooner than so many seconds from now, or "15m", "24h", "7d"; None: as soon as it can.
+            at: The same, as a moment with a time zone.
+            key: Runs of this function with the same key take turns, as `@sf.durable(concurrency_per_key=...)` says; None:
+                it waits for no other run.
+            kwargs: Its keyword arguments. One that is called as an argument here is given by its position.
+
+        The last four say when a new run begins. They are no part of its input: a run that is there keeps its own.
 
         Returns:
             The run, once it is on disk.
@@ -233,15 +275,36 @@ class Surefoot:
             RunConflict: The id belongs to a run with another input; both are shown.
             UnknownKind: The function is not durable.
             Unserializable: An argument can't be kept.
+            SurefootError: A priority, a key or a time that is none.
         """
         if not isinstance(id, str) or not id:
             raise SurefootError(
                 f"id={id!r}: a run needs a business id", hint='id="ticket-991"; the same id, the same run'
             )
         kind = runs.kind_of(function)
+        kind.refuse_shadowed(args, {"priority": priority != NORMAL, "delay": delay is not None, "at": at is not None,
+                                    "key": key is not None})  # fmt: skip
         body, digest = kind.dump_input(args, kwargs)
+        how = self.queueing(kind, priority=priority, delay=delay, at=at, key=key)
+        if self._engine is not None and self._engine.executes(kind):
+            return await self._engine.start(kind, body, digest, id, deadline_s, how)
         deadline_ms = None if deadline_s is None else self.store.clock.wall_ms() + int(deadline_s * 1_000)
-        return await runs.start_run(self.store, self.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+        return await runs.start_run(
+            self.store, self.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms, how=how
+        )
+
+    def queueing(
+        self,
+        kind: KindSpec,
+        *,
+        priority: int = NORMAL,
+        delay: str | float | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+    ) -> Queueing:
+        """Return when a run of a kind may begin; see `start`."""
+        at_ms = when(self.store.clock.wall_ms(), None if delay is None else duration_ms(delay), at)
+        return queueing(kind.name, priority=priority, at_ms=at_ms, key=key, places=kind.concurrency_per_key)
 
     async def run(self, id: str) -> Run:
         """Return the handle of an existing run.
@@ -264,6 +327,33 @@ class Surefoot:
         """Return the approvals that somebody waits for, the most urgent first."""
         sessions = self.worker.sessions
         return await self.store.read(lambda connection: list_approvals(connection, sessions, is_open, limit=limit))
+
+    async def groups(self) -> list[GroupView]:
+        """Return the groups of all topics: how far each is, what it is at, and how many dead letters it has."""
+        return await self.store.read(list_groups)
+
+    async def dead_letters(self, *, group: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        """Return the events that groups could not act on, oldest first; those of one group, or of all."""
+        return await self.store.read(partial(list_dead, group=group, limit=limit))
+
+    async def redeliver(self, event: int, *, group: str, by: str, reason: str) -> None:
+        """Bring a dead letter to its group again, as a new run, behind what has come for its key meanwhile.
+
+        Args:
+            event: The event's number.
+            group: The group's name.
+            by: Who decides.
+            reason: Why.
+
+        Raises:
+            LetterNotFound, NotAllowed: See each; nothing was changed.
+        """
+        await decide_letter(self.store, event, group, is_again=True, who=await self.identify(by), reason=reason)
+        self.worker.nudge()
+
+    async def discard(self, event: int, *, group: str, by: str, reason: str) -> None:
+        """Close a dead letter: nobody will act on it. Args and errors: as for `redeliver`."""
+        await decide_letter(self.store, event, group, is_again=False, who=await self.identify(by), reason=reason)
 
     @property
     def people(self) -> People | None:
@@ -350,7 +440,9 @@ class Surefoot:
             What was deleted, or would be.
         """
         before_ms = self.store.clock.wall_ms() - duration_ms(older_than)
-        return await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
+        emptied = await sweep_events(self.store, before_ms, is_dry=is_dry_run)
+        swept = await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
+        return replace(swept, events=emptied)
 
     async def rotate_keys(self, *, tell: Callable[[int], object] | None = None) -> int:
         """Write all values anew that are not under the codec's current key; see `surefoot.runs.rotating`.
@@ -400,6 +492,8 @@ class Surefoot:
         tools_were: Mapping[str, str] | None = None,
         deps: Callable[..., Any] | None = None,
         event_stream_handler: EventStreamHandler[Any] | None = None,
+        concurrency: int | None = None,
+        concurrency_per_key: int | None = None,
     ) -> DurableAgent:
         """Make a Pydantic AI agent durable.
 
@@ -415,6 +509,8 @@ class Surefoot:
                 with what the run was started with as `deps`, if it takes a parameter. None: that is the dependencies.
             event_stream_handler: Sees the agent's events live, as in Pydantic AI, in the process that executes the run;
                 what was shown of an attempt that is repeated is shown again, and a replay shows nothing.
+            concurrency: As for `@sf.durable`.
+            concurrency_per_key: As for `@sf.durable`.
 
         Returns:
             What starts its runs: `await support.start(prompt, id=...)`.
@@ -424,6 +520,7 @@ class Surefoot:
         return durable_agent(
             self,
             agent,
+            made=None if self._engine is None else self._engine.agent,
             name=name,
             reads=reads,
             effects=effects,
@@ -431,6 +528,8 @@ class Surefoot:
             tools_were=tools_were,
             deps=deps,
             event_stream_handler=event_stream_handler,
+            concurrency=concurrency,
+            concurrency_per_key=concurrency_per_key,
         )
 
     async def serve(self) -> None:
@@ -443,6 +542,17 @@ class Surefoot:
             while self.worker.failure is None:  # noqa: ASYNC110  several places set it
                 await asyncio.sleep(SERVE_LOOK_S)
             raise self.worker.failure
+
+
+def _engine(address: str, url: str, worker: Callable[[], Worker], codec: Codec | None) -> Engine:
+    if not is_on_postgres(url):
+        raise SurefootError(
+            f"engine={address!r} needs a store on PostgreSQL, and {url!r} is a file of one machine: activities run on any",
+            hint='sf.Surefoot("postgresql://...", engine="temporal://host:7233/namespace")',
+        )
+    from surefoot.adapters import temporal
+
+    return temporal.Engine(temporal.parse(address), worker, codec)
 
 
 def _sessions_in_use(connection: Connection) -> set[int] | None:

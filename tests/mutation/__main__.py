@@ -1,4 +1,4 @@
-"""Mutation testing of a room: `python -m tests.mutation [--sample N] [--room effects] [--only PATH:LINE]`.
+"""Mutation testing of a room: `python -m tests.mutation [--sample N] [--room effects] [--only PATH:LINE ...]`.
 
 First the tests are run once under coverage, which tells which test executes which line and how long each takes. Then each
 mutant is tried by those. Prints each survivor as it is found and a summary, and ends with 1 below `WANTED`.
@@ -7,6 +7,7 @@ mutant is tried by those. Prints each survivor as it is found and a summary, and
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import re
@@ -24,6 +25,9 @@ from tests.mutation.mutants import Mutant, mutants_of
 
 SUITE = ("tests/contract", "tests/property/test_rules.py", "tests/unit/effects", "tests/unit/adapters")
 WANTED = 0.85
+TESTS_S = 40.0
+"""Seconds of tests that may try one mutant: of a line that all tests pass, the quickest."""
+
 AT_IMPORT = ""
 """Coverage's name for what no test has passed, but an import has."""
 MAP = ROOT / ".coverage" / "mutation"
@@ -35,14 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("--room", default="effects", help="the room whose files are mutated")
     parser.add_argument("--sample", type=int, default=0, help="only this many mutants, evenly over all; 0 for all")
-    parser.add_argument("--only", default="", help="only mutants whose name begins with this: PATH, or PATH:LINE")
+    parser.add_argument("--only", nargs="+", default=[""], help="only mutants whose names begin so: PATH, PATH:LINE")
     parser.add_argument("--keep", action="store_true", help="use the map of tests that an earlier hunt has made")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     if not given.keep or not MAP.exists():
         _measure()
     who, took_s = _map(given.room)
-    chosen = [one for one in _mutants(given.room) if one.name.startswith(given.only)]
+    chosen = [one for one in _mutants(given.room) if one.name.startswith(tuple(given.only))]
     if given.sample and given.sample < len(chosen):
         chosen = [chosen[place * len(chosen) // given.sample] for place in range(given.sample)]
     verdicts = list(_try_all(chosen, who, took_s, given.workers))
@@ -96,11 +100,13 @@ def _map(room: str) -> tuple[dict[tuple[str, int], set[str]], dict[str, float]]:
 
 
 def _tests_of(mutant: Mutant, who: dict[tuple[str, int], set[str]], took_s: dict[str, float]) -> list[str]:
-    """Return the tests that pass a mutant's line, quickest first; of what runs at import, those that use the file."""
+    """Return the tests that pass a mutant's line, the quickest of `TESTS_S`; of what is imported, all that use the file."""
     found = who.get((mutant.path, mutant.line), set())
     if found == {AT_IMPORT}:
         found = {test for (path, _), tests in who.items() if path == mutant.path for test in tests}
-    return sorted(found - {AT_IMPORT}, key=lambda test: took_s.get(test, 1.0))
+    quickest = sorted(found - {AT_IMPORT}, key=lambda test: took_s.get(test, 1.0))
+    until_s = itertools.accumulate(took_s.get(test, 1.0) for test in quickest)
+    return [test for test, sum_s in zip(quickest, until_s, strict=True) if sum_s <= TESTS_S] or quickest[:1]
 
 
 def _try_all(

@@ -7,6 +7,7 @@ engine and the tests from the copy, so that processes which tests start see the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,18 +20,17 @@ from pathlib import Path
 from tests.mutation.mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
-TESTS_MAX = 60
-"""Tests that may try one mutant: of a line that all tests pass, the quickest that many."""
-
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 """One that takes longer has been found: it hangs."""
 
 
-FATES = {0: "survived", 1: "killed", 2: "killed", -6: "killed", -11: "killed"}
-"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. Any other says that
-the hunt is wrong, not the mutant; but for tests that are asked for by name in a file that can't be imported, which is 4."""
+FATES = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}
+"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported, 3 one that pytest
+itself stumbles over, as endless recursion."""
 
-NOT_IMPORTED = "ERROR collecting"
+FOUND = re.compile(r"\A[.sx]|ERROR collecting|ERROR: not found|ImportError while loading conftest")
+"""What the log says when a mutant has ended the process in another way: in the middle of the tests, or before the first one
+that was asked for by name. Without it the hunt is wrong, not the mutant."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Worker:
         self._copy = folder / "src"
         shutil.copytree(ROOT / "src", self._copy, ignore=shutil.ignore_patterns("__pycache__"))
         self._log = folder / "log"
+        self._bytecode = folder / "bytecode"  # of all that isn't changed: compiling it took most of a mutant's time
 
     def try_one(self, mutant: Mutant, tests: Sequence[str]) -> Verdict:
         """Return what tests say of a mutant."""
@@ -56,21 +57,28 @@ class Worker:
             return Verdict(mutant, "not executed", 0.0)
         place, started_s = self._copy / mutant.path, time.monotonic()
         before = place.read_text()
-        place.write_text(mutant.source)
+        self._write(place, mutant.source)
         try:
-            return Verdict(mutant, self._fate(tests[:TESTS_MAX]), time.monotonic() - started_s)
+            return Verdict(mutant, self._fate(tests), time.monotonic() - started_s)
         finally:
-            place.write_text(before)
+            self._write(place, before)
+
+    def _write(self, place: Path, source: str) -> None:
+        """Change a file, and forget its bytecode: two changes within a second and of one size would look the same."""
+        place.write_text(source)
+        for old in (self._bytecode / place.parent.relative_to("/")).glob(f"{place.stem}.*"):
+            old.unlink()
 
     def _fate(self, tests: Sequence[str]) -> str:
         pid = os.fork()
         if pid == 0:
-            _be(self._copy, self._log, tests)
+            _be(self._copy, self._bytecode, self._log, tests)
         until_s = time.monotonic() + PATIENCE_S
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return FATES.get(os.waitstatus_to_exitcode(status)) or self._fate_by_log()
+                code = os.waitstatus_to_exitcode(status)
+                return "killed" if code < 0 else FATES.get(code) or self._fate_by_log()
             if time.monotonic() > until_s:
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
@@ -79,12 +87,12 @@ class Worker:
 
     def _fate_by_log(self) -> str:
         said = self._log.read_text()
-        if NOT_IMPORTED in said:
+        if FOUND.search(said):
             return "killed"
         raise RuntimeError(f"the tests could not be run:\n{said[-3000:]}")
 
 
-def _be(copy: Path, log: Path, tests: Sequence[str]) -> None:
+def _be(copy: Path, bytecode: Path, log: Path, tests: Sequence[str]) -> None:
     """Be the process that tries it."""
     code = 2
     try:
@@ -92,8 +100,8 @@ def _be(copy: Path, log: Path, tests: Sequence[str]) -> None:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        sys.dont_write_bytecode = True
-        os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=os.pathsep.join((str(copy), str(ROOT))))
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(bytecode)
+        os.environ.update(PYTHONPYCACHEPREFIX=str(bytecode), PYTHONPATH=os.pathsep.join((str(copy), str(ROOT))))
         sys.path[:0] = [str(copy), str(ROOT)]
         os.chdir(ROOT)
         import pytest

@@ -84,6 +84,8 @@ def _is_words(node: ast.AST) -> bool:
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     if isinstance(node, ast.keyword):
         return node.arg in WORDS
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.annotation, ast.Name) and node.annotation.id == "TypeAlias"
     return isinstance(node, ast.JoinedStr | ast.Assert | ast.Raise)
 
 

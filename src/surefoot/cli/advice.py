@@ -64,6 +64,10 @@ def for_run(
     """
     if run.state == "pending":
         return [Advice("it goes on as soon as a worker that knows it has room", command("worker", "MODULE"))]
+    if run.state == "scheduled":
+        return [Advice(f"it begins at {run.wake_at}, or later", None)]
+    if run.state == "queued":
+        return [Advice("it begins when those of its key before it have ended", command("runs", "--state", "waiting"))]
     if run.state == "running" and holder is not None and holder.life != "alive":
         return [Advice("the next worker that knows it takes it over", command("worker", "MODULE"))]
     if run.state == "failed":

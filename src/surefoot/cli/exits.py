@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from surefoot.approvals import ApprovalNeeded, ApprovalNotFound, CannotDecide
+from surefoot.coordination.events import LetterNotFound
 from surefoot.effects import BadEffect, Denied, KeyConflict
 from surefoot.effects.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
@@ -39,7 +40,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off, "
     "the doctor found an error",
     ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read",
-    ExitCode.NOT_FOUND: "there is no such run, effect or approval",
+    ExitCode.NOT_FOUND: "there is no such run, effect, approval or dead letter",
     ExitCode.REFUSED: "refused, nothing changed: another input, no doubt left, decided before, not allowed, not yet",
     ExitCode.STORE: "trouble with the store: none there, not writable, damaged, full",
     ExitCode.WAITING: "the run has not ended: it waits for a person, or longer than --timeout",
@@ -84,6 +85,7 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (RunNotFound, ExitCode.NOT_FOUND),
     (EffectNotFound, ExitCode.NOT_FOUND),
     (ApprovalNotFound, ExitCode.NOT_FOUND),
+    (LetterNotFound, ExitCode.NOT_FOUND),
     (CannotDecide, ExitCode.REFUSED),
     (ApprovalNeeded, ExitCode.WAITING),
     (NotAllowed, ExitCode.REFUSED),

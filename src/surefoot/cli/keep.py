@@ -59,7 +59,7 @@ def gc(
         before_ms = desk.now_ms - duration_ms(older_than)
         swept = await desk.app.gc(older_than, is_dry_run=is_dry_run, tell=None if is_json else tell)
         document = GcDocument(
-            is_dry_run, moment(before_ms) or "", swept.runs, swept.effects, swept.records, swept.bytes_before,
+            is_dry_run, moment(before_ms) or "", swept.runs, swept.effects, swept.records, swept.events, swept.bytes_before,
             swept.bytes_after,
         )  # fmt: skip
         return emit(document) if is_json else _show(document)
@@ -71,7 +71,8 @@ def _show(document: GcDocument) -> None:
     would = "would go" if document.is_dry_run else "are gone"
     line(
         f"{count_words(document.records, 'record')} of {count_words(document.runs, 'run')}, and the values of "
-        f"{count_words(document.effects, 'effect')}, {would}: all that ended before {document.before}"
+        f"{count_words(document.effects, 'effect')} and {count_words(document.events, 'event')}, {would}: "
+        f"all that ended before {document.before}"
     )
     if not document.is_dry_run:
         line(f"{document.bytes_before:,} bytes before, {document.bytes_after:,} after")

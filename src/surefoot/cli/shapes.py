@@ -27,7 +27,9 @@ class RunShape(Struct, frozen=True):
 
     id: Annotated[str, Meta(description="its business id")]
     kind: Annotated[str, Meta(description="the durable function it executes")]
-    state: Annotated[str, Meta(description="pending, running, waiting, completed, failed or cancelled")]
+    state: Annotated[
+        str, Meta(description="scheduled, queued, pending, running, waiting, completed, failed or cancelled")
+    ]
     waiting_for: Annotated[
         str | None, Meta(description="timer, signal, child, lease, approval, doubt, budget, model or blocked")
     ]
@@ -56,7 +58,9 @@ class StepShape(Struct, frozen=True):
     step: Annotated[str, Meta(description="its identity in the run; empty for what concerns the run itself")]
     what: Annotated[
         str,
-        Meta(description="start, step, decision, read, effect, timer, signal, child, drift, deadline, verdict or end"),
+        Meta(
+            description="start, step, decision, read, effect, event, timer, signal, child, drift, deadline, verdict or end"
+        ),
     ]
     outcome: Annotated[
         str | None,
@@ -427,6 +431,48 @@ class DoctorDocument(Struct, frozen=True):
     tools: Annotated[list[ToolShape], Meta(description="of code: all tools, the worst first; empty for a store")]
 
 
+class GroupShape(Struct, frozen=True):
+    """A group that acts on the events of a topic."""
+
+    topic: Annotated[str, Meta(description="the topic")]
+    group: Annotated[str, Meta(description="its name")]
+    behind: Annotated[int, Meta(description="events that it was not brought yet")]
+    oldest_s: Annotated[float | None, Meta(description="how long ago the oldest of them was published, in seconds")]
+    started: Annotated[int, Meta(description="events that its runs are at, or wait to be")]
+    dead: Annotated[int, Meta(description="its dead letters")]
+
+
+class LetterShape(Struct, frozen=True):
+    """A dead letter: an event that a group could not act on."""
+
+    event: Annotated[int, Meta(description="the event's number")]
+    topic: Annotated[str, Meta(description="its topic")]
+    id: Annotated[str, Meta(description="its id")]
+    key: Annotated[str | None, Meta(description="what it is about")]
+    group: Annotated[str, Meta(description="the group")]
+    attempt: Annotated[int, Meta(description="how often the group was brought it")]
+    run: Annotated[str | None, Meta(description="the run that failed; null where none could be started")]
+    reason: Annotated[str, Meta(description="why, in words")]
+    at: Annotated[str, Meta(description="when")]
+    value: Annotated[Any, Meta(description="what the event says")]
+    next: Annotated[list[Advice], Meta(description="what to do")]
+
+
+class EventsDocument(Struct, frozen=True):
+    """`surefoot events`."""
+
+    groups: Annotated[list[GroupShape], Meta(description="all groups, by topic and name")]
+    dead: Annotated[list[LetterShape], Meta(description="dead letters, oldest first")]
+
+
+class LetterDocument(Struct, frozen=True):
+    """`surefoot redeliver` and `surefoot discard`."""
+
+    event: Annotated[int, Meta(description="the event's number")]
+    group: Annotated[str, Meta(description="the group")]
+    state: Annotated[str, Meta(description="again or discarded")]
+
+
 class GcDocument(Struct, frozen=True):
     """`surefoot gc`."""
 
@@ -435,6 +481,7 @@ class GcDocument(Struct, frozen=True):
     runs: Annotated[int, Meta(description="runs whose records were deleted")]
     effects: Annotated[int, Meta(description="effects whose arguments and values were deleted; their keys stay")]
     records: Annotated[int, Meta(description="records that were deleted")]
+    events: Annotated[int, Meta(description="events that say nothing any more; their ids stay")]
     bytes_before: Annotated[int, Meta(description="the database's size before")]
     bytes_after: Annotated[int, Meta(description="its size after; the file has it after the next checkpoint")]
 
@@ -473,7 +520,8 @@ class RotateDocument(Struct, frozen=True):
 
 SHARED: tuple[type[Struct], ...] = (
     RunShape, HolderShape, StepShape, SignalShape, EffectShape, EvidenceShape, UnknownShape, ContradictionShape,
-    StuckShape, AgainShape, ShadowShape, ApprovalShape, NoteShape, EntryShape, Advice, FindingShape, ToolShape,
+    StuckShape, AgainShape, ShadowShape, ApprovalShape, GroupShape, LetterShape,
+    NoteShape, EntryShape, Advice, FindingShape, ToolShape,
 )  # fmt: skip
 """The shapes that documents are made of."""
 
@@ -490,9 +538,12 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "approvals": (ApprovalsDocument,),
     "leases": (LeasesDocument,),
     "audit": (AuditDocument,),
+    "events": (EventsDocument,),
     "approve": (DecisionDocument,),
     "deny": (DecisionDocument,),
     "resolve": (ResolveDocument,),
+    "redeliver": (LetterDocument,),
+    "discard": (LetterDocument,),
     "check-deploy": (DeployDocument,),
     "fork": (ForkDocument,),
     "model pull": (ModelDocument,),

@@ -54,6 +54,7 @@ WHAT: dict[Kind, str] = {
     Kind.EXPIRED: "deadline",
     Kind.INTERRUPTED: "step",
     Kind.ASKED: "effect",
+    Kind.PUBLISHED: "event",
 }
 """What a record is about."""
 
@@ -69,6 +70,7 @@ WORDS: dict[str, str] = {
     "received": "received",
     "timed_out": "did not come in time",
     "expired": "the run's deadline had passed",
+    "published": "published",
     "interrupted": "left without an outcome: its task was cancelled or timed out",
     "completed": "completed",
     "failed": "failed: {reason}",
@@ -89,6 +91,7 @@ OUTCOME: dict[Kind, str] = {
     Kind.TIMER_FIRED: "fired",
     Kind.EXPIRED: "expired",
     Kind.INTERRUPTED: "interrupted",
+    Kind.PUBLISHED: "published",
 }
 """The outcome a record tells; for the kinds not listed it depends on what is in the record."""
 

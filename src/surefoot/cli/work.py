@@ -145,6 +145,12 @@ def worker(
     target: Annotated[
         str, typer.Argument(metavar="MODULE[:APP]", help="The module with the durable functions; an app in it.")
     ],
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="COUNT", help="How many runs it has in memory at a time; without it, what the app says."
+        ),
+    ] = None,
     store: StoreOption = None,
     is_json: JsonOption = False,
 ) -> None:
@@ -160,6 +166,7 @@ def worker(
         if not own_kinds():
             raise WrongUsage(f"{name} has no durable function, so there is nothing to execute", hint="@sf.durable")
         app = find_app(module, app_name or None, store)
+        app.concurrency = concurrency or app.concurrency
         document = execute(lambda: _serve(app))
     if is_json:
         emit(document)

@@ -161,6 +161,7 @@ class Guard:
         self.lost_since: LostSince | None = None  # of a store that was restored: see `lost`
         self.on_settled: Callable[[Tx, int], object] = _nobody_waits
         self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
+        self.nudge: Callable[[], object] = lambda: None
         self.acting: dict[int, Acting] = {}
         self.resolving: dict[int, Acting] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

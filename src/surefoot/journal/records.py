@@ -16,6 +16,10 @@ import msgspec
 
 from surefoot.journal.values import Value
 
+NEXT = -1
+"""Stands for a record's number until it is written: of a run that several processes write to at once, only the transaction
+knows the next one."""
+
 
 class Kind(IntEnum):
     """What a record says. The numbers are data on disk: never reused, never renumbered."""
@@ -64,11 +68,13 @@ class Kind(IntEnum):
     """The step was left without an outcome: its task was cancelled or timed out while it went on."""
     ASKED = 22
     """An effect asks for what its gate waits for, an approval; body: the call. Nothing is claimed yet."""
+    PUBLISHED = 23
+    """An event was published, head.name its topic; in a run, body: its id; outside runs, what it says."""
 
 
 ENDS_STEP = frozenset(
     {Kind.DECIDED, Kind.RAISED, Kind.READ, Kind.DONE, Kind.NOT_DONE, Kind.UNKNOWN, Kind.REPEATED, Kind.CONFLICT,
-     Kind.DENIED, Kind.TIMER_FIRED, Kind.SIGNAL, Kind.CHILD_ENDED, Kind.EXPIRED, Kind.INTERRUPTED}
+     Kind.DENIED, Kind.TIMER_FIRED, Kind.SIGNAL, Kind.CHILD_ENDED, Kind.EXPIRED, Kind.INTERRUPTED, Kind.PUBLISHED}
 )  # fmt: skip
 """The kinds after which a step has its outcome."""
 
@@ -132,7 +138,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         run: The run's row, or None for an effect outside any run.
-        seq: Its number in the run, from 1; 0 outside runs.
+        seq: Its number in the run, from 1; 0 outside runs; `NEXT` to be given the next one when it is written.
         kind: What it says.
         step: The step's identity in the run; empty for records about the run itself.
         after: The number of the record the asking task had seen last; 0 for the start.

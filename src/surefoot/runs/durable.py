@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from surefoot.journal import Undecodable, codec_of
+from surefoot.journal import Record, Undecodable, codec_of
 from surefoot.journal.values import Value, canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import UnknownKind
+from surefoot.runs.life import RunState
+from surefoot.runs.queueing import limit_of
 from surefoot.runs.signals import Signal
+from surefoot.store import Tx
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +27,10 @@ KIND = "__surefoot_kind__"
 SIMULATED = "simulated "
 """What stands before the kind of a run that only simulates. It is part of the kind on disk, so that no process can execute
 such a run for another: one that doesn't know of simulation knows no such kind."""
+
+ELSEWHERE = "temporal "
+"""What stands before the kind of a run that another engine executes. It is part of the kind on disk, so that no worker of
+ours takes the run."""
 
 UNDO = "surefoot undo"
 """The kind of the run that compensates what another has done."""
@@ -40,6 +47,12 @@ class KindSpec:
         signals: The signals it declares.
         later: Keyword-only parameters that came after the first runs were started: at their default they are not part
             of the input, so that the same input stays the same.
+        concurrency: How many of its runs are executed at a time, by all workers together; None for any number.
+        concurrency_per_key: How many runs of one key go on at a time; None: its runs have no keys.
+
+    Attributes:
+        fails_unfit: Whether a run whose input doesn't fit the function fails; else it is blocked, until that is mended.
+        on_end: Called in the transaction that ends a run, with its first record, its row, and how it ends.
     """
 
     def __init__(
@@ -49,6 +62,8 @@ class KindSpec:
         signals: Sequence[Signal[Any]] = (),
         *,
         later: frozenset[str] = frozenset(),
+        concurrency: int | None = None,
+        concurrency_per_key: int | None = None,
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise SurefootError(
@@ -56,8 +71,12 @@ class KindSpec:
             )
         self.name = name
         self.function = function
+        self.concurrency = limit_of(f"{name}: concurrency", concurrency)
+        self.concurrency_per_key = limit_of(f"{name}: concurrency_per_key", concurrency_per_key)
         self.signals = {signal.name: signal for signal in signals}
         self.signature = inspect.signature(function)
+        self.fails_unfit = False
+        self.on_end: Callable[[Tx, Record, int, RunState], object] | None = None
         self._later = {parameter: self.signature.parameters[parameter].default for parameter in later}
         try:
             hints = typing.get_type_hints(function)
@@ -81,8 +100,30 @@ class KindSpec:
         given = bound.arguments.items()
         flat = {name: self._dump(name, value) for name, value in given if not self._is_left_out(name, value)}
         body = _encode(flat)
-        return body, hashlib.blake2b(self.name.encode() + b"\0" + canonical_bytes(msgspec.json.decode(body)),
-                                     digest_size=16).digest()  # fmt: skip
+        return body, self.digest_of(body)
+
+    def digest_of(self, body: Value) -> bytes:
+        """Return the digest by which an input is known again."""
+        canonical = canonical_bytes(msgspec.json.decode(body))
+        return hashlib.blake2b(self.name.encode() + b"\0" + canonical, digest_size=16).digest()
+
+    def refuse_shadowed(self, args: tuple[Any, ...], given: Mapping[str, bool]) -> None:
+        """Refuse an option of `start` that is given where the function has a parameter of that name without a value.
+
+        Args:
+            args: What was given by position.
+            given: The options, and whether each was given.
+
+        Raises:
+            SurefootError: There is one: who says `start(f, key="x")` may mean either.
+        """
+        by_position = list(self.signature.parameters)[: len(args)]
+        for option, is_given in given.items():
+            if is_given and option in self.signature.parameters and option not in by_position:
+                raise SurefootError(
+                    f"{self.name} has a parameter {option!r}, and start(..., {option}=) says when a run begins",
+                    hint=f"give {self.name} its {option} by position, or rename the parameter",
+                )
 
     def _is_left_out(self, name: str, value: Any) -> bool:
         return name in self._later and value is self._later[name]
@@ -135,7 +176,11 @@ _registered: dict[str, KindSpec] = {}
 def durable(function: Callable[P, Awaitable[R]], /) -> Callable[P, Awaitable[R]]: ...
 @overload
 def durable(
-    *, name: str | None = None, signals: Sequence[Signal[Any]] = ()
+    *,
+    name: str | None = None,
+    signals: Sequence[Signal[Any]] = (),
+    concurrency: int | None = None,
+    concurrency_per_key: int | None = None,
 ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]: ...
 
 
@@ -145,6 +190,8 @@ def durable(
     *,
     name: str | None = None,
     signals: Sequence[Signal[Any]] = (),
+    concurrency: int | None = None,
+    concurrency_per_key: int | None = None,
 ) -> Any:
     """Make an async function a kind of run: `app.start(function, ..., id=...)` runs it durably.
 
@@ -154,10 +201,20 @@ def durable(
         name: The kind's name, data on disk; None: the function's name.
         signals: What its runs wait for. With any, senders who know the kind are refused other names, and payloads that
             don't fit; without, nothing is checked before it is waited for.
+        concurrency: How many of its runs are executed at a time, by all workers of the store together; a run that waits
+            for something has left memory after 5 s, and lets another in. None for any number.
+        concurrency_per_key: How many runs that were started with the same `key=` go on at a time, from their beginning to
+            their end, waits included; the others are queued, in their order. None: its runs have no keys.
     """
 
     def decorate(wrapped: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        kind = KindSpec(name or wrapped.__name__, wrapped, signals)
+        kind = KindSpec(
+            name or wrapped.__name__,
+            wrapped,
+            signals,
+            concurrency=concurrency,
+            concurrency_per_key=concurrency_per_key,
+        )
         register(kind)
         setattr(wrapped, KIND, kind)
         return wrapped
@@ -167,10 +224,11 @@ def durable(
 
 def register(kind: KindSpec) -> None:
     """Note a kind under its name; a second function under one name replaces the first only when it is the same code."""
-    if kind.name.startswith(SIMULATED):
-        raise SurefootError(
-            f"{kind.name!r}: names that start with {SIMULATED!r} are Surefoot's own", hint="pick another"
-        )
+    for ours in (SIMULATED, ELSEWHERE):
+        if kind.name.startswith(ours):
+            raise SurefootError(
+                f"{kind.name!r}: names that start with {ours!r} are Surefoot's own", hint="pick another"
+            )
     known = _registered.get(kind.name)
     is_other = known is not None and _place_of(known) != _place_of(kind)
     if known is not None and is_other and "<locals>" not in _place_of(known) + _place_of(kind):
@@ -210,13 +268,20 @@ def simulated(digest: bytes) -> bytes:
 
 
 def kind_of_run(name: str) -> KindSpec:
-    """Return the kind whose code a run executes, for real or simulated, by the kind that its row names."""
-    return kind_of(name.removeprefix(SIMULATED))
+    """Return the kind whose code a run executes, for real or simulated, here or elsewhere, by the kind that its row
+    names."""
+    return kind_of(name.removeprefix(SIMULATED).removeprefix(ELSEWHERE))
 
 
-def executable_kinds() -> list[str]:
-    """Return the kinds of the runs that this process can execute: each one for real, and simulated."""
-    return [prefix + name for name in known_kinds() for prefix in ("", SIMULATED)]
+def executable_kinds() -> dict[str, int | None]:
+    """Return the kinds of the runs that this process can execute, each one for real, and simulated; and how many of their
+    runs may be executed at a time."""
+    return {prefix + name: kind.concurrency for name, kind in _registered.items() for prefix in ("", SIMULATED)}
+
+
+def places_per_key() -> dict[str, int]:
+    """Return how many runs of one key go on at a time, for the kinds that have keys."""
+    return {name: most for name, kind in _registered.items() if (most := kind.concurrency_per_key) is not None}
 
 
 def known_kinds() -> list[str]:

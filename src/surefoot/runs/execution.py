@@ -19,7 +19,7 @@ from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life, Session, Sessions
-from surefoot.runs import tables
+from surefoot.runs import queue, tables
 from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import GOING_DOWN, Blocked, Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import TAKEOVERS_MAX, RunState, WaitFor
@@ -45,7 +45,7 @@ class Host(Protocol):
     guard: Guard
     is_stopping: bool
 
-    def tell(self, tx: Tx, target: Target) -> None:
+    def tell(self, tx: Tx, target: Target, *, is_expected: bool = False) -> None:
         """Wake whoever waits for this, in the transaction that writes it."""
 
 
@@ -140,7 +140,14 @@ class Execution:
         try:
             kind = kind_of_run(run.row.kind)
             started = run.history.started
-            args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
+            try:
+                args, kwargs = kind.load_input(started.body if started is not None and started.body else b"{}")
+            except Undecodable as error:
+                if kind.fails_unfit:
+                    return _failed(error)
+                raise
+            if run.row.lane is not None and run.history.last_seq == 1 and run.cancels.pending:  # out of turn
+                return self._cancelled_before()
             run.begin()
             run.check()
             value = await kind.function(*args, **kwargs)
@@ -163,6 +170,10 @@ class Execution:
             return _failed(error)
         finally:
             run.finish()
+
+    def _cancelled_before(self) -> _Ending:
+        by = without_surrogates(self._run.cancels.pending[0].by)
+        return _Ending(RunState.CANCELLED, _encode([by]), f"cancelled by {by}")
 
     def _suspended(self) -> Any:
         run = self._run
@@ -245,7 +256,12 @@ class Execution:
         run = self._run
         assert record is not None, "an ending has a record"
         tables.end_run(tx, run.row.id, verdict.state, insert_record(tx, record), verdict.reason)
-        self._worker.tell(tx, ("run", run.row.id))
+        if run.row.lane is not None:
+            queue.next_in_lane(tx, run.row.lane, kind_of_run(run.row.kind).concurrency_per_key or 1)
+        on_end, started = kind_of_run(run.row.kind).on_end, run.history.started
+        if on_end is not None and started is not None:
+            on_end(tx, started, run.row.id, verdict.state)
+        self._worker.tell(tx, ("run", run.row.id), is_expected=run.row.parent is not None)
 
 
 def _failed(error: BaseException) -> _Ending:

@@ -16,8 +16,8 @@ from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
-from surefoot.runs import tables
-from surefoot.runs.durable import SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
+from surefoot.runs import queue, tables
+from surefoot.runs.durable import ELSEWHERE, SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
 from surefoot.runs.errors import (
     CannotUndo,
     RunCancelled,
@@ -29,6 +29,7 @@ from surefoot.runs.errors import (
 )
 from surefoot.runs.fork import Again, plan, write
 from surefoot.runs.life import ENDED, RunState
+from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.runs.replay import History
 from surefoot.runs.signals import Signal, signal_for
 from surefoot.runs.tables import CANCEL, WAKE, RunRow
@@ -295,6 +296,8 @@ async def start_run(
     parent: int | None = None,
     deed: Deed | None = None,
     source: str | None = None,
+    how: Queueing = AT_ONCE,
+    is_elsewhere: bool = False,
 ) -> Run:
     """Start a run, or return the one of that id.
 
@@ -309,6 +312,8 @@ async def start_run(
         parent: The row of the run that starts it as its child; None for none.
         deed: What a person did by it, for the audit; None for none.
         source: For a child of a simulated run, the run whose outcomes it uses: it is simulated too. None for a real run.
+        how: When it may begin. It is no part of the input: the run that is there keeps its own.
+        is_elsewhere: Whether another engine executes it, so that no worker of ours takes it.
 
     Raises:
         RunConflict: The id belongs to a run with another kind or input.
@@ -316,7 +321,9 @@ async def start_run(
     name = kind.name
     if source is not None:
         name, digest = f"{SIMULATED}{name}", simulated(digest)
-    is_ours = worker.may_execute and len(worker.live) < worker.room
+    if is_elsewhere:
+        name = f"{ELSEWHERE}{name}"
+    has_place = not is_elsewhere and worker.take_place()
     begun: RunRow | None = None
 
     def unit(tx: Tx) -> tuple[RunRow, Record | None]:
@@ -326,8 +333,12 @@ async def start_run(
             record_deed(tx, deed)
         if there is not None:
             return there, None
-        holder = worker.session.id if is_ours and worker.may_execute else None
-        row = tables.insert_run(tx, run_id, name, digest, holder=holder, parent=parent, deadline_ms=deadline_ms)
+        state = queue.place(tx, how)
+        may_begin = state is RunState.PENDING and has_place and worker.may_execute
+        holder = worker.session.id if may_begin and queue.may_begin(tx, name, kind.concurrency) else None
+        row = tables.insert_run(
+            tx, run_id, name, digest, holder=holder, parent=parent, deadline_ms=deadline_ms, how=how, state=state
+        )
         record = Record(row, 1, Kind.STARTED, "", 0, NO_HEAD if source is None else Head(run=source), body)
         insert_record(tx, record)
         begun = tables.get_run(tx.connection, row)
@@ -339,10 +350,16 @@ async def start_run(
 
     try:
         row, started = await store.commit(unit, label="start", size=len(body))
+        is_ours = started is not None and worker.may_execute and row.holder == worker.session.id
+        if is_ours:  # else it waits, or it is taken over, from a session that was lost
+            worker.launch(row, History(last_seq=1, started=started), [])
     except asyncio.CancelledError:  # it may be on disk as ours, and nobody is left to launch it: any worker may
         with contextlib.suppress(StoreError):  # without a store our session ends, and with it our hold on the run
             store.append(let_go, label="start", on_error=None)
         raise
+    finally:
+        if has_place:
+            worker.give_place_back()
     if started is None:
         if row.digest != digest:
             recorded = await store.read(lambda connection: _input_of(connection, row.id))
@@ -350,8 +367,8 @@ async def start_run(
                 f"run {run_id} exists with another input: {row.kind}({recorded}); asked for {kind.name}({body.decode()})",
                 hint="use another id for other work; the same id with the same input returns the same run",
             )
-    elif worker.may_execute and row.holder == worker.session.id:  # else it is taken over, from a session that was lost
-        worker.launch(row, History(last_seq=1, started=started), [])
+    elif not is_ours:
+        worker.nudge()
     return Run(store, worker, row.id, run_id, row.kind)
 
 

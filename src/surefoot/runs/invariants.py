@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from surefoot.journal.records import Kind
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import ENDED, RunState
 from surefoot.store.finding import Invariant, Severity
 
 _STATES = ", ".join(str(state.value) for state in RunState)
 _ENDED = ", ".join(str(state.value) for state in sorted(ENDED))
+_BEGUN = ", ".join(str(state.value) for state in (RunState.PENDING, RunState.RUNNING, RunState.WAITING))
 _RUNNING = RunState.RUNNING.value
 
 INVARIANTS = (
@@ -32,8 +34,18 @@ INVARIANTS = (
         f" WHERE r.state NOT IN ({_ENDED}) GROUP BY r.id HAVING max(j.seq) != count(*)",
     ),
     Invariant(
-        "a running run has a holder, and no other has",
-        f"SELECT run_id FROM runs WHERE (state = {_RUNNING}) != (holder IS NOT NULL)",
+        "a running run has a holder, unless another engine executes it, and no other has",
+        f"SELECT run_id FROM runs WHERE (state = {_RUNNING} AND substr(kind, 1, {len(ELSEWHERE)}) != '{ELSEWHERE}')"
+        " != (holder IS NOT NULL)",
+    ),
+    Invariant(
+        "a run that is queued has others of its lane before it",
+        f"SELECT q.run_id FROM runs q WHERE q.state = {RunState.QUEUED.value} AND NOT EXISTS (SELECT 1 FROM runs r"
+        f" WHERE r.lane = q.lane AND r.state IN ({_BEGUN}))",
+    ),
+    Invariant(
+        "a run that is scheduled has a time",
+        f"SELECT run_id FROM runs WHERE state = {RunState.SCHEDULED.value} AND wake_at_ms IS NULL",
     ),
     Invariant(
         "no run that has ended owns an effect without outcome",

@@ -1,5 +1,7 @@
 r"""The life of a run, as a table. Pure: no clock, no store.
 
+    scheduled --due--> queued --its turn--> pending      (only where a time or a lane was asked for: `queueing`)
+
     pending --claimed--> running --parked---> waiting(timer | signal | child | lease | approval | doubt | budget | model |
        ^                    |                         blocked)
        |                    |  \---handed back, taken over---> pending
@@ -19,6 +21,8 @@ from enum import Enum, IntEnum
 class RunState(IntEnum):
     """Where a run is."""
 
+    SCHEDULED = -1
+    QUEUED = 0
     PENDING = 1
     RUNNING = 2
     WAITING = 3
@@ -30,6 +34,9 @@ class RunState(IntEnum):
 class RunEvent(Enum):
     """What moves it."""
 
+    DUE = "due"
+    TURN = "its turn"
+    CANCELLED_BEFORE = "cancelled before it began"
     CLAIMED = "claimed"
     TAKEN_OVER = "taken over"
     PARKED = "parked"
@@ -41,6 +48,14 @@ class RunEvent(Enum):
 
 
 TABLE: dict[RunState, dict[RunEvent, RunState]] = {
+    RunState.SCHEDULED: {
+        RunEvent.DUE: RunState.QUEUED,
+        RunEvent.CANCELLED_BEFORE: RunState.PENDING,
+    },
+    RunState.QUEUED: {
+        RunEvent.TURN: RunState.PENDING,
+        RunEvent.CANCELLED_BEFORE: RunState.PENDING,
+    },
     RunState.PENDING: {RunEvent.CLAIMED: RunState.RUNNING, RunEvent.PARKED: RunState.WAITING},
     RunState.RUNNING: {
         RunEvent.TAKEN_OVER: RunState.PENDING,

@@ -51,6 +51,11 @@ class _Names(msgspec.Struct):
     first: str
     count: int = 0
 
+    @property
+    def newest(self) -> str:
+        """The identity of the step counted last."""
+        return self.first if self.count == 1 else f"{self.first}#{self.count}"
+
 
 class _Writing(msgspec.Struct, gc=False):
     """The unit that writes one record of a run, if this process still holds it."""
@@ -65,6 +70,8 @@ class _Writing(msgspec.Struct, gc=False):
 
 class LiveRun:
     """A run in progress. See `journal.frame.Frame`."""
+
+    is_one_step = False
 
     def __init__(self, store: Store, worker: Any, row: RunRow, history: History, letters: Iterable[Letter]) -> None:
         self.store = store
@@ -234,14 +241,18 @@ class LiveRun:
         if names is None:
             names = self._names[parent, name, key] = _Names(strand, step_key(parent, name, key))
         elif names.strand is not strand:
-            where = f" under {parent}" if parent else ""
-            raise AmbiguousStep(
-                f"run {self.run_id}: two tasks ask for step {name!r}{where}"
-                + (f" with key {key!r}" if key is not None else ""),
-                hint=f"tell them apart: {name}.keyed(...), or `async with sf.branch(...)` around each task's part",
-            )
+            place = _place.get()
+            is_asked_again = place is not None and place.path == parent and names.newest not in self.open_steps
+            if not is_asked_again:
+                where = f" under {parent}" if parent else ""
+                raise AmbiguousStep(
+                    f"run {self.run_id}: two tasks ask for step {name!r}{where}"
+                    + (f" with key {key!r}" if key is not None else ""),
+                    hint=f"tell them apart: {name}.keyed(...), or `async with sf.branch(...)` around each task's part",
+                )
+            names.strand = strand  # a framework makes an approved tool call again: after the first, in another task
         names.count += 1
-        return names.first if names.count == 1 else f"{names.first}#{names.count}"
+        return names.newest
 
     def next_inside(self, parent: str) -> str | None:
         """Return the recorded step that the asking task comes to next, two levels below a parent; None where it can't be

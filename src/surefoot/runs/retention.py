@@ -23,6 +23,7 @@ from functools import partial
 from surefoot.approvals.states import State
 from surefoot.effects import ledger
 from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
+from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, decode_head, encode_head
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
@@ -52,6 +53,7 @@ class Swept:
         runs: Runs whose records went.
         effects: Effects whose arguments and values went.
         records: Records that were deleted.
+        events: Events that no longer say anything; see `surefoot.coordination.events.retention`.
         bytes_before: The database's size when it began.
         bytes_after: Its size now; the file has it after the next checkpoint, or when the store is closed.
     """
@@ -59,6 +61,7 @@ class Swept:
     runs: int = 0
     effects: int = 0
     records: int = 0
+    events: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
 
@@ -330,12 +333,14 @@ def _delete_some(run: int, tx: Tx) -> Swept:
 
 def _end_without_value(run: int, tx: Tx) -> Swept:
     """Keep how the run ended, and a digest of its result."""
-    ended = get_run(tx.connection, run).ended or 0
+    row = get_run(tx.connection, run)
+    ended = row.ended or 0
     record = load_record(tx.connection, ended)
     detail = None if record.body is None or tx.codec is not None else {"digest": digest_of(record.body)}
     rewrite_record(
         tx, ended, encode_head(Head(state=record.head.state, forgotten_at_ms=tx.now_ms, detail=detail)), None
     )
+    delete_payloads(tx, row.run_id)
     tx.execute("DELETE FROM inbox WHERE run = ?", (run,))
     tx.execute("UPDATE runs SET reason = '' WHERE id = ?", (run,))
     return Swept()

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from surefoot.journal import Undecodable, Unserializable, codec_of
+from surefoot.journal import Undecodable, Unserializable, ValueCodec, codec_of
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import SignalRefused
@@ -67,18 +67,11 @@ class Signal(Generic[T]):
     @property
     def expected(self) -> str:
         """The payload's type, in words."""
-        return getattr(self.type, "__name__", str(self.type)) if self.type is not object else "any JSON value"
+        return type_words(self.type)
 
     def problem(self, body: Value) -> str:
         """Return why a payload doesn't fit, in words; empty if it does."""
-        try:
-            value = self._codec.load(body)
-        except Undecodable as error:
-            return _problems(error)
-        wanted = next((known for plain, known in _CHECKED.items() if self.type is plain), object)
-        is_bool = isinstance(value, bool) and self.type in (int, float)
-        fits = isinstance(value, wanted) and not is_bool
-        return "" if fits else f"a {type(value).__name__} is no {self.expected}"
+        return misfit(self._codec, self.type, body)
 
     def dump(self, payload: Any, run_id: str) -> Value:
         """Return a payload as bytes: a value of the type, or its JSON form.
@@ -95,6 +88,23 @@ class Signal(Generic[T]):
                 f"signal {self.name} to run {run_id}: {problem}", hint=f"it takes {self.expected}; nothing was sent"
             )
         return body
+
+
+def type_words(declared: Any) -> str:
+    """Return a payload's type in words."""
+    return getattr(declared, "__name__", str(declared)) if declared is not object else "any JSON value"
+
+
+def misfit(codec: ValueCodec, declared: Any, body: Value) -> str:
+    """Return why a payload is not of a type, in words and without its values; empty if it is."""
+    try:
+        value = codec.load(body)
+    except Undecodable as error:
+        return _problems(error)
+    wanted = next((known for plain, known in _CHECKED.items() if declared is plain), object)
+    is_bool = isinstance(value, bool) and declared in (int, float)
+    fits = isinstance(value, wanted) and not is_bool
+    return "" if fits else f"a {type(value).__name__} is no {type_words(declared)}"
 
 
 def _problems(error: Undecodable) -> str:

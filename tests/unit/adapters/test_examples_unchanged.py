@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, RunContext
+from pydantic_ai import Agent, ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext
+from pydantic_ai.capabilities import HandleDeferredToolCalls
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
@@ -94,6 +95,31 @@ async def test_runs_of_one_agent_beside_each_other_are_refused_with_the_way_out(
     assert first == again
     assert first[0] == "AmbiguousStep"
     assert "async with sf.branch(" in first[1]
+
+
+async def test_a_tool_that_asks_for_approval_itself_is_called_again_once_a_handler_gave_it(url: str) -> None:
+    """Catches a call that is refused because the framework makes it again in a task of its own."""
+    written: list[str] = []
+
+    def update(ctx: RunContext[None], path: str) -> str:
+        if path == ".env" and not ctx.tool_call_approved:
+            raise ApprovalRequired
+        written.append(path)
+        return f"wrote {path}"
+
+    def approve_all(ctx: RunContext[None], requests: DeferredToolRequests) -> DeferredToolResults:
+        return requests.build_results(approve_all=True)
+
+    calls: list[Any] = [call("update", "call-1", path="README.md"), call("update", "call-2", path=".env")]
+    model = Script(calls, lambda messages: text(said(messages[-1]))).model
+    agent = Agent(model, name="clerk", tools=[update], capabilities=[HandleDeferredToolCalls(approve_all), Durable()])
+
+    async def work() -> Any:
+        return (await agent.run("update both")).output
+
+    plain = "tool-return: wrote README.md; tool-return: wrote .env"
+    assert await twice(url, work) == (plain, plain)
+    assert sorted(written) == [".env", "README.md"]
 
 
 async def test_code_that_asks_its_model_what_it_was_asked_is_stopped_on_replay(url: str) -> None:

@@ -21,9 +21,12 @@ from surefoot.adapters.pydantic_ai.mcp import is_served
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.adapters.pydantic_ai.transcripts import Transcript
 from surefoot.adapters.pydantic_ai.waits import ASKED, RETRY, AskedCall, signal_of, waiting_for_events
+from surefoot.coordination.events import Topic
+from surefoot.coordination.events.groups import Since, subscribe
 from surefoot.journal import Kind, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.steps import live_run
 from surefoot.runs.tables import find_run
 
@@ -108,6 +111,8 @@ class DurableAgent:
         name: Its durable name.
         capability: What makes it durable, by each name under which open runs know it; the first is today's.
         deps: Makes the dependencies of one execution, in the process that executes it; None: they are the run's input.
+        concurrency: As for `@sf.durable`.
+        concurrency_per_key: As for `@sf.durable`.
     """
 
     def __init__(
@@ -118,6 +123,8 @@ class DurableAgent:
         *,
         was: Iterable[str] = (),
         deps: Callable[..., Any] | None = None,
+        concurrency: int | None = None,
+        concurrency_per_key: int | None = None,
         **options: Any,
     ) -> None:
         self._app = app
@@ -125,8 +132,18 @@ class DurableAgent:
         self.name = name
         self._make_deps = deps
         capabilities = [Durable(name=known, waits_for_tools=True, **options) for known in (name, *_names(was))]
+        self._capability = capabilities[0]
         self._declarations = capabilities[0].declarations
-        self._kinds = [KindSpec(f"agent {one.name}", self._function(one), later=_LATER) for one in capabilities]
+        self._kinds = [
+            KindSpec(
+                f"agent {one.name}",
+                self._function(one),
+                later=_LATER,
+                concurrency=concurrency,
+                concurrency_per_key=concurrency_per_key,
+            )
+            for one in capabilities
+        ]
         for kind in self._kinds:
             register(kind)
 
@@ -183,6 +200,7 @@ class DurableAgent:
         conversation_id: str | None = None,
         model: str | None = None,
         deadline_s: float | None = None,
+        **when: Any,
     ) -> AgentRun:
         """Start a run of the agent, or return the run of that id.
 
@@ -196,19 +214,60 @@ class DurableAgent:
             conversation_id: The conversation it belongs to; None: the framework's choice.
             model: Another model, by name; None: the agent's.
             deadline_s: As for `Surefoot.start`.
+            when: priority, delay, at and key, as for `Surefoot.start`.
 
         Raises:
             RunConflict: The id belongs to a run with another input.
         """
         store = self._app.store
-        kind = self._kinds[0] if len(self._kinds) == 1 else await self._kind_of(id)
-        body, digest = kind.dump_input(
-            (_plain(prompt), deps, usage_limits, None if message_history is None else list(message_history)),
-            {"conversation_id": conversation_id, "model": model},
+        kind, body, digest = await self._asked(
+            id, prompt, deps, usage_limits, message_history, conversation_id=conversation_id, model=model
         )
         deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
-        run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms)
+        how = self._app.queueing(kind, **when)
+        run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms, how=how)
         return AgentRun(store, self._app.worker, run.row, run.id, run.kind)
+
+    def on(
+        self,
+        topic: Topic[Any],
+        *,
+        group: str,
+        since: Since,
+        prompt: Callable[[Any], Prompt],
+        concurrency: int | None = None,
+    ) -> None:
+        """Let the agent act on the events of a topic, as one of a group; see `surefoot.on`.
+
+        Args:
+            topic: The topic.
+            group: The group's name.
+            since: Where a new group begins: "beginning" or "now".
+            prompt: What is asked of the agent about what an event says; must give the same for the same.
+            concurrency: How many of its runs are executed at a time, by all workers together; None for any number.
+        """
+        run_agent = self._function(self._capability)
+
+        async def act(event: Any) -> Any:
+            return await run_agent(_plain(prompt(event)))
+
+        act.__qualname__ = f"agent.<locals>.{self.name} on {topic.name}"
+        act.__annotations__ = {"event": topic.type, "return": run_agent.__annotations__["return"]}
+        subscribe(topic, act, group=group, since=since, concurrency=concurrency)
+
+    async def _asked(
+        self,
+        id: str,
+        prompt: Prompt,
+        deps: Any,
+        usage_limits: UsageLimits | None,
+        message_history: Sequence[ModelMessage] | None,
+        **options: Any,
+    ) -> tuple[KindSpec, bytes, bytes]:
+        """Return the kind of what is asked, its input, and the digest by which the same input is known."""
+        kind = self._kinds[0] if len(self._kinds) == 1 else await self._kind_of(id)
+        history = None if message_history is None else list(message_history)
+        return kind, *kind.dump_input((_plain(prompt), deps, usage_limits, history), options)
 
     async def stream(self, prompt: Prompt = None, *, id: str, **options: Any) -> AsyncIterator[LiveEvent]:
         """Start a run, or join the run of that id, and yield what it does, live, from its first request on.
@@ -230,14 +289,14 @@ class DurableAgent:
             RunNotFound: There is none.
         """
         run = await self._app.run(id)
-        if run.kind not in [kind.name for kind in self._kinds]:
+        if run.kind.removeprefix(ELSEWHERE) not in [kind.name for kind in self._kinds]:
             raise SurefootError(f"run {id!r} is one of {run.kind}, not of agent {self.name}", hint="app.run(id)")
         return AgentRun(self._app.store, self._app.worker, run.row, run.id, run.kind)
 
     async def _kind_of(self, run_id: str) -> KindSpec:
         """Return the kind of a run that exists, which may be an earlier name of ours, or else today's."""
         row = await self._app.store.read(lambda connection: find_run(connection, run_id))
-        known = None if row is None else row.kind
+        known = None if row is None else row.kind.removeprefix(ELSEWHERE)
         return next((kind for kind in self._kinds if kind.name == known), self._kinds[0])
 
     async def tools(self) -> list[ToolClass]:
@@ -269,8 +328,15 @@ async def _made(make: Callable[..., Any], given: Any) -> Any:
     return await made if inspect.isawaitable(made) else made
 
 
-def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **options: Any) -> DurableAgent:
-    """Return a durable form of an agent; the agent itself is not changed."""
+def durable_agent(
+    app: Surefoot,
+    agent: Any,
+    *,
+    name: str | None = None,
+    made: Callable[..., DurableAgent] | None = None,
+    **options: Any,
+) -> DurableAgent:
+    """Return a durable form of an agent, made by `made`; the agent itself is not changed."""
     if not isinstance(agent, Agent):
         raise SurefootError(f"{agent!r} is no Pydantic AI Agent", hint="app.agent(Agent(..., name='support'))")
     durable_name = name or agent.name
@@ -281,7 +347,7 @@ def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **optio
         )
     for toolset in agent.toolsets:
         toolset.apply(_require_id)
-    return DurableAgent(app, agent, durable_name, **options)
+    return (made or DurableAgent)(app, agent, durable_name, **options)
 
 
 def _require_id(leaf: AbstractToolset[Any]) -> None:

@@ -1,0 +1,136 @@
+"""Dispatch: a group's place in its topic moves on, and a run is started for each event it passes, in one transaction.
+
+Every worker that serves a group looks; whoever comes first moves the place, so one event wakes one worker. What is started
+is a run like any other, which any worker of the group may take. Runs are started some at a time: what no worker has room
+for stays in the topic, where it costs nothing.
+"""
+
+from __future__ import annotations
+
+from surefoot.coordination.events import groups, tables
+from surefoot.coordination.events.groups import Subscription
+from surefoot.coordination.events.states import State, run_id_of
+from surefoot.coordination.events.tables import EventRow
+from surefoot.journal import Kind, Record, insert_record, load_record
+from surefoot.journal.records import Head
+from surefoot.runs import queue
+from surefoot.runs.queueing import AT_ONCE, Queueing, lane_of
+from surefoot.runs.tables import find_run, insert_run
+from surefoot.store import Store, Tx
+from surefoot.store.connection import Connection
+
+EVENTS_AT_ONCE = 200
+"""Events that one transaction brings: about 20 ms."""
+
+BYTES_AT_ONCE = 4 * 1024 * 1024
+"""Bytes after which it brings no more."""
+
+AHEAD = 1_000
+"""Runs of a group that wait for a worker, from which on no more are started. Those that wait for another run of their key
+don't count: others may be behind them."""
+
+
+class Dispatcher:
+    """Starts the runs of this process's groups. See `surefoot.runs.worker.Source`."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str, str]] = set()
+        self._turn = 0
+
+    def has_new(self, connection: Connection) -> bool:
+        """See `Source.has_new`."""
+        served = groups.served()
+        if served.keys() - self._known:
+            self._known = tables.known_groups(connection)
+            if served.keys() - self._known:
+                return True
+        return any(self._room(connection, served[group]) > 0 for _, group in _news(connection))
+
+    def feed(self, tx: Tx) -> None:
+        """See `Source.feed`: groups take turns in being the first."""
+        groups.ensure(tx)
+        news = _news(tx.connection)
+        self._turn += 1
+        start = self._turn % max(1, len(news))
+        left = _Left()
+        for row, group in [*news[start:], *news[:start]]:
+            if not left.is_used_up:
+                self._feed_group(tx, row, groups.served()[group], left)
+
+    def _room(self, connection: Connection, subscription: Subscription) -> int:
+        return AHEAD - queue.pending(connection, subscription.kind.name, AHEAD)
+
+    def _feed_group(self, tx: Tx, row: int, subscription: Subscription, left: _Left) -> None:
+        room = self._room(tx.connection, subscription)
+        for event, attempt in tables.to_bring_again(tx, row, min(room, left.events)):
+            if left.is_used_up:
+                return
+            bring(tx, row, subscription, event, attempt + 1, left)
+        _, place = tables.ensure_group(tx, subscription.topic, subscription.group, is_from_beginning=True)
+        passed = place
+        for event in tables.events_after(tx, subscription.topic, place, min(room, left.events)):
+            if left.is_used_up:
+                break
+            bring(tx, row, subscription, event, 1, left)
+            passed = event.id
+        if passed > place:
+            tables.move_place(tx, row, passed)
+
+
+def _news(connection: Connection) -> list[tuple[int, tuple[str, str]]]:
+    """Return the groups of this process which have something to come to, each with its row."""
+    served = groups.served()
+    return [(row, (topic, name)) for row, topic, name in tables.groups_with_news(connection) if (topic, name) in served]
+
+
+class _Left:
+    """How much one transaction may still bring."""
+
+    def __init__(self) -> None:
+        self.events = EVENTS_AT_ONCE
+        self.bytes = BYTES_AT_ONCE
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether that is nothing."""
+        return self.events <= 0 or self.bytes <= 0
+
+
+def bring(tx: Tx, row: int, subscription: Subscription, event: EventRow, attempt: int, left: _Left) -> None:
+    """Start the run that acts on an event; an event that retention has emptied is passed over.
+
+    Where the run's id belongs to a run that was started by hand, nothing can act on the event, and it is a dead letter.
+    """
+    left.events -= 1
+    if event.record is None:
+        return
+    run_id = run_id_of(event.topic, subscription.group, event.event_id, attempt)
+    if find_run(tx.connection, run_id) is not None:
+        tables.write_delivery(tx, row, event.id, State.DEAD, attempt, None)
+        return
+    said = load_record(tx.connection, event.record).body or b"null"
+    left.bytes -= len(said)
+    kind = subscription.kind
+    body = subscription.input_of(event, said)
+    how = AT_ONCE if event.key is None else Queueing(lane=lane_of(kind.name, event.key))
+    run = insert_run(
+        tx,
+        run_id,
+        kind.name,
+        kind.digest_of(body),
+        holder=None,
+        parent=None,
+        deadline_ms=None,
+        how=how,
+        state=queue.place(tx, how),
+    )
+    head = Head(detail=groups.delivered(row, event.id))
+    insert_record(tx, Record(run, 1, Kind.STARTED, "", 0, head, body))
+    tables.write_delivery(tx, row, event.id, State.STARTED, attempt, run)
+
+
+async def know_groups(store: Store) -> None:
+    """Write the groups of this process that the store doesn't know, so that those which begin now begin before what is
+    published from now on."""
+    if groups.served().keys() - await store.read(tables.known_groups):
+        await store.commit(groups.ensure, label="groups")

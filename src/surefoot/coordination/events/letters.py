@@ -1,0 +1,171 @@
+"""What people see of topics and groups, and the way back of dead letters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from surefoot.coordination.events import tables
+from surefoot.coordination.events.states import State
+from surefoot.coordination.events.tables import OPEN
+from surefoot.journal import load_record
+from surefoot.people import Deed
+from surefoot.people import record as record_deed
+from surefoot.problem import SurefootError
+from surefoot.runs.tables import get_run
+from surefoot.store import Store, Tx
+from surefoot.store.connection import Connection
+
+ID_TAKEN = "the id of its run belongs to another run"
+"""Why an event could not be acted on where no run says it."""
+
+
+class LetterNotFound(SurefootError):
+    """There is no such dead letter. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A group, and how far it is.
+
+    Attributes:
+        topic: Its topic.
+        group: Its name.
+        behind: Events it was not brought yet.
+        oldest_ms: When the oldest of them was published, wall clock; None for none.
+        started: Deliveries whose run has not ended.
+        dead: Its dead letters.
+    """
+
+    topic: str
+    group: str
+    behind: int
+    oldest_ms: int | None
+    started: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that a group could not act on.
+
+    Attributes:
+        event: Its number.
+        topic: Its topic.
+        id: Its id.
+        key: What it is about, or None.
+        group: The group.
+        attempt: How often the group was brought it.
+        run_id: The run that failed; None where it could not be started.
+        reason: Why, in words.
+        at_ms: When, wall clock.
+        value: What the event says; None when its key is not here.
+    """
+
+    event: int
+    topic: str
+    id: str
+    key: str | None
+    group: str
+    attempt: int
+    run_id: str | None
+    reason: str
+    at_ms: int
+    value: Any
+
+
+def list_groups(connection: Connection) -> list[GroupView]:
+    """Return all groups, by topic and name."""
+    rows = connection.execute("SELECT id, topic, name, place FROM event_groups ORDER BY topic, name").fetchall()
+    return [_group(connection, *row) for row in rows]
+
+
+def _group(connection: Connection, row: int, topic: str, name: str, place: int) -> GroupView:
+    ((behind, oldest_ms),) = connection.execute(
+        "SELECT count(*), min(at_ms) FROM events WHERE topic = ? AND id > ?", (topic, place)
+    ).fetchall()
+    open_ones = dict(
+        connection.execute(
+            f"SELECT state, count(*) FROM deliveries WHERE grp = ? AND {OPEN} GROUP BY state", (row,)
+        ).fetchall()
+    )
+    started = open_ones.get(State.STARTED, 0) + open_ones.get(State.AGAIN, 0)
+    return GroupView(topic, name, behind, oldest_ms, started, open_ones.get(State.DEAD, 0))
+
+
+def list_dead(connection: Connection, *, group: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    """Return dead letters, oldest first.
+
+    Args:
+        connection: The store.
+        group: Only those of the groups of this name; None for all.
+        limit: How many at most.
+    """
+    rows = connection.execute(
+        "SELECT g.topic, g.name, d.event, d.attempt, d.run, d.at_ms FROM event_groups g JOIN deliveries d ON d.grp = g.id"
+        f" WHERE d.state = {State.DEAD.value} AND d.{OPEN} AND (? = '' OR g.name = ?) ORDER BY d.at_ms, d.event LIMIT ?",
+        (group or "", group or "", limit),
+    ).fetchall()
+    return [_letter(connection, *row) for row in rows]
+
+
+def _letter(
+    connection: Connection, topic: str, group: str, number: int, attempt: int, run: int | None, at_ms: int
+) -> DeadLetter:
+    event = tables.get_event(connection, number)
+    assert event is not None, "events are never deleted"
+    row = None if run is None else get_run(connection, run)
+    value = None
+    if event.record is not None:
+        value = msgspec.json.decode(load_record(connection, event.record).body or b"null")
+    return DeadLetter(
+        event=number,
+        topic=topic,
+        id=event.event_id,
+        key=event.key,
+        group=group,
+        attempt=attempt,
+        run_id=None if row is None else row.run_id,
+        reason=ID_TAKEN if row is None else row.reason,
+        at_ms=at_ms,
+        value=value,
+    )
+
+
+async def decide(store: Store, event: int, group: str, *, is_again: bool, who: str, reason: str) -> None:
+    """Let a dead letter be delivered anew, or discard it.
+
+    Args:
+        store: The store.
+        event: The event's number.
+        group: The group's name.
+        is_again: Whether it is delivered anew.
+        who: Who says so.
+        reason: Why.
+
+    Raises:
+        LetterNotFound: It is none.
+        NotAllowed: This person may not.
+    """
+    act = "redeliver" if is_again else "discard"
+
+    def unit(tx: Tx) -> None:
+        found = tx.row(
+            f"SELECT d.grp FROM event_groups g JOIN deliveries d ON d.grp = g.id AND d.event = ?"
+            f" WHERE g.name = ? AND d.state = {State.DEAD.value}",
+            (event, group),
+        )
+        if found is None:
+            raise LetterNotFound(
+                f"event {event} is no dead letter of group {group!r}", hint="surefoot events shows those that are"
+            )
+        record_deed(tx, Deed(act=act, who=who, target=f"event {event} of group {group}", reason=reason))
+        state = State.AGAIN if is_again else State.DISCARDED
+        tx.execute(
+            "UPDATE deliveries SET state = ?, at_ms = ? WHERE grp = ? AND event = ?",
+            (int(state), tx.now_ms, found[0], event),
+        )
+
+    await store.commit(unit, label=act)

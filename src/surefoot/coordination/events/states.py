@@ -1,0 +1,90 @@
+r"""The life of a delivery, an event on its way through one group, as a table; and its run's id. Pure.
+
+    (the group's place comes to it) -> started --run completed--> done
+                                          |  ^
+                       run failed, or cancelled  \--delivered anew-- again <--redelivered-- dead
+                                          +--> dead --discarded--> discarded
+
+An event that a group has not come to has no delivery. The numbers are data on disk; those up to 3 are open: somebody, or a
+person, has yet to do something.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, IntEnum
+
+from surefoot.problem import SurefootError
+
+NAME_MAX = 64
+"""Characters of a topic's or a group's name."""
+
+ID_MAX = 512
+"""Characters of an event's id: as many as a key of an effect may have."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class State(IntEnum):
+    """Where a delivery is."""
+
+    STARTED = 1
+    AGAIN = 2
+    DEAD = 3
+    DONE = 4
+    DISCARDED = 5
+
+
+class Move(Enum):
+    """What moves it."""
+
+    COMPLETED = "its run completed"
+    FAILED = "its run failed"
+    REDELIVERED = "redelivered"
+    DELIVERED = "delivered anew"
+    DISCARDED = "discarded"
+
+
+TABLE: dict[State, dict[Move, State]] = {
+    State.STARTED: {Move.COMPLETED: State.DONE, Move.FAILED: State.DEAD},
+    State.AGAIN: {Move.DELIVERED: State.STARTED},
+    State.DEAD: {Move.REDELIVERED: State.AGAIN, Move.DISCARDED: State.DISCARDED},
+    State.DONE: {},
+    State.DISCARDED: {},
+}
+
+
+def named(what: str, name: str) -> str:
+    """Return the name of a topic or a group.
+
+    Raises:
+        SurefootError: It is none. Ids of runs are made of it, so it has none of the characters that divide these.
+    """
+    if not isinstance(name, str) or len(name) > NAME_MAX or not _NAME.fullmatch(name):
+        raise SurefootError(
+            f"{what} {name!r:.100}", hint=f"1 to {NAME_MAX} letters, digits, points, dashes and underscores: it is data"
+        )
+    return name
+
+
+def identified(topic: str, event_id: str) -> str:
+    """Return an event's id.
+
+    Raises:
+        SurefootError: It is none.
+    """
+    if not isinstance(event_id, str) or not event_id or len(event_id) > ID_MAX:
+        raise SurefootError(
+            f"topic {topic}: an event's id is {event_id!r:.100}", hint=f"a text of 1 to {ID_MAX} characters"
+        )
+    return event_id
+
+
+def kind_name(topic: str, group: str) -> str:
+    """Return the kind of a group's runs. It doesn't name the function, which may be renamed."""
+    return f"on {topic} {group}"
+
+
+def run_id_of(topic: str, group: str, event_id: str, attempt: int) -> str:
+    """Return the id of the run that acts on an event: no other group, topic, event or attempt has the same."""
+    return f"{group}/{topic}/{event_id}" if attempt == 1 else f"{group}#{attempt}/{topic}/{event_id}"

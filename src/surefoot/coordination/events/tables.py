@@ -1,0 +1,174 @@
+"""The tables of events and their deliveries, and their SQL.
+
+`events`: one row per event, for ever: its id can't be given out again. What it says is a record of the journal.
+`event_groups`: one row per group, with its place in the topic: the last event that it was brought.
+`deliveries`: one row per event and group that was brought it, until retention takes it away.
+
+Only one process writes at a time, so events are numbered in the order in which they were committed, and a group's place
+never passes one that comes later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from surefoot.coordination.events.states import State
+from surefoot.journal import Kind, Record, insert_record
+from surefoot.journal.records import Head
+from surefoot.journal.values import Value, canonical_bytes
+from surefoot.store import Migration, Tx
+from surefoot.store.connection import Connection
+
+MIGRATIONS = (
+    Migration(
+        "events",
+        1,
+        "events, groups and deliveries",
+        """CREATE TABLE events (
+            id INTEGER PRIMARY KEY,
+            topic TEXT NOT NULL,
+            event_id TEXT NOT NULL,
+            key TEXT,
+            digest BLOB NOT NULL,
+            run INTEGER,
+            at_ms INTEGER NOT NULL,
+            record INTEGER);
+        CREATE UNIQUE INDEX events_id ON events (topic, event_id);
+        CREATE INDEX events_topic ON events (topic, id);
+        CREATE TABLE event_groups (
+            id INTEGER PRIMARY KEY,
+            topic TEXT NOT NULL,
+            name TEXT NOT NULL,
+            began_after INTEGER NOT NULL,
+            place INTEGER NOT NULL,
+            at_ms INTEGER NOT NULL);
+        CREATE UNIQUE INDEX event_groups_name ON event_groups (topic, name);
+        CREATE TABLE deliveries (
+            grp INTEGER NOT NULL,
+            event INTEGER NOT NULL,
+            state INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            run INTEGER,
+            at_ms INTEGER NOT NULL,
+            PRIMARY KEY (grp, event)) WITHOUT ROWID;
+        CREATE INDEX deliveries_open ON deliveries (grp, state, event) WHERE state <= 3""",
+    ),
+)
+
+OPEN = "state <= 3"
+"""What the index of open deliveries is told by."""
+
+
+class EventRow(NamedTuple):
+    """One event as the store has it. `record` is what it says; None once retention has deleted it."""
+
+    id: int
+    topic: str
+    event_id: str
+    key: str | None
+    at_ms: int
+    record: int | None
+
+
+_EVENT = "SELECT id, topic, event_id, key, at_ms, record FROM events"
+
+
+def digest_of(key: str | None, said: object) -> bytes:
+    """Return by what an event is known to be the same."""
+    return hashlib.blake2b(canonical_bytes([key, said]), digest_size=16).digest()
+
+
+def insert_event(
+    tx: Tx, topic: str, event_id: str, key: str | None, digest: bytes, body: Value, *, run: int | None
+) -> bytes:
+    """Write an event, unless one of its id is there; return the digest of the one that is there now."""
+    there = tx.row("SELECT digest FROM events WHERE topic = ? AND event_id = ?", (topic, event_id))
+    if there is not None:
+        return bytes(there[0])
+    record = insert_record(tx, Record(None, 0, Kind.PUBLISHED, "", 0, Head(name=topic), body))
+    tx.execute(
+        "INSERT INTO events (topic, event_id, key, digest, run, at_ms, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (topic, event_id, key, digest, run, tx.now_ms, record),
+    )
+    return digest
+
+
+def get_event(connection: Connection, event: int) -> EventRow | None:
+    """Return an event by its number."""
+    rows = connection.execute(f"{_EVENT} WHERE id = ?", (event,)).fetchall()
+    return EventRow(*rows[0]) if rows else None
+
+
+def events_after(tx: Tx, topic: str, place: int, limit: int) -> list[EventRow]:
+    """Return the next events of a topic, in order."""
+    rows = tx.execute(f"{_EVENT} WHERE topic = ? AND id > ? ORDER BY id LIMIT ?", (topic, place, limit))
+    return [EventRow(*row) for row in rows.fetchall()]
+
+
+def ensure_group(tx: Tx, topic: str, group: str, *, is_from_beginning: bool) -> tuple[int, int]:
+    """Return a group's row and its place; a new one is put before the first event of its topic, or behind the last."""
+    found = tx.row("SELECT id, place FROM event_groups WHERE topic = ? AND name = ?", (topic, group))
+    if found is not None:
+        return int(found[0]), int(found[1])
+    place = 0
+    if not is_from_beginning:
+        last = tx.row("SELECT max(id) FROM events WHERE topic = ?", (topic,))
+        place = int(last[0] or 0) if last else 0
+    ((row,),) = tx.execute(
+        "INSERT INTO event_groups (topic, name, began_after, place, at_ms) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        (topic, group, place, place, tx.now_ms),
+    ).fetchall()
+    return int(row), place
+
+
+def groups_with_news(connection: Connection) -> list[tuple[int, str, str]]:
+    """Return row, topic and name of the groups which have an event to come to, or one to be brought again."""
+    rows = connection.execute(
+        "SELECT id, topic, name FROM event_groups g WHERE"
+        " EXISTS (SELECT 1 FROM events e WHERE e.topic = g.topic AND e.id > g.place)"
+        f" OR EXISTS (SELECT 1 FROM deliveries WHERE grp = g.id AND state = {State.AGAIN.value} AND {OPEN})"
+        " ORDER BY id"
+    )
+    return [(int(row[0]), str(row[1]), str(row[2])) for row in rows.fetchall()]
+
+
+def known_groups(connection: Connection) -> set[tuple[str, str]]:
+    """Return topic and name of all groups."""
+    rows = connection.execute("SELECT topic, name FROM event_groups").fetchall()
+    return {(str(row[0]), str(row[1])) for row in rows}
+
+
+def move_place(tx: Tx, group: int, place: int) -> None:
+    """Note that a group was brought all events up to one."""
+    tx.execute("UPDATE event_groups SET place = ? WHERE id = ?", (place, group))
+
+
+def to_bring_again(tx: Tx, group: int, limit: int) -> list[tuple[EventRow, int]]:
+    """Return the events that a group is to be brought again, each with the number of its last attempt."""
+    rows = tx.execute(
+        f"SELECT event, attempt FROM deliveries WHERE grp = ? AND state = {State.AGAIN.value} AND {OPEN}"
+        " ORDER BY event LIMIT ?",
+        (group, limit),
+    ).fetchall()
+    found = [(get_event(tx.connection, event), attempt) for event, attempt in rows]
+    return [(event, attempt) for event, attempt in found if event is not None]
+
+
+def write_delivery(tx: Tx, group: int, event: int, state: State, attempt: int, run: int | None) -> None:
+    """Write that a group was brought an event, or was brought it again."""
+    tx.execute(
+        "INSERT INTO deliveries (grp, event, state, attempt, run, at_ms) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (grp, event) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, run = excluded.run,"
+        " at_ms = excluded.at_ms",
+        (group, event, int(state), attempt, run, tx.now_ms),
+    )
+
+
+def end_delivery(tx: Tx, group: int, event: int, run: int, state: State) -> None:
+    """Write what became of a delivery, by the run that acted on it; an earlier attempt's run says nothing any more."""
+    tx.execute(
+        "UPDATE deliveries SET state = ?, at_ms = ? WHERE grp = ? AND event = ? AND run = ?"
+        f" AND state = {State.STARTED.value}",
+        (int(state), tx.now_ms, group, event, run),
+    )

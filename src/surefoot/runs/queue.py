@@ -1,0 +1,207 @@
+"""Which runs may begin, and in which order: the SQL of `queueing`.
+
+What holds: each look and each claim costs the same however many runs are stored or wait, for every question has an index of
+its own, and a limit; what may not begin (not due, no place in its lane, its kind at its limit) is never walked over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import cast
+
+from surefoot.runs import tables
+from surefoot.runs.durable import ELSEWHERE
+from surefoot.runs.life import SUSPECT_AFTER, RunState
+from surefoot.runs.queueing import Queueing
+from surefoot.runs.tables import RunRow
+from surefoot.store import Tx
+from surefoot.store.connection import Connection
+
+Limits = Mapping[str, int | None]
+"""The kinds that a process can execute, each with how many of its runs may be executed at a time by all; None for any."""
+
+DUE_AT_ONCE = 500
+"""Runs whose time has come that one claim takes up: as many as one claim begins."""
+
+KINDS_AT_ONCE = 100
+"""Kinds in one statement: SQLite takes 500 parts, and a plan for many is made anew for each number of them."""
+
+
+# -- the way to a worker ------------------------------------------------------------------------------------------------
+
+
+def place(tx: Tx, how: Queueing) -> RunState:
+    """Return where a new run begins: scheduled, queued, or pending."""
+    if how.at_ms is not None and how.at_ms > tx.now_ms:
+        return RunState.SCHEDULED
+    return RunState.PENDING if how.lane is None or _has_place(tx, how.lane, how.places) else RunState.QUEUED
+
+
+def _has_place(tx: Tx, lane: str, places: int) -> bool:
+    """Whether a run that comes new to a lane may begin: there is room, and nobody before it."""
+    rows = tx.execute(
+        "SELECT state FROM runs WHERE lane = ? AND state >= 0 AND state <= 3 ORDER BY state LIMIT ?",
+        (lane, places),
+    ).fetchall()
+    return len(rows) < places and (not rows or rows[0][0] != RunState.QUEUED)
+
+
+def _begun(tx: Tx, lane: str, most: int) -> int:
+    rows = tx.execute("SELECT id FROM runs WHERE lane = ? AND state >= 1 AND state <= 3 LIMIT ?", (lane, most))
+    return len(rows.fetchall())
+
+
+def next_in_lane(tx: Tx, lane: str, places: int) -> None:
+    """Let the next runs of a lane begin, as many as it has places; called when one of it has ended."""
+    tx.execute(
+        "UPDATE runs SET state = 1 WHERE id IN (SELECT id FROM runs WHERE lane = ? AND state = 0 AND state <= 3"
+        " ORDER BY priority, id LIMIT ?)",
+        (lane, max(0, places - _begun(tx, lane, places))),
+    )
+
+
+def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None:
+    """Let runs whose time has come wait for a worker, or for their turn.
+
+    Args:
+        tx: The transaction.
+        kinds: Those that this process can execute.
+        places: How many runs of one key they allow at a time, those that have lanes.
+    """
+    marks = _marks(kinds)
+    tx.execute(
+        "UPDATE runs SET state = 1, waiting_for = NULL, reason = '', wake_at_ms = NULL WHERE id IN (SELECT id FROM runs"
+        f" WHERE state = 3 AND state <= 3 AND wake_at_ms <= ? AND kind IN ({marks}) ORDER BY wake_at_ms LIMIT ?)",
+        (tx.now_ms, *kinds, DUE_AT_ONCE),
+    )
+    due = tx.execute(
+        "SELECT id, kind, lane FROM runs WHERE state = -1 AND state <= 3 AND wake_at_ms <= ?"
+        f" AND kind IN ({marks}) ORDER BY wake_at_ms, id LIMIT ?",
+        (tx.now_ms, *kinds, DUE_AT_ONCE),
+    ).fetchall()
+    for run, kind, lane in due:
+        is_next = lane is None or _has_place(tx, lane, places.get(kind, 1))
+        state = RunState.PENDING if is_next else RunState.QUEUED
+        tx.execute("UPDATE runs SET state = ?, wake_at_ms = NULL WHERE id = ?", (int(state), run))
+
+
+# -- claiming -----------------------------------------------------------------------------------------------------------
+
+
+def claim_runs(tx: Tx, session: int, limits: Limits, limit: int, *, may_try_suspect: bool) -> list[RunRow]:
+    """Take runs that wait for a worker: the lowest priority first, then the oldest; of suspects at most one."""
+    rooms = _rooms(tx.connection, limits, limit)
+    found = _first(tx, rooms, limit, f"takeovers < {SUSPECT_AFTER}")
+    if may_try_suspect:
+        found += _first(tx, dict.fromkeys(rooms, 1), 1, f"takeovers >= {SUSPECT_AFTER}")
+    held = {row.id: row for row in tables.hold(tx, found, session)}
+    return [held[run] for run in found]
+
+
+def _rooms(connection: Connection, limits: Limits, limit: int) -> dict[str, int]:
+    """Return how many runs of each kind may begin now; kinds of which none waits, or none may, are left out."""
+    rooms = {}
+    for kind in sorted(open_kinds(connection) & limits.keys()):
+        most = limits[kind]
+        rooms[kind] = limit if most is None else min(limit, most - _executed(connection, kind))
+    return {kind: room for kind, room in rooms.items() if room > 0}
+
+
+def _executed(connection: Connection, kind: str) -> int:
+    rows = connection.execute("SELECT count(*) FROM runs WHERE kind = ? AND state = 2 AND state <= 2", (kind,))
+    return int(cast(int, rows.fetchall()[0][0]))
+
+
+def _first(tx: Tx, rooms: Mapping[str, int], limit: int, which: str) -> list[int]:
+    found: list[tuple[int, int]] = []
+    one = (
+        "SELECT priority, id FROM (SELECT priority, id FROM runs WHERE kind = ? AND state = 1 AND state <= 2"
+        f" AND {which} ORDER BY priority, id LIMIT ?) AS of_kind"
+    )
+    for part in _parts(rooms.items()):
+        sql = f"{' UNION ALL '.join([one] * len(part))} ORDER BY 1, 2 LIMIT ?"
+        found += tx.execute(sql, (*(value for pair in part for value in pair), limit)).fetchall()
+    return [run for _, run in sorted(found)[:limit]]
+
+
+def may_begin(tx: Tx, kind: str, most: int | None) -> bool:
+    """Whether a new run of a kind may begin at once: fewer are executed than may be, and none waits before it."""
+    if most is None:
+        return True
+    waits = tx.row("SELECT 1 FROM runs WHERE kind = ? AND state = 1 AND state <= 2 LIMIT 1", (kind,))
+    return waits is None and _executed(tx.connection, kind) < most
+
+
+# -- looking ------------------------------------------------------------------------------------------------------------
+
+
+def has_due(connection: Connection, limits: Limits, now_ms: int) -> bool:
+    """Whether `take_up_due` and `claim_runs` would find anything."""
+    kinds, free = list(limits), list(_rooms(connection, limits, 1))
+    due = f"wake_at_ms <= ? AND kind IN ({_marks(kinds)})"
+    found = connection.execute(
+        f"SELECT 1 FROM runs WHERE kind IN ({_marks(free)}) AND state = 1 AND state <= 2"
+        f" UNION ALL SELECT 1 FROM runs WHERE state = 3 AND state <= 3 AND {due}"
+        f" UNION ALL SELECT 1 FROM runs WHERE state = -1 AND state <= 3 AND {due} LIMIT 1",
+        (*free, now_ms, *kinds, now_ms, *kinds),
+    )
+    return next(found, None) is not None
+
+
+def next_due_ms(connection: Connection, now_ms: int) -> int | None:
+    """Return when the next run that waits for a time is due; None if none is."""
+    found = connection.execute(
+        "SELECT min(wake_at_ms) FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms > ?"
+        " UNION ALL SELECT min(wake_at_ms) FROM runs WHERE state = -1 AND state <= 3 AND wake_at_ms > ?",
+        (now_ms, now_ms),
+    )
+    return min((cast(int, at_ms) for (at_ms,) in found if at_ms is not None), default=None)
+
+
+def pending(connection: Connection, kind: str, most: int) -> int:
+    """Return how many runs of a kind wait for a worker; `most` stands for any number from there on."""
+    rows = connection.execute("SELECT id FROM runs WHERE kind = ? AND state = 1 AND state <= 2 LIMIT ?", (kind, most))
+    return len(rows.fetchall())
+
+
+def open_kinds(connection: Connection) -> set[str]:
+    """Return the kinds of which a run has yet to begin, or is executed: one step in the index for each."""
+    rows = connection.execute(
+        "WITH RECURSIVE found(kind) AS (SELECT (SELECT min(kind) FROM runs WHERE state <= 2) UNION ALL"
+        " SELECT (SELECT min(kind) FROM runs WHERE state <= 2 AND kind > found.kind) FROM found"
+        " WHERE found.kind IS NOT NULL) SELECT kind FROM found WHERE kind IS NOT NULL"
+    )
+    return {cast(str, row[0]) for row in rows}
+
+
+def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) -> list[int]:
+    """Return pending runs of none of these kinds that were started before a time, but for those of other engines."""
+    others = (kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
+    strange = sorted(others)[:KINDS_AT_ONCE]
+    rows = connection.execute(
+        f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
+        " AND created_at_ms < ? LIMIT 100",
+        (*strange, before_ms),
+    )
+    return [cast(int, row[0]) for row in rows.fetchall()]
+
+
+def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
+    """Say of a run that nobody here can execute it; whoever knows its kind claims it at once (it is due since 0)."""
+    known = ", ".join(kinds) or "none"
+    reason = f"no worker here knows its kind; known: {known}; renamed? keep the old name: was=[...], or name="
+    tx.execute(
+        "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ? AND state = 1",
+        (reason, run),
+    )
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _parts(rooms: Iterable[tuple[str, int]]) -> Iterable[list[tuple[str, int]]]:
+    left = iter(rooms)
+    while part := list(islice(left, KINDS_AT_ONCE)):
+        yield part
