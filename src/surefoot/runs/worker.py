@@ -41,6 +41,13 @@ from surefoot.store.connection import Connection
 POLL_S = 0.1
 """How often an idle worker looks for work of other processes' making; its own it is told of at once."""
 
+APART = 0.2
+"""By how much of that workers differ: so they don't look in step, and the first that sees something new has taken it when
+the others look."""
+
+GOLDEN = 0.618_033_988_749_895
+"""Multiples of it, without their whole part, lie as far from each other as can be (Weyl; Knuth, TAOCP 3, 6.4)."""
+
 LOOK_PAUSE_S = 0.005
 """Pause between two looks, so that a thousand runs that end one after another cause two hundred looks a second, not as
 many as there are runs."""
@@ -163,7 +170,7 @@ class Worker:
                 await self._look()
                 await asyncio.sleep(LOOK_PAUSE_S)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
+                    async with asyncio.timeout(POLL_S * pace_of(self.session.id)):
                         await self._wake.wait()
                 self._wake.clear()
         except Exception as error:  # the store is gone, or a mistake of ours: no run of this process goes on unseen
@@ -451,6 +458,11 @@ class Glance(msgspec.Struct, frozen=True):
     letters: list[Letter]
     settled: set[Target]
     overdue: list[int]
+
+
+def pace_of(session: int) -> float:
+    """Return how long a worker rests between two looks, from 1 - `APART` to 1 + `APART`: far from those who came before."""
+    return 1 - APART + 2 * APART * (session * GOLDEN % 1)
 
 
 def _last_letter(connection: Connection) -> int:
