@@ -28,9 +28,13 @@ from surefoot.store.finding import Severity, broken
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
     """Serve no group of another test."""
-    kinds = sys.modules[KindSpec.__module__]._registered
-    assert groups._subscriptions == {}
+    _forget_groups()
     yield
+    _forget_groups()
+
+
+def _forget_groups() -> None:
+    kinds = sys.modules[KindSpec.__module__]._registered
     for one in groups._subscriptions.values():
         kinds.pop(one.kind.name)
     groups._subscriptions.clear()
