@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tests.support.postgres import Postgres, schema, server
 
 import surefoot as sf
+from surefoot.effects import remove_open
 from surefoot.store import SystemClock
 from surefoot.store.postgres import ServerClock
 
@@ -24,6 +26,7 @@ def _interruptible() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the same tests run on either engine."""
     parser.addoption("--engine", choices=["sqlite", "postgres"], default="sqlite", help="where the tests' stores are")
+    parser.addoption("--app-workers", type=int, default=1, help="how many workers execute the runs of a test's app")
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +64,11 @@ def url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-async def app(url: str) -> AsyncIterator[sf.Surefoot]:
-    """An open app that executes runs."""
-    async with sf.Surefoot(url) as opened:
-        yield opened
+async def app(url: str, request: pytest.FixtureRequest) -> AsyncIterator[sf.Surefoot]:
+    """An open app that executes runs, alone or beside others."""
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [sf.Surefoot(url, name=f"peer {one}") for one in range(1, request.config.getoption("app_workers"))]
+        for peer in peers:
+            await stack.enter_async_context(peer)
+            remove_open(peer.guard)  # what is called outside runs is claimed by the app itself
+        yield await stack.enter_async_context(sf.Surefoot(url))

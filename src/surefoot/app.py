@@ -16,9 +16,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from surefoot import approvals, effects, journal, leases, people, runs
+from surefoot import approvals, coordination, effects, journal, leases, people, runs
 from surefoot.approvals import ApprovalView, Approve, decide, list_approvals
-from surefoot.coordination import events
+from surefoot.coordination import LeaseDesk, ResourceGate, events
 from surefoot.coordination.events import DeadLetter, Dispatcher, GroupView
 from surefoot.coordination.events.dispatch import know_groups
 from surefoot.coordination.events.letters import decide as decide_letter
@@ -60,6 +60,7 @@ MIGRATIONS = (
     *effects.MIGRATIONS,
     *approvals.MIGRATIONS,
     *runs.MIGRATIONS,
+    *coordination.MIGRATIONS,
     *events.MIGRATIONS,
 )
 """The formats of all rooms, in the order they are brought up to date."""
@@ -67,6 +68,10 @@ MIGRATIONS = (
 
 KEEP_LOOK_S = 3_600.0
 """How often an app with `keep_for` looks for what is too old."""
+
+LEASES_LOOK_S = 1.0
+"""How often a worker looks for leases whose owners are gone, for the sake of runs that are parked until their turn comes;
+whoever waits in memory looks for itself."""
 
 _logger = logging.getLogger("surefoot")
 
@@ -133,7 +138,7 @@ class Surefoot:
         self.codec = codec if codec is not None else Encrypted.from_environment()
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
         self.concurrency = limit_of("concurrency", concurrency) or ROOM
-        self._keeping: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []
         self._store: Store | None = None
         self._session: Session | None = None
         self._worker: Worker | None = None
@@ -168,25 +173,29 @@ class Surefoot:
         )
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
         guard.lost_since = lost_since_ms if store.read_now(has_lost_time) else None
-        self._worker = Worker(
+        worker = self._worker = Worker(
             store, sessions, self._session, guard, room=self.concurrency, on_escalation=self._on_escalation
         )
-        self._worker.sources.append(Dispatcher())
+        worker.sources.append(Dispatcher())
+        desk = LeaseDesk(guard, is_open, worker.tell)
+        guard.holding = ResourceGate(desk)
         await know_groups(store)
         if self._is_worker:
-            await self._worker.start()
+            await worker.start()
+            self._keeping.append(asyncio.create_task(self._tend(desk), name="surefoot-leases"))
             if self._keep_ms is not None:
-                self._keeping = asyncio.create_task(self._keep(self._keep_ms), name="surefoot-retention")
+                keeping = asyncio.create_task(self._keep(self._keep_ms), name="surefoot-retention")
+                self._keeping.append(keeping)
         add_open(guard)
 
     async def close(self) -> None:
         """Hand runs back, write what is queued, and give the store back. Safe to call twice."""
         worker, session, store = self._worker, self._session, self._store
         self._worker = self._session = self._store = None
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
-            self._keeping = None
+        keeping, self._keeping = self._keeping, []
+        for task in keeping:
+            task.cancel()
+            await asyncio.wait([task])
         if worker is not None:
             remove_open(worker.guard)
             await worker.stop()
@@ -442,6 +451,17 @@ class Surefoot:
             except Exception:
                 _logger.exception("deleting what is older than keep_for failed; tried again in %.0f s", KEEP_LOOK_S)
             await asyncio.sleep(KEEP_LOOK_S)
+
+    async def _tend(self, desk: LeaseDesk) -> None:
+        """Take out leases whose owners are gone, until cancelled. What fails is tried again, as in `_keep`."""
+        while True:
+            try:
+                await desk.sweep()
+            except StoreError:
+                return
+            except Exception:
+                _logger.exception("looking after leases failed; tried again in %.0f s", LEASES_LOOK_S)
+            await asyncio.sleep(LEASES_LOOK_S)
 
     async def undone(self, effect: int, *, by: str, reason: str) -> EffectView:
         """Note that a done effect was undone by hand; see `surefoot.effects.desk.undone_by_person`."""

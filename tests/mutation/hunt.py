@@ -7,6 +7,7 @@ engine and the tests from the copy, so that processes which tests start see the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,15 +20,17 @@ from pathlib import Path
 from tests.mutation.mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 180.0
+PATIENCE_S = 90.0
 """One that takes longer has been found: it hangs."""
 
 
-FATES = {0: "survived", 1: "killed", 2: "killed", -6: "killed", -11: "killed"}
-"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported. Any other says that
-the hunt is wrong, not the mutant; but for tests that are asked for by name in a file that can't be imported, which is 4."""
+FATES = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}
+"""What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported, 3 one that pytest
+itself stumbles over, as endless recursion."""
 
-NOT_IMPORTED = ("ERROR collecting", "ImportError while loading conftest")
+FOUND = re.compile(r"\A[.sx]|ERROR collecting|ImportError while loading conftest")
+"""What the log says when a mutant has ended the process in another way: in the middle of the tests, or before the first one
+that was asked for by name. Without it the hunt is wrong, not the mutant."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Worker:
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return FATES.get(os.waitstatus_to_exitcode(status)) or self._fate_by_log()
+                code = os.waitstatus_to_exitcode(status)
+                return "killed" if code < 0 else FATES.get(code) or self._fate_by_log()
             if time.monotonic() > until_s:
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
@@ -83,7 +87,7 @@ class Worker:
 
     def _fate_by_log(self) -> str:
         said = self._log.read_text()
-        if any(words in said for words in NOT_IMPORTED):
+        if FOUND.search(said):
             return "killed"
         raise RuntimeError(f"the tests could not be run:\n{said[-3000:]}")
 

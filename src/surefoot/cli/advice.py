@@ -105,6 +105,8 @@ def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -
             return [Advice("start a worker that knows its kind", command("worker", "MODULE"))]
         case "blocked":
             return [Advice("mend the code or bring back the one it began with, restart its worker, then wake it", wake)]
+        case "lease":
+            return [Advice("see who holds it", command("leases"))]
         case "timer":
             return []
         case _:

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import surefoot
-from surefoot.cli import approvals, deploy, doctor, effects, events, extras, fork, keep, runs, work
+from surefoot.cli import approvals, deploy, doctor, effects, events, extras, fork, keep, leases, runs, work
 from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, exit_code_of
 from surefoot.cli.screen import say, words
 from surefoot.cli.shapes import DOCUMENTS, fields_of, title_of
@@ -35,6 +35,7 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
         "effects": effects.effects,
         "unknowns": effects.unknowns,
         "approvals": approvals.approvals,
+        "leases": leases.leases,
         "audit": approvals.audit,
         "events": events.events,
     },

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from surefoot.approvals import invariants as approvals
 from surefoot.cli.words import count_words, one_line, span_words
+from surefoot.coordination import invariants as coordination
 from surefoot.coordination.events import invariants as events
 from surefoot.effects import invariants as effects
 from surefoot.effects import ledger
@@ -23,7 +24,8 @@ from surefoot.runs.tables import claim_holders, run_holders
 from surefoot.store.examine import Examined
 from surefoot.store.finding import Finding, Severity
 
-INVARIANTS = (*journal.INVARIANTS, *effects.INVARIANTS, *approvals.INVARIANTS, *runs.INVARIANTS, *events.INVARIANTS)
+INVARIANTS = (*journal.INVARIANTS, *effects.INVARIANTS, *approvals.INVARIANTS, *runs.INVARIANTS,
+              *coordination.INVARIANTS, *events.INVARIANTS)  # fmt: skip
 
 STUCK_MS = 86_400_000
 """How long a run may be blocked, or pending, before somebody should look: a day."""

@@ -31,7 +31,7 @@ class RunShape(Struct, frozen=True):
         str, Meta(description="scheduled, queued, pending, running, waiting, completed, failed or cancelled")
     ]
     waiting_for: Annotated[
-        str | None, Meta(description="timer, signal, child, approval, doubt, budget, model or blocked")
+        str | None, Meta(description="timer, signal, child, lease, approval, doubt, budget, model or blocked")
     ]
     reason: Annotated[str, Meta(description="why it waits or how it ended, in words")]
     parent: Annotated[str | None, Meta(description="the run that started it")]
@@ -223,6 +223,25 @@ class ApprovalShape(Struct, frozen=True):
     next: Annotated[list[Advice], Meta(description="what decides it")]
 
 
+class LeaseShape(Struct, frozen=True):
+    """One that holds a resource, or waits for it."""
+
+    kind: Annotated[str, Meta(description="lease, election or semaphore")]
+    resource: Annotated[str, Meta(description="its name")]
+    state: Annotated[str, Meta(description="held, waiting, or left: its owner is gone, and the next one takes it")]
+    places: Annotated[int, Meta(description="how many may hold it at once")]
+    token: Annotated[int | None, Meta(description="the fencing token that goes out; null while it waits")]
+    owner: Annotated[str, Meta(description="process, run or effect: what its end gives it back")]
+    holder: Annotated[str, Meta(description="who that is")]
+    run: Annotated[str | None, Meta(description="the run it is for")]
+    process: Annotated[str, Meta(description="the process that acts for it, or did last")]
+    pid: Annotated[int, Meta(description="that process")]
+    life: Annotated[str, Meta(description="alive, expired (not renewed in time) or dead")]
+    asked_at: Annotated[str, Meta(description="when it was asked for")]
+    since: Annotated[str | None, Meta(description="since when it is held")]
+    until: Annotated[str | None, Meta(description="when whoever waits gives up; null: never")]
+
+
 class EntryShape(Struct, frozen=True):
     """One decision of a person, in the trail."""
 
@@ -319,6 +338,12 @@ class ApprovalsDocument(Struct, frozen=True):
     approvals: Annotated[
         list[ApprovalShape], Meta(description="pending ones: the most urgent first; others: the newest first")
     ]
+
+
+class LeasesDocument(Struct, frozen=True):
+    """`surefoot leases`."""
+
+    leases: Annotated[list[LeaseShape], Meta(description="by kind and name; who waits, after who holds")]
 
 
 class DecisionDocument(Struct, frozen=True):
@@ -511,6 +536,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "effects": (EffectsDocument, EffectDocument),
     "unknowns": (UnknownsDocument,),
     "approvals": (ApprovalsDocument,),
+    "leases": (LeasesDocument,),
     "audit": (AuditDocument,),
     "events": (EventsDocument,),
     "approve": (DecisionDocument,),

@@ -14,8 +14,8 @@ from surefoot.effects.doubt import (
     Resend,
     Transactional,
 )
-from surefoot.effects.effect import Declaration, effect, in_thread, read
-from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
+from surefoot.effects.effect import Declaration, effect, in_thread, read, versioned
+from surefoot.effects.gates import AroundGate, Gate, HoldingGate, OwnGate, Pass, Refuse, Request, Wait, around
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import MIGRATIONS
@@ -33,11 +33,13 @@ from surefoot.effects.outcome import (
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.simulate import NothingRecorded, SimulatedGuard
 from surefoot.effects.spec import SPEC, EffectSpec, nothing_to_undo
+from surefoot.effects.versions import Look, Seen, Stale, remember, remembered
 
 __all__ = [
     "MEANING",
     "MIGRATIONS",
     "SPEC",
+    "AroundGate",
     "AskPerson",
     "BadEffect",
     "CannotTell",
@@ -48,8 +50,10 @@ __all__ = [
     "EffectSpec",
     "Gate",
     "Guard",
+    "HoldingGate",
     "KeyConflict",
     "Landed",
+    "Look",
     "NoStore",
     "NotDone",
     "NotLanded",
@@ -67,18 +71,24 @@ __all__ = [
     "Refuse",
     "Request",
     "Resend",
+    "Seen",
     "SimulatedGuard",
+    "Stale",
     "Telling",
     "Transactional",
     "Wait",
     "add_open",
+    "around",
     "bound_guard",
     "current_effect",
     "effect",
     "in_thread",
     "nothing_to_undo",
     "read",
+    "remember",
+    "remembered",
     "remove_open",
     "set_opener",
     "told_to_model",
+    "versioned",
 ]

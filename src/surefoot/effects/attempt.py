@@ -21,9 +21,11 @@ from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
 from surefoot.effects.guard import Acting, Case, Claim, Guard
 from surefoot.effects.ledger import Row
+from surefoot.effects.look_again import find_stale
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.states import State
+from surefoot.effects.versions import Stale
 from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record, take_record_id
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
@@ -51,6 +53,7 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     problem: Unserializable | ValueTooLarge | None = None
     is_of_all_sends: bool = False
+    stale: Any = None
 
     @property
     def size(self) -> int:
@@ -72,6 +75,13 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",
         )
+    lost = _lost(case)
+    if lost is not None:
+        state = UNKNOWN if case.is_resent else NOT_DONE
+        outcome = await settle(guard, case, row, Finding(state, reason=lost.message))
+        if case.step is None:
+            raise lost
+        return outcome
     acting = guard.acting[row.id] = Acting()
     token = _current.set(partial(_describe, guard, case, row))
     # What the effect's own code calls is told to that code, not to a model.
@@ -79,7 +89,9 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     inside = NOWHERE if case.step is None else case.step.inside()
     try:
         with inside:
-            finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
+            finding = await _look_again(case)
+            if finding is None:
+                finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
         if not acting.is_in_thread:
             _settle_later(guard, case, row, Finding(UNKNOWN, reason=f"interrupted: {describe(error)}"))
@@ -94,6 +106,22 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     if acting.is_in_thread:
         return None
     return await settle(guard, case, row, finding) if case.step is None else _settle_later(guard, case, row, finding)
+
+
+def _lost(case: Case) -> LeaseLost | None:
+    """Return what says that the code around has lost what this effect needs."""
+    try:
+        for held in case.around:
+            held.require()
+    except LeaseLost as lost:
+        return lost
+    return None
+
+
+async def _look_again(case: Case) -> Finding | None:
+    """Return that nothing is to be sent, because what was read has changed."""
+    stale = await find_stale(case) if case.spec.is_versioned else None
+    return None if stale is None else Finding(NOT_DONE, reason=stale.reason, stale=stale.difference)
 
 
 async def _run_async(case: Case) -> Finding:
@@ -147,7 +175,8 @@ def _failed(case: Case, error: BaseException) -> Finding:
     is_of_all_sends = _speaks_for_all_sends(case, error)
     if case.is_resent and not is_of_all_sends:
         return Finding(UNKNOWN, reason=f"said of a later send, not of the first: {reason}")
-    return Finding(NOT_DONE, reason=reason, is_of_all_sends=is_of_all_sends)
+    stale = error.difference if isinstance(error, Stale) else None
+    return Finding(NOT_DONE, reason=reason, is_of_all_sends=is_of_all_sends, stale=stale)
 
 
 def _speaks_for_all_sends(case: Case, error: BaseException) -> bool:
@@ -229,13 +258,16 @@ def _told(finding: Finding, row: Row) -> Outcome:
         raise finding.problem
     if finding.state is DONE:
         return Outcome("done", finding.value, "", row.id)
+    if finding.stale is not None:
+        return Outcome("stale", reason=finding.reason, effect=row.id, detail=finding.stale)
     return Outcome("not_done", reason=finding.reason, effect=row.id)
 
 
 def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     kind, head = _KINDS[finding.state], NO_HEAD
     if finding.reason or finding.problem is not None:
-        head = Head(reason=finding.reason, state="unserializable" if finding.problem else "")
+        state = "unserializable" if finding.problem else "stale" if finding.stale is not None else ""
+        head = Head(reason=finding.reason, state=state, detail=finding.stale)
     if is_told and case.step is not None:
         return case.step.draft(kind, head=head, body=finding.body)
     return Record(None, 0, kind, "", head=head, body=finding.body)
@@ -276,8 +308,7 @@ class _Settlement(msgspec.Struct, gc=False):
         if finding.state is DONE and case.also is not None:
             case.also(tx)
         guard.settled(tx, row, by_run=record.run if is_held else None)
-        for gate in reversed(guard.gates):
-            gate.release(tx, case.gate_request())
+        guard.release(tx, case)
         return True
 
 
@@ -304,13 +335,18 @@ def _describe(guard: Guard, case: Case, row: Row, tx: Tx | None = None) -> Curre
         # Counted from where the fence is counted from, not from now: the service must not act behind the fence.
         since_sent_ms = guard.store.clock.boot_ms() - row.sent_boot_ms
         expires_at_ms = guard.store.clock.wall_ms() - since_sent_ms + in_doubt.longest_life_ms
+    tokens = {resource: token_of(guard.incarnation, counter) for resource, counter in case.tokens}
+    seen = {} if case.frame is None else case.frame.seen
+    versions = {name: seen[name].version for name in case.spec.unchanged_of(case.bound) if name in seen}
     return CurrentEffect(
         name=case.spec.name,
         key=case.identity.key,
         idempotency_key=case.identity.idempotency_key(row.generation),
         generation=row.generation,
         attempt=row.token,
-        token=token_of(guard.incarnation, row.token),
+        token=tokens.get(case.leads) or token_of(guard.incarnation, row.token),
+        tokens=tokens,
+        versions=versions,
         expires_at_ms=expires_at_ms,
         run_id=case.run_id,
         transaction=tx,
@@ -387,6 +423,5 @@ def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) 
         told_to_model.reset(telling)
         _current.reset(token)
     ledger.settle(tx, claim.row.id, 1, DONE, insert_record(tx, replace(settled, body=body)))
-    for gate in reversed(guard.gates):
-        gate.release(tx, case.gate_request())
+    guard.release(tx, case)
     return Outcome("done", value=copy, effect=claim.row.id), settled

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from surefoot.effects.receipts import Parameters
@@ -31,7 +31,10 @@ class CurrentEffect:
             attempt of this effect.
         generation: 1, or more after a refusal or a compensation.
         attempt: How many times this generation was claimed, from 1.
-        token: The fencing token: it grows with each claim; a service that compares tokens can refuse older senders.
+        token: The fencing token: it grows with each claim; a service that compares tokens can refuse older senders. That of
+            the lease of the first resource the effect declares, if it declares one, else of the effect itself.
+        tokens: The tokens of all leases it acts under, by resource.
+        versions: The versions of what it declares as `unchanged`, as its run has read them: send them as preconditions.
         expires_at_ms: Wall clock in milliseconds after which a service should refuse this request; None where the
             class of doubt sets none.
         run_id: The run, or None.
@@ -46,6 +49,8 @@ class CurrentEffect:
     token: int
     expires_at_ms: int | None
     run_id: str | None
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     transaction: Tx | None = None
     _write_receipt: Callable[[Any], Receipt] | None = None
 

@@ -8,16 +8,17 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import copy_context
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from surefoot.effects.binding import bound_guard, open_guard
 from surefoot.effects.doubt import InDoubt, Read
 from surefoot.effects.gates import OwnGate
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.perform import perform
-from surefoot.effects.read import perform_read
+from surefoot.effects.read import perform_read, see
 from surefoot.effects.registry import register
 from surefoot.effects.spec import SPEC, Bound, EffectSpec
+from surefoot.effects.versions import Seen, VersionOf
 from surefoot.journal import current_frame
 from surefoot.problem import SurefootError
 
@@ -70,6 +71,9 @@ def effect(
     compensate: Callable[..., Any] | None = None,
     approve: OwnGate | None = None,
     redact: tuple[str, ...] = (),
+    resource: str | tuple[str, ...] = (),
+    resource_timeout_s: float = 30.0,
+    unchanged: str | tuple[str, ...] = (),
     name: str | None = None,
 ) -> Declaration: ...
 
@@ -96,6 +100,14 @@ def effect(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
         approve: Who must approve the call before it acts, and when: `sf.Approve(by="finance")`. None: nobody.
         redact: Parameters whose values the command line, logs and escalations don't show; "return" for its own value. They
             are stored as they are.
+        resource: What the call holds while it acts, as templates over parameters, "order/{order_id}": a lease that nobody
+            else has, from the claim until the outcome is known. Several are taken together or not at all. Its token goes
+            out as `sf.current_effect().token`.
+        resource_timeout_s: Seconds to wait for them at the longest; then the call is not done, and says who holds what. 0
+            to wait for nobody.
+        unchanged: Things, as templates over parameters, that must still be in the version that the run has read last, by
+            `@sf.versioned("order/{order_id}")`: they are looked at again right before the first send. Otherwise nothing is
+            sent, and the outcome is "stale", with the difference.
         name: What ledger and journal call it; None: the function's name. Names are data on disk: keep them when
             you rename the function.
 
@@ -131,6 +143,36 @@ def read(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
     return Declaration({"in_doubt": Read(), **options})
 
 
+def versioned(
+    thing: str,
+    /,
+    *,
+    version: VersionOf | None = None,
+    consistency: Literal["strict", "available"] = "strict",
+    timeout_s: float | None = None,
+    name: str | None = None,
+) -> Declaration:
+    """Declare a read of something that others may change, so that effects can insist that it is `unchanged`.
+
+    Args:
+        thing: What it reads, as a template over its parameters: "order/{order_id}".
+        version: Tells the version of a value: a function of it, or the name of its attribute or key ("etag"). None: a
+            digest of the whole value, which any change changes.
+        consistency: "strict": what can't be read is an error. "available": then it gives what this process has read of it
+            last, if anything; the version is checked when an effect relies on it, and that look is always strict.
+        timeout_s: Seconds until TimeoutError; None for no limit of ours.
+        name: What the journal calls it; None: the function's name.
+
+    Returns:
+        A decorator, as `sf.read`. The function also gets `.seen(...)`, which returns a `Seen` with the version.
+
+    Raises:
+        BadEffect: The thing names no parameter.
+    """
+    return Declaration({"in_doubt": Read(), "thing": thing, "version": version, "consistency": consistency,
+                        "timeout_s": timeout_s, "name": name})  # fmt: skip
+
+
 def _decorate(function: Callable[..., Any], spec: EffectSpec) -> Any:
     register(spec)
 
@@ -140,10 +182,15 @@ def _decorate(function: Callable[..., Any], spec: EffectSpec) -> Any:
     def keyed(key: str) -> Callable[..., Any]:
         return _caller(spec, key)
 
+    async def seen(*args: Any, **kwargs: Any) -> Seen[Any]:
+        return await see(spec, spec.bind(args, kwargs))
+
     wrapper = functools.wraps(function)(_caller(spec, None))
     setattr(wrapper, SPEC, spec)
     wrapper.outcome = outcome  # type: ignore[attr-defined]  # documented extras of the decorated function
     wrapper.keyed = keyed  # type: ignore[attr-defined]
+    if spec.tells_version:
+        wrapper.seen = seen  # type: ignore[attr-defined]
     return wrapper
 
 

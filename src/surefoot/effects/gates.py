@@ -5,9 +5,10 @@ A gate admits, asks to wait, or refuses, in a fixed order wired by `app`. Its wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from surefoot.journal import Record
 from surefoot.problem import SurefootError
@@ -35,6 +36,10 @@ class Request:
         is_needed: What the effect's own gate has said of these arguments (`OwnGate.is_needed`).
         is_asked: Whether the journal has it already that this step asks.
         asked: Returns the record that says so.
+        identity: Digest of the effect's identity: the same for all that is asked and given back for one effect.
+        resources: What it is declared to hold while it acts, in canonical order.
+        resource_timeout_s: How long it may wait for them.
+        waited_s: How long this call has waited at gates so far.
     """
 
     name: str
@@ -49,11 +54,21 @@ class Request:
     is_needed: bool = False
     is_asked: bool = False
     asked: Callable[[], Record] | None = None
+    identity: bytes = b""
+    resources: tuple[str, ...] = ()
+    resource_timeout_s: float = 0.0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Go on."""
+    """Go on.
+
+    Attributes:
+        tokens: Counters of the leases it acts under, by resource; they go out with the act, below the incarnation.
+    """
+
+    tokens: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,7 @@ class Wait:
         target: A row that somebody will decide about, as ("approval", 7): a run is parked for it, and wakes when it is.
         is_over: Whether it has happened, for callers outside runs, who look again and again.
         problem: What callers outside runs are told instead of waiting; None to let them wait.
+        comes: Returns when it is worth asking again, where the gate knows better than `retry_ms`.
     """
 
     reason: str
@@ -71,13 +87,15 @@ class Wait:
     target: tuple[str, int] | None = None
     is_over: Callable[[Connection], bool] | None = None
     problem: SurefootError | None = None
+    comes: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Don't; `reason` is told to the caller."""
+    """Don't; `reason` is told to the caller, as "denied" by us, or as "not_done" where trying again may help."""
 
     reason: str
+    told: Literal["denied", "not_done"] = "denied"
 
 
 Admission: TypeAlias = Pass | Wait | Refuse
@@ -105,3 +123,31 @@ class OwnGate(Gate, Protocol):
 
     def is_needed(self, spec: EffectSpec, arguments: Mapping[str, Any]) -> bool:
         """Whether these arguments need it; asked in the caller's own task, before the claim. Must be pure."""
+
+
+class HoldingGate(Gate, Protocol):
+    """The condition that an effect holds its resources. Asked after all gates of the app; it may let callers wait."""
+
+    def retake(self, tx: Tx, request: Request) -> Pass:
+        """Go on for an effect that was taken over, in that transaction; return its new tokens."""
+
+    def leave(self, tx: Tx, request: Request) -> None:
+        """Forget a caller that was told to wait and waits no more."""
+
+
+class AroundGate(Gate, Protocol):
+    """What the asking code holds around all that it asks for: each effect inside needs it."""
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """What effects inside need not take for themselves."""
+
+    def require(self) -> None:
+        """Raise `LeaseLost` unless this process may rely on it; asked right before an act."""
+
+    def retake(self, tx: Tx, request: Request) -> Pass:
+        """See `HoldingGate.retake`."""
+
+
+around: ContextVar[tuple[AroundGate, ...]] = ContextVar("surefoot_around", default=())
+"""What the code that is running holds, the outermost first."""

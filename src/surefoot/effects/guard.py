@@ -17,8 +17,8 @@ import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.gates import Gate, OwnGate, Pass, Refuse, Request, Wait
-from surefoot.effects.keys import Identity, call_digest
+from surefoot.effects.gates import AroundGate, Gate, HoldingGate, OwnGate, Pass, Refuse, Request, Wait
+from surefoot.effects.keys import BadEffect, Identity, call_digest
 from surefoot.effects.ledger import Call, Row
 from surefoot.effects.lost import TRUST, LostSince, may_be_lost
 from surefoot.effects.outcome import Outcome
@@ -40,7 +40,11 @@ CLAIMED = State.CLAIMED
 
 
 class Case(msgspec.Struct):
-    """One call of an effect on its way to an outcome."""
+    """One call of an effect on its way to an outcome.
+
+    `resources` is what it must take for itself, `around` what the code around it holds; `leads` is the resource it declares
+    first, whoever holds it.
+    """
 
     spec: EffectSpec
     bound: Bound
@@ -61,6 +65,16 @@ class Case(msgspec.Struct):
     receipt: tuple[bytes, Any] | None = None
     is_gate_needed: bool | None = None
     approve: OwnGate | None = None
+    around: tuple[AroundGate, ...] = ()
+    tokens: tuple[tuple[str, int], ...] = ()
+    resources: tuple[str, ...] = ()
+    leads: str = ""
+    waited_s: float = 0.0
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether it has gates of its own."""
+        return self.approve is not None or bool(self.resources) or bool(self.around)
 
     @property
     def run_id(self) -> str | None:
@@ -76,7 +90,16 @@ class Case(msgspec.Struct):
     def gate_request(self, generation: int = 0, session: int = 0, asked: Callable[[], Record] | None = None) -> Request:
         """What gates are shown; those that only give back need no more than the effect's name, key and arguments."""
         if asked is None:
-            return Request(self.spec.name, self.identity.key, self.request, self.run_id)
+            return Request(
+                self.spec.name,
+                self.identity.key,
+                self.request,
+                self.run_id,
+                run=None if self.frame is None else self.frame.run,
+                session=session,
+                identity=self.identity.digest,
+                resources=self.resources,
+            )
         step, frame = self.step, self.frame
         return Request(
             name=self.spec.name,
@@ -91,6 +114,10 @@ class Case(msgspec.Struct):
             is_needed=bool(self.is_gate_needed),
             is_asked=step is not None and step.opened is not None,
             asked=asked,
+            identity=self.identity.digest,
+            resources=self.resources,
+            resource_timeout_s=self.spec.resource_timeout_s,
+            waited_s=self.waited_s,
         )
 
 
@@ -130,6 +157,7 @@ class Guard:
         self.session = session
         self.incarnation = incarnation
         self.gates = tuple(gates)
+        self.holding: HoldingGate | None = None
         self.lost_since: LostSince | None = None  # of a store that was restored: see `lost`
         self.on_settled: Callable[[Tx, int], object] = _nobody_waits
         self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
@@ -167,7 +195,7 @@ class Guard:
         """
         step = case.step
         if wait.target is None:
-            await asyncio.sleep(wait.retry_ms / 1_000)
+            await self._wait_in_place(case, wait)
             return draft
         if step is not None:
             if step.opened is None:  # what we drafted was written: that we ask
@@ -183,11 +211,30 @@ class Guard:
             pause_s = min(GATE_POLL_MAX_S, pause_s * 2)
         return draft
 
+    async def _wait_in_place(self, case: Case, wait: Wait) -> None:
+        since_s = self.store.clock.monotonic_s()
+        try:
+            await (asyncio.sleep(wait.retry_ms / 1_000) if wait.comes is None else wait.comes())
+        except BaseException:
+            self._leave(case)
+            raise
+        case.waited_s += self.store.clock.monotonic_s() - since_s
+
+    def _leave(self, case: Case) -> None:
+        """The caller has left while it waited at a gate: nobody is to wait for its turn."""
+        holding = self.holding
+        if case.resources and holding is not None:
+            with contextlib.suppress(StoreError):  # without a store nobody waits
+                leave = holding.leave
+                self.store.append(lambda tx: leave(tx, case.gate_request()), label="leave", on_error=None)
+
     def _abandon(self, case: Case) -> None:
         """The caller has left while its claim was on its way: nobody will act on it, so it is in doubt at once."""
 
         def unit(tx: Tx) -> None:
             row = case.row  # what the claim's own unit, which comes before this one, has left there
+            if row is None and case.resources and self.holding is not None:
+                self.holding.leave(tx, case.gate_request())
             if row is not None and ledger.doubt(tx, row, self.session.id, row.sent_boot_ms):
                 ledger.add_evidence(tx, row.id, "in doubt", self.session.name, "its caller left before the act")
 
@@ -211,7 +258,7 @@ class Guard:
             own = None if step.opened is None else own_row(tx.connection, case)
             if own is not None:
                 return _own(tx, case, own, draft)
-        if self.gates or case.approve is not None:  # without gates the insertion itself finds what is there
+        if self.gates or case.has_gates:  # without gates the insertion itself finds what is there
             passed = self._pass_gates(tx, case, draft)
             if not isinstance(passed, int):
                 return passed
@@ -255,8 +302,9 @@ class Guard:
         if isinstance(admission, Wait):
             return admission
         if isinstance(admission, Refuse):
-            note(tx, case, draft, Kind.DENIED, Head(name=case.spec.name, reason=admission.reason))
-            return Outcome("denied", reason=admission.reason)
+            kind = Kind.DENIED if admission.told == "denied" else Kind.NOT_DONE
+            note(tx, case, draft, kind, Head(name=case.spec.name, reason=admission.reason))
+            return Outcome(admission.told, reason=admission.reason)
         return 1 if there is None else there.generation + 1
 
     def _call(self, case: Case, generation: int, boot_ms: int, since_ms: int = 0) -> bytes:
@@ -272,18 +320,49 @@ class Guard:
         return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
 
     def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
-        own = case.approve
         request = case.gate_request(generation, self.session.id, partial(self._asking, case, draft))
-        for passed, gate in enumerate(self.gates if own is None else (*self.gates, own)):
+        case.tokens = ()
+        for passed, gate in enumerate(self._gates_of(case)):
             answer = gate.admit(tx, request)
             if not isinstance(answer, Pass):
-                self._release(tx, case, passed)
+                self.release(tx, case, passed)
                 return answer
+            case.tokens += answer.tokens
         return PASS
 
-    def _release(self, tx: Tx, case: Case, passed: int | None = None) -> None:
-        for gate in reversed(self.gates[:passed]):
-            gate.release(tx, case.gate_request())
+    def _gates_of(self, case: Case) -> tuple[Gate, ...]:
+        """Return what a case must pass, in this order. The approval comes last: what lets a call through once must not be
+        used by one that then has to wait for something else."""
+        if not case.has_gates:
+            return self.gates
+        own = () if case.approve is None else (case.approve,)
+        return (*self.gates, *case.around, *self._holding(case), *own)
+
+    def _holding(self, case: Case) -> tuple[HoldingGate, ...]:
+        if not case.resources:
+            return ()
+        if self.holding is None:
+            raise BadEffect(
+                f"effect {case.spec.name} holds {', '.join(case.resources)} while it acts, and this store leases nothing",
+                hint="open the store with sf.Surefoot(...)",
+            )
+        return (self.holding,)
+
+    def release(self, tx: Tx, case: Case, passed: int | None = None) -> None:
+        """Give back, in the settlement's transaction, what the gates took; `passed`: the first so many only."""
+        gates = self._gates_of(case)
+        if gates:
+            request = case.gate_request(session=self.session.id)
+            for gate in reversed(gates[:passed]):
+                gate.release(tx, request)
+
+    def retake(self, tx: Tx, case: Case) -> None:
+        """Take over, in the transaction that takes over an effect, what it holds, under tokens of our own."""
+        if case.resources or case.around:
+            request = case.gate_request(session=self.session.id)
+            holding: tuple[AroundGate | HoldingGate, ...] = (*case.around, *self._holding(case))
+            found = [gate.retake(tx, request) for gate in holding]
+            case.tokens = tuple(token for one in found for token in one.tokens)
 
     def settled(self, tx: Tx, row: Row, by_run: int | None) -> None:
         """Wake, in the transaction that settles it, whoever waits for the effect, and the run it belongs to."""
@@ -389,6 +468,9 @@ def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
             return Outcome("done", value=_value(case, record), effect=effect)
         case Kind.REPEATED:
             return Outcome("repeated", value=_value(case, record), effect=effect)
+        case Kind.NOT_DONE if record.head.state == "stale":
+            reason = head.reason or record.head.reason
+            return Outcome("stale", reason=reason, effect=effect, detail=record.head.detail)
         case Kind.NOT_DONE:
             return Outcome("not_done", reason=head.reason or record.head.reason, effect=effect)
         case Kind.CONFLICT:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from surefoot.effects.doubt import Transactional
-from surefoot.effects.keys import BadEffect, Identity, fingerprint, identify
+from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.journal.values import canonical_arguments
 
@@ -88,14 +88,22 @@ class OpenSpec(EffectSpec):
         matched = fingerprint(canonical_arguments({name: arguments[name] for name in arguments if self._matches(name)}))
         if self.template is None:
             return identify("app" if run_id is None else run, self.name, step, matched)
-        missing = [field for field in self.template.fields if field not in arguments]
-        if missing:
-            raise BadEffect(
-                f"effect {self.name}: the call has no {missing[0]!r}, by which it is known",
-                hint=f"pass {missing[0]}; it has: {', '.join(arguments) or 'no arguments'}",
-            )
+        self._require(self.template, arguments, "by which it is known")
         scope = run if self.once_for == "run" and run_id is not None else "app"
         return identify(scope, self.name, self.template.key(arguments), matched)
+
+    def _names(self, templates: tuple[KeyTemplate, ...], bound: Bound) -> tuple[str, ...]:
+        for template in templates:
+            self._require(template, bound.arguments, "which names a thing that it is about")
+        return super()._names(templates, bound)
+
+    def _require(self, template: KeyTemplate, arguments: Mapping[str, Any], what: str) -> None:
+        missing = [field for field in template.fields if field not in arguments]
+        if missing:
+            raise BadEffect(
+                f"effect {self.name}: the call has no {missing[0]!r}, {what}",
+                hint=f"pass {missing[0]}; it has: {', '.join(arguments) or 'no arguments'}",
+            )
 
     def _matches(self, name: str) -> bool:
         return name not in self._free_text if self._match is None else name in self._match

@@ -15,10 +15,11 @@ import msgspec
 
 from surefoot.effects.classify import NotDone
 from surefoot.effects.gates import OwnGate
+from surefoot.effects.versions import retold
 from surefoot.journal.values import Forgotten
 from surefoot.problem import SurefootError
 
-Told = Literal["done", "not_done", "unknown", "repeated", "conflict", "denied"]
+Told = Literal["done", "not_done", "unknown", "repeated", "conflict", "denied", "stale"]
 
 MEANING: dict[Told, str] = {
     "done": "This was done.",
@@ -27,6 +28,7 @@ MEANING: dict[Told, str] = {
     "repeated": "This had already been done before and was NOT done again. The first outcome is given.",
     "conflict": "This was NOT done: the same thing was asked before with different values. Both are given.",
     "denied": "This was NOT done: it is not allowed.",
+    "stale": "This was NOT done: what was read before has changed since, or was not read. Look at it and decide again.",
 }
 
 
@@ -38,7 +40,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         value: The value, for done and repeated.
         reason: Why, for the others.
         effect: The effect's row in the ledger; 0 when nothing was claimed.
-        detail: For a conflict, both calls; for repeated, what differs in free text.
+        detail: For a conflict, both calls; for repeated, what differs in free text; for stale, what has changed.
         is_forgotten: It is done, and retention has deleted what it came to; `reason` says when.
     """
 
@@ -60,6 +62,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
             return self.value
         if self.told == "not_done":
             raise NotDone(self.reason)
+        if self.told == "stale":
+            raise retold(self.reason, self.detail)
         raise _ERRORS[self.told](self)
 
 

@@ -17,9 +17,11 @@ from surefoot.effects import ledger
 from surefoot.effects.attempt import act, act_in_transaction
 from surefoot.effects.classify import describe
 from surefoot.effects.doubt import RETRY_PARKED_MS, Park, Transactional
+from surefoot.effects.gates import around
 from surefoot.effects.guard import Case, Guard, own_row, told
-from surefoot.effects.keys import Identity
+from surefoot.effects.keys import BadEffect, Identity
 from surefoot.effects.ledger import Row
+from surefoot.effects.look_again import note_stale
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.resolve import leave, resolve
 from surefoot.effects.simulate import NothingRecorded
@@ -69,9 +71,20 @@ async def perform(
     """
     frame = current_frame.get()
     arguments, bound = spec.record(bound)
+    held, declared = around.get(), spec.resources_of(bound)
+    leads, resources = declared[0] if declared else "", tuple(sorted(declared))
+    if held and declared:  # what the code around holds already is not asked for again
+        resources = tuple(name for name in resources if all(name not in gate.resources for gate in held))
     if frame is None:
+        if spec.is_versioned:
+            raise BadEffect(
+                f"effect {spec.name}: unchanged= is about what a run has read, and this call is in no run",
+                hint="call it in a run; outside, compare what you read: seen = await read.seen(...), await seen.check()",
+            )
         identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
-        return await _claim_and_act(guard, Case(spec, bound, arguments, identity, None, None, approve=spec.approve))
+        case = Case(spec, bound, arguments, identity, None, None, approve=spec.approve, around=held, resources=resources,
+                    leads=leads)  # fmt: skip
+        return await _claim_and_act(guard, case)
     if frame.sagas and spec.compensate is None:
         frame.refuse_in_saga(spec.name)
     if identity is None and spec.template is not None:  # before a step is taken: a key that means nothing takes none
@@ -82,7 +95,8 @@ async def perform(
     patience_s = None if telling is None else telling.timeout_s
     approve = spec.approve if telling is None or telling.approve is None else telling.approve
     case = Case(
-        spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s, approve=approve
+        spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s, approve=approve, around=held,
+        resources=resources, leads=leads
     )  # fmt: skip
     try:
         _check_recorded(case, step)
@@ -154,10 +168,13 @@ async def _replay(guard: Guard, case: Case, ended: Record, *, is_row_asked: bool
         case.frame.unknown_steps.add(case.identity.key)
     if is_row_asked and not ended.head.effect:
         case.row = guard.store.read_now(partial(own_row, case=case))
+    record = ended
     if ended.head.record and ended.body is None:
-        pointed = await guard.store.read(lambda connection: load_record(connection, ended.head.record))
-        return told(case, ended.kind, pointed, ended.head)
-    return told(case, ended.kind, ended, ended.head)
+        record = await guard.store.read(lambda connection: load_record(connection, ended.head.record))
+    outcome = told(case, ended.kind, record, ended.head)
+    if outcome.told == "stale":
+        note_stale(case, outcome.detail)
+    return outcome
 
 
 async def _claim_and_act(guard: Guard, case: Case) -> Outcome:

@@ -263,6 +263,7 @@ async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -
         assert ours is not None, "what is as it was read can be taken over"
         body = {"token": ours.token, "session": guard.session.id}
         ledger.add_evidence(tx, row.id, kind, guard.session.name, body)
+        guard.retake(tx, case)
         return ours
 
     ours = await guard.store.commit(unit, label=kind)

@@ -14,7 +14,8 @@ import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.gates import OwnGate
-from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
+from surefoot.effects.keys import KEY_CHARS_MAX, BadEffect, Identity, KeyTemplate, fingerprint, identify
+from surefoot.effects.versions import VersionOf
 from surefoot.journal.values import Undecodable, canonical_arguments, codec_of
 
 SPEC = "__surefoot_effect__"
@@ -60,6 +61,12 @@ class EffectSpec:
         one_request: bool = False,
         approve: OwnGate | None = None,
         redact: tuple[str, ...] = (),
+        resource: str | tuple[str, ...] = (),
+        resource_timeout_s: float = 30.0,
+        unchanged: str | tuple[str, ...] = (),
+        thing: str | None = None,
+        version: VersionOf | None = None,
+        consistency: str = "strict",
     ) -> None:
         self.function = function
         self.name = name or function.__name__
@@ -89,6 +96,14 @@ class EffectSpec:
         }
         self.template = None if key is None else KeyTemplate(key, self._key_signature(), self.name, occurrence)
         self._matched = self._matched_parameters(match, free_text)
+        self._resources = self._templates(resource)
+        self._unchanged = self._templates(unchanged)
+        self._thing = self._templates(() if thing is None else thing)
+        self.is_versioned = bool(self._unchanged)
+        self.tells_version = bool(self._thing)
+        self.version = version
+        self.consistency = consistency
+        self.resource_timeout_s = resource_timeout_s
         self._is_plain_data = all(codec.is_plain for codec in self._codecs.values())
         self._whole = codec_of(dict, f"{self.name}(...)")
         self._all = tuple(self.signature.parameters)
@@ -98,6 +113,10 @@ class EffectSpec:
         )
         self._is_simple = self._is_plain and self._is_plain_data and not self._skipped
         self._check()
+
+    def _templates(self, names: str | tuple[str, ...]) -> tuple[KeyTemplate, ...]:
+        named = (names,) if isinstance(names, str) else tuple(names)
+        return tuple(KeyTemplate(name, self._key_signature(), self.name) for name in named)
 
     def _key_signature(self) -> inspect.Signature | None:
         return self.signature
@@ -128,6 +147,20 @@ class EffectSpec:
         self._check_redact()
         if self.approve is not None:
             self.approve.check(self)
+        if self.consistency not in ("strict", "available"):
+            raise BadEffect(
+                f"read {self.name}: consistency={self.consistency!r}", hint='use "strict" (default) or "available"'
+            )
+        if self.is_versioned and isinstance(self.in_doubt, Transactional) and self.receipts is None:
+            raise BadEffect(
+                f"effect {self.name}: a Transactional effect acts inside a commit, which can't wait for another look",
+                hint="leave unchanged= away, and compare in its own SQL: UPDATE ... WHERE version = ?",
+            )
+        if not self.resource_timeout_s >= 0:
+            raise BadEffect(
+                f"effect {self.name}: resource_timeout_s={self.resource_timeout_s}",
+                hint="use seconds; 0 to wait for nobody",
+            )
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise BadEffect(f"effect {self.name}: timeout_s={self.timeout_s}", hint="use seconds above 0, or None")
 
@@ -148,6 +181,34 @@ class EffectSpec:
                     f"effect {self.name}: its key shows {name!r}, which redact hides",
                     hint="a key is shown everywhere: build it from a reference, not from the secret",
                 )
+
+    def resources_of(self, bound: Bound) -> tuple[str, ...]:
+        """Return what a call holds while it acts, each resource once.
+
+        Raises:
+            BadEffect: A parameter that names one is empty, or the name is too long.
+        """
+        return self._names(self._resources, bound)
+
+    def unchanged_of(self, bound: Bound) -> tuple[str, ...]:
+        """Return the things that must be as they were read. Raises as `resources_of`."""
+        return self._names(self._unchanged, bound)
+
+    def thing_of(self, bound: Bound) -> str | None:
+        """Return which thing a versioned read reads; None for other reads. Raises as `resources_of`."""
+        return next(iter(self._names(self._thing, bound)), None)
+
+    def _names(self, templates: tuple[KeyTemplate, ...], bound: Bound) -> tuple[str, ...]:
+        if not templates:
+            return ()
+        found = dict.fromkeys(template.key(bound.arguments) for template in templates)
+        for name in found:
+            if not name or len(name) > KEY_CHARS_MAX:
+                raise BadEffect(
+                    f"effect {self.name}: the name of a thing has {len(name)} characters",
+                    hint=f"a name has 1 to {KEY_CHARS_MAX} characters: order/7",
+                )
+        return tuple(found)
 
     @property
     def matched(self) -> tuple[str, ...]:

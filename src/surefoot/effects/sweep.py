@@ -102,6 +102,8 @@ def case_of(connection: Connection, row: Row, step: Step | None = None) -> Case 
     identity = Identity(call.scope, call.effect, call.key, row.digest, row.fingerprint)
     try:
         bound = spec.rebound(Bound((), {}, {}), arguments)
+        resources = spec.resources_of(bound)
     except Exception:  # its code here takes other arguments, by its types or its validators: it can't be sent here
         return None
-    return Case(spec, bound, arguments, identity, None, step, row=row, is_resent=True, is_awaited=step is not None)
+    return Case(spec, bound, arguments, identity, None, step, row=row, is_resent=True, is_awaited=step is not None,
+                resources=tuple(sorted(resources)), leads=resources[0] if resources else "")  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from surefoot.journal.records import Head, Kind, Record
 from surefoot.journal.values import Value
@@ -111,6 +111,7 @@ class Frame(Protocol):
         run: The run's row.
         run_id: Its business id.
         unknown_steps: The identities whose callers were told that the outcome is unknown.
+        seen: What it has read last of versioned things, by their names (see `effects.versions`).
         same_as: For a step that shares the identity of an earlier one, that identity.
         sagas: How many sagas are open in it.
         source: The run it was forked from; empty for none.
@@ -119,6 +120,7 @@ class Frame(Protocol):
     run: int
     run_id: str
     unknown_steps: set[str]
+    seen: dict[str, Any]
     same_as: dict[str, str]
     sagas: int
     source: str

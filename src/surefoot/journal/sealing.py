@@ -49,6 +49,11 @@ def of_run(run: int) -> bytes:
     return b"run:%d" % run
 
 
+def of_document(document: int) -> bytes:
+    """Return the place of a shared document."""
+    return b"document:%d" % document
+
+
 def sealed(codec: Codec | None, value: bytes | None, place: bytes) -> bytes | None:
     """Return what is written for a value."""
     return value if codec is None or value is None else codec.seal(value, place)

@@ -59,7 +59,9 @@ class Session:
         self._lock = lock
         self._lock_file = lock_file
         self._facts = facts
-        self._stop = threading.Event()
+        self._shorter: list[int] = []
+        self._is_closing = False
+        self._tick = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="surefoot-lease", daemon=True)
         self._thread.start()
 
@@ -73,11 +75,32 @@ class Session:
             self.is_lost = True
         return not self.is_lost
 
+    @property
+    def renewed_boot_ms(self) -> int:
+        """Boot time of its last renewal, from before that was asked for."""
+        return self._facts.renewed_boot_ms
+
+    def hasten(self, ttl_ms: int) -> None:
+        """Renew as often as something that lives for so long without renewal needs it, until `relax`."""
+        self._shorter.append(ttl_ms)
+        if ttl_ms < self._facts.ttl_ms:
+            self._tick.set()
+
+    def relax(self, ttl_ms: int) -> None:
+        """Undo one `hasten`."""
+        self._shorter.remove(ttl_ms)
+
+    def _pause_s(self) -> float:
+        return min([self._facts.ttl_ms, *self._shorter]) / 3_000
+
     def _renew(self) -> None:
         """Renew three times per life. Counted from before the request, so that a slow write shortens our own view."""
-        facts = self._facts
-        while not self._stop.wait(facts.ttl_ms / 3_000):
-            asked_boot_ms = self._store.clock.boot_ms()
+        while True:
+            if self._tick.wait(self._pause_s()):
+                self._tick.clear()
+                if self._is_closing:
+                    return
+            facts, asked_boot_ms = self._facts, self._store.clock.boot_ms()
             try:
                 is_renewed = self.may_act() and self._store.writer.commit_blocking(self._renewal, label="renew")
             except StoreError:  # the writer has stopped and told all who wait; without it we hold nothing
@@ -104,7 +127,8 @@ class Session:
             is_acting: Something is still being acted on, in a thread that can't be stopped: the lock is kept until the
                 process ends, so that nobody takes the sender for dead.
         """
-        self._stop.set()
+        self._is_closing = True
+        self._tick.set()
         self._thread.join()
         if is_acting:
             return

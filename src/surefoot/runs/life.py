@@ -2,8 +2,9 @@ r"""The life of a run, as a table. Pure: no clock, no store.
 
     scheduled --due--> queued --its turn--> pending      (only where a time or a lane was asked for: `queueing`)
 
-    pending --claimed--> running --parked---> waiting(timer | signal | child | approval | doubt | budget | model | blocked)
-       ^                    |  \---handed back, taken over---> pending
+    pending --claimed--> running --parked---> waiting(timer | signal | child | lease | approval | doubt | budget | model |
+       ^                    |                         blocked)
+       |                    |  \---handed back, taken over---> pending
        |                    |                                       |
        +--------------------|------------------woken----------------+
                             +--> completed, failed, cancelled
@@ -81,6 +82,7 @@ class WaitFor(Enum):
     APPROVAL = "approval"
     BUDGET = "budget"
     MODEL = "model"
+    LEASE = "lease"
     SIGNAL = "signal"
     CHILD = "child"
     TIMER = "timer"

@@ -103,6 +103,7 @@ class LiveRun:
         self.ending: Record | None = None
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
+        self.seen: dict[str, Any] = {}
         self.same_as: dict[str, str] = {}
         self.sagas = 0
         self.is_simulated = row.kind.startswith(SIMULATED)

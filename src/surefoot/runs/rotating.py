@@ -75,6 +75,12 @@ def _reason(tx: Tx, _codec: Codec, row: int) -> None:
     tx.execute("UPDATE runs SET reason = ? WHERE id = ?", (sealed, row))
 
 
+def _document(tx: Tx, codec: Codec, row: int) -> None:
+    (stored,) = tx.row("SELECT body FROM documents WHERE id = ?", (row,)) or (None,)
+    body = sealing.sealed(codec, sealing.opened(codec, stored, sealing.of_document(row)), sealing.of_document(row))
+    tx.execute("UPDATE documents SET body = ? WHERE id = ?", (body, row))
+
+
 _READABLE = ", ".join(f"'{kind}'" for kind in sorted(READABLE))
 COLUMNS = (
     Column(
@@ -93,6 +99,11 @@ COLUMNS = (
         "inbox",
         f"SELECT id, substr(payload, 1, {HEAD_BYTES}), NULL FROM inbox WHERE id > ? ORDER BY id LIMIT ?",
         _letter,
+    ),
+    Column(
+        "documents",
+        f"SELECT id, substr(body, 1, {HEAD_BYTES}), NULL FROM documents WHERE id > ? ORDER BY id LIMIT ?",
+        _document,
     ),
     Column("runs", "SELECT id, reason, NULL FROM runs WHERE id > ? ORDER BY id LIMIT ?", _reason),
 )

@@ -302,7 +302,7 @@ async def sleep_until(moment: datetime, *, key: str | None = None) -> None:
 async def _timer(run: LiveRun, key: str | None, wake_at_ms: int) -> None:
     taken = run.open_step("sleep", key)
     if taken.ended is not None:
-        await _meet_again_if_interrupted(run, taken)
+        await meet_again_if_interrupted(run, taken)
         return
     if taken.opened is None:
         opened = taken.draft(Kind.TIMER_SET, head=Head(wake_at_ms=wake_at_ms))
@@ -321,7 +321,8 @@ async def _timer(run: LiveRun, key: str | None, wake_at_ms: int) -> None:
     taken.end(record)
 
 
-async def _meet_again_if_interrupted(run: LiveRun, taken: LiveStep) -> None:
+async def meet_again_if_interrupted(run: LiveRun, taken: LiveStep) -> None:
+    """Wait for ever in a step that was interrupted when it was first executed: the same will happen again."""
     try:
         if taken.ended is not None and taken.ended.kind is Kind.INTERRUPTED:
             await run.meet_again()
@@ -332,14 +333,15 @@ async def _meet_again_if_interrupted(run: LiveRun, taken: LiveStep) -> None:
 async def _wait_until(run: LiveRun, step_key: str, wait_for: WaitFor, wake_at_ms: int) -> None:
     """Wait until the wall clock says so: it may jump, so it is asked again after every wait."""
     while (left_ms := wake_at_ms - run.store.clock.wall_ms()) > 0:
-        alarm = run.loop.call_later(min(left_ms / 1_000, 60.0), _ring, run, step_key)
+        alarm = run.loop.call_later(min(left_ms / 1_000, 60.0), ring, run, step_key)
         try:
             await run.wait(step_key, wait_for, "timer", wake_at_ms)
         finally:
             alarm.cancel()
 
 
-def _ring(run: LiveRun, step_key: str) -> None:
+def ring(run: LiveRun, step_key: str) -> None:
+    """Let a wait in memory look at the time."""
     for waiting in run.waits:
         if waiting.step == step_key and not waiting.future.done():
             waiting.future.set_result(None)
@@ -367,7 +369,7 @@ async def wait_signal(
     codec = codec_of(signal.type, f"signal {name}")
     taken = run.open_step(f"signal {name}", key)
     if taken.ended is not None:
-        await _meet_again_if_interrupted(run, taken)
+        await meet_again_if_interrupted(run, taken)
         return None if taken.ended.body is None else load_recorded(run, codec, taken.ended.body)
     wake_at_ms = _timeout_at(run, taken, timeout)
     looked = run.looked(signal)
@@ -377,7 +379,7 @@ async def wait_signal(
             alarm = None
             if wake_at_ms is not None:
                 left_s = max(0.001, (wake_at_ms - run.store.clock.wall_ms()) / 1_000)
-                alarm = run.loop.call_later(min(left_s, 60.0), _ring, run, taken.key)
+                alarm = run.loop.call_later(min(left_s, 60.0), ring, run, taken.key)
             try:
                 await run.wait(taken.key, WaitFor.SIGNAL, _waits_words(signal, looked), wake_at_ms)
             finally:

@@ -357,7 +357,7 @@ def park_run(
 
 
 def is_over(connection: Connection, target: tuple[str, int]) -> bool:
-    """Whether an effect has its outcome, a run its end, or an approval was decided."""
+    """Whether an effect has its outcome, a run its end, an approval was decided, or it is a lease's turn."""
     kind, row = target
     found = next(connection.execute(_IS_OVER[kind], (row,)), None)
     return found is not None and bool(found[0])
@@ -367,6 +367,7 @@ _IS_OVER = {
     "effect": "SELECT state > 3 FROM ledger WHERE id = ?",
     "run": "SELECT state > 3 FROM runs WHERE id = ?",
     "approval": "SELECT state > 1 FROM approvals WHERE id = ?",
+    "lease": "SELECT count(*) = 0 OR max(is_called) = 1 FROM leases WHERE number = ?",
 }
 
 

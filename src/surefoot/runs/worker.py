@@ -18,7 +18,7 @@ from typing import Protocol
 
 import msgspec
 
-from surefoot.effects import Guard, SimulatedGuard, bound_guard, told_to_model
+from surefoot.effects import Guard, SimulatedGuard, around, bound_guard, told_to_model
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Record, current_frame
 from surefoot.journal.tables import load_records, load_records_of
@@ -380,6 +380,7 @@ class Worker:
         _parent.set("")
         _place.set(None)
         told_to_model.set(None)
+        around.set(())  # whoever started the run may hold something: that is not the run's
         try:
             await Execution(self, run).to_its_end()
         except StoreError as error:

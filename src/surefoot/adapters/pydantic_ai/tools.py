@@ -322,4 +322,6 @@ def tell(outcome: Outcome) -> Any:
         told["first_outcome"] = to_jsonable_python(first)
     if outcome.reason:
         told["reason"] = outcome.reason
+    if outcome.told == "stale" and isinstance(outcome.detail, dict):
+        told["changes"] = outcome.detail.get("changes", [])
     return told
