@@ -91,7 +91,12 @@ class PostgresDesk:
         asked_ms = self._clock.ask()
         tables = sorted(numbered)
         asked = [_BEGIN, Sent(_TURN, (self.writer, self._batch), is_often=True)]
-        found = self._connection.pipeline.ask([*asked, Sent(_next_ids(tables), is_often=True)] if tables else asked)
+        if tables:
+            asked.append(Sent(_next_ids(tables), is_often=True))
+        try:
+            found = self._connection.pipeline.ask(asked)
+        except driver().errors.InvalidSqlStatementName as error:
+            raise self._connection.pooled("what was prepared on it is gone") from error
         turn, highest_ms, server_ms, backend = numbers_of(found[1])
         self._version += turn != self._turn + 1
         self._turn = turn
