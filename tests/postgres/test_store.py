@@ -382,6 +382,10 @@ async def test_a_migration_beside_an_old_worker_is_seen_by_it(url: str) -> None:
     await asyncio.to_thread(old.close)
 
 
+def _column(version: int) -> Migration:
+    return Migration("test", version, "more", f"ALTER TABLE numbers ADD COLUMN m{version} INTEGER")
+
+
 async def test_a_migration_waits_for_nobody_and_nobody_for_long(url: str) -> None:
     """Catches old workers whose commits fail, or that deadlock, while a newer one changes the tables under them."""
     old, told = open_store(url, [TABLE]), 0
