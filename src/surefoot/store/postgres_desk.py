@@ -61,6 +61,7 @@ class PostgresDesk:
         self.writer = new_id()
         self._batch = 0
         self._turn = self._version = 0
+        self._has_trusted = False
 
     @property
     def connection(self) -> PostgresConnection:
@@ -125,16 +126,16 @@ class PostgresDesk:
         rollback, and without an error."""
         if self.connection.real.info.transaction_status != driver().pq.TransactionStatus.INTRANS:
             raise driver().errors.InFailedSqlTransaction("a statement failed, and its error was not let through")
+        self._has_trusted = bool(waiting)
         told = [Sent(_NOTIFY, (self._channel, notice(self.writer, rings)), is_often=True)] if rings else []
         self._connection.pipeline.send([*_sent(waiting), *told, _COMMIT])
 
     def commit(self, newest: int) -> None:
         """See `Desk`: waits for what `finish` has sent."""
         *written, committed = self._connection.pipeline.receive()
-        if any(error_of(result) is not None for result in written):
-            raise Mistrusted
-        if (error := error_of(committed)) is not None:
-            raise error
+        failed = next((error for result in (*written, committed) if (error := error_of(result)) is not None), None)
+        if failed is not None:
+            raise Mistrusted if self._has_trusted else failed
 
     def rollback(self) -> None:
         """See `Desk`."""
