@@ -215,8 +215,8 @@ def list_runs(
 
 
 def list_open(connection: Connection, *, after: int, kind: str | None, limit: int) -> list[RunRow]:
-    """Return runs that have not ended, oldest first, from above a row on."""
-    clause = "" if kind is None else " AND kind = ?"
+    """Return runs of the embedded engine that have not ended, oldest first, from above a row on."""
+    clause = f" AND kind NOT LIKE '{ELSEWHERE}%'" if kind is None else " AND kind = ?"
     rows = connection.execute(
         f"{_SELECT} WHERE state <= 3 AND id > ?{clause} ORDER BY id LIMIT ?",
         (after, limit) if kind is None else (after, kind, limit),
