@@ -28,14 +28,16 @@ from surefoot.store.finding import Severity, broken
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
     """Serve no group of another test."""
-    kinds, before = sys.modules[KindSpec.__module__]._registered, dict(groups._subscriptions)
+    _forget_groups()
     yield
+    _forget_groups()
+
+
+def _forget_groups() -> None:
+    kinds = sys.modules[KindSpec.__module__]._registered
     for one in groups._subscriptions.values():
         kinds.pop(one.kind.name)
     groups._subscriptions.clear()
-    groups._subscriptions.update(before)
-    for one in before.values():
-        kinds[one.kind.name] = one.kind
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """A worker process: `python -m tests.events.crew URL FOLDER NAME PLACES`. The folder is a service that honours keys.
 
-It serves one group of the topic `work`. An act makes a file of its key's name, once, and a line in `log`; each request is a
-line in `requests`: who sent it, for which event, and how many milliseconds after that was published.
+It serves one group of the topic `work`. An act makes a file of its key's name, once, and a line in `log`. Each request is a
+line in `requests`: who sent it, for which event, and how many milliseconds after that was published; each try of an act one
+in `acts`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ world, me = Path(), ""
 
 @sf.effect(key="act:{number}", in_doubt=sf.Resend(key_ttl="24h"))
 async def act(number: int, about: str) -> None:
-    """Do something in the world, once per key."""
+    """Do something in the world, once per key; it takes a moment."""
+    with (world / "acts").open("a") as acts:
+        acts.write(f"{me} {number}\n")
+    await asyncio.sleep(0.005)
     try:
         os.close(os.open(world / "done" / str(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:
@@ -33,7 +37,6 @@ async def act(number: int, about: str) -> None:
         log.write(f"{about} {number}\n")
 
 
-@sf.on(WORK, group="crew", since="beginning")
 async def work(said: dict[str, Any], event: sf.Event) -> None:
     """Act on an event."""
     wait_ms = time.time_ns() // 1_000_000 - event.at_ms
@@ -46,6 +49,7 @@ async def main(url: str, folder: str, name: str, places: int) -> None:
     """Execute runs until told to stop; then say what it took."""
     global world, me
     world, me = Path(folder), name
+    sf.on(WORK, group="crew", since="beginning")(work)  # here: whoever imports this serves nothing
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with sf.Surefoot(url, name=name, concurrency=places) as app:

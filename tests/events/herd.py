@@ -69,6 +69,14 @@ class Herd:
             process.kill()
         await process.wait()
 
+    async def restart(self, name: str, new: str, places: int) -> None:
+        """Stop a worker in order, and start another in its place."""
+        process = self.workers.pop(name)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0
+        await self.hire(new, places)
+
     async def dismiss(self) -> Cost:
         """Let all workers end in order; return what they did."""
         costs = []
@@ -185,6 +193,27 @@ async def _act(herd: Herd, count: int, *, keys: int) -> Found:
     herd.check()
     requests = herd.lines("requests")
     return Found(count, took_s, len(requests), len({who for who, *_ in requests}), herd.waits_ms(), cost)
+
+
+async def rolling(url: str, folder: Path, count: int, *, workers: int = 3) -> Found:
+    """Restart each worker in turn while events are acted on, as a deployment does; no act is tried twice."""
+    restarts = 0
+    async with hired(url, folder, workers, 25) as herd:
+        begun_s = time.monotonic()
+        publishing = asyncio.create_task(herd.publish(count, keys=max(10, count // 10)))
+        while not publishing.done() or len(herd.lines("log")) < count:
+            restarts += 1
+            await herd.restart(next(iter(herd.workers)), f"v{restarts}", 25)
+        await publishing
+        await herd.settled()
+        took_s = time.monotonic() - begun_s
+        cost = await herd.dismiss()
+        herd.check()
+        tried = Counter(number for _, number in herd.lines("acts"))
+        assert [number for number, times in tried.items() if times > 1] == []
+        requests = herd.lines("requests")
+        actors = len({who for who, *_ in requests})
+        return Found(count, took_s, len(requests), actors, herd.waits_ms(), cost, restarts)
 
 
 async def kills(url: str, folder: Path, count: int, *, workers: int = 4, seed: int = 1, pause_s: float = 0.3) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.events.herd import kills, many_events, one_event
+from tests.events.herd import kills, many_events, one_event, rolling
 
 
 async def test_one_event_wakes_one_worker_of_many(url: str, tmp_path: Path) -> None:
@@ -23,6 +23,12 @@ async def test_each_of_many_events_is_acted_on_once_and_in_order(url: str, tmp_p
 async def test_killed_workers_lose_nothing_and_double_nothing(url: str, tmp_path: Path) -> None:
     """Catches an event that is lost with its worker, in whatever state it was."""
     found = await kills(url, tmp_path / "world", 300, workers=2, pause_s=0.2)
+    assert found.kills > 0
+
+
+async def test_a_rolling_restart_loses_nothing_and_tries_nothing_twice(url: str, tmp_path: Path) -> None:
+    """Catches a worker that is stopped in order in the middle of an act, and leaves it to be done again."""
+    found = await rolling(url, tmp_path / "world", 300, workers=2)
     assert found.kills > 0
 
 

@@ -363,15 +363,55 @@ def test_a_store_is_made_once_and_looked_at_as_it_is(url: str) -> None:
 async def test_a_migration_beside_an_old_worker_is_seen_by_it(url: str) -> None:
     """Catches an old worker that goes on from what it knew before a newer one changed the tables."""
     old = open_store(url, [TABLE])
-    await old.commit(add(1), label="test")
+    for n in range(1, 10):  # often enough for its statements to be prepared
+        await old.commit(add(n), label="test")
+        old.read_now(lambda connection: connection.execute("SELECT id, n FROM numbers WHERE n > ?", (0,)).fetchall())
     desk = desk_of(old)
     before = desk.begin((), is_owing=False).version
     desk.rollback()
-    open_store(url, [TABLE, Migration("test", 2, "row", "INSERT INTO numbers (id, n) VALUES (2, 2)")]).close()
+    newer = "ALTER TABLE numbers ADD COLUMN more INTEGER NOT NULL DEFAULT 0; INSERT INTO numbers (id, n) VALUES (10, 2)"
+    open_store(url, [TABLE, Migration("test", 2, "more", newer)]).close()
     after = desk.begin((), is_owing=False).version
     desk.rollback()
     assert after != before
-    assert await old.commit(add(3), label="test") == 3
+    assert await old.commit(add(3), label="test") == 11
+    found = old.read_now(
+        lambda connection: connection.execute("SELECT id, n FROM numbers WHERE n > ?", (0,)).fetchall()
+    )
+    assert len(found) == 11
+    await asyncio.to_thread(old.close)
+
+
+def _column(version: int) -> Migration:
+    return Migration("test", version, "more", f"ALTER TABLE numbers ADD COLUMN m{version} INTEGER")
+
+
+async def test_a_migration_waits_for_nobody_and_nobody_for_long(url: str) -> None:
+    """Catches old workers whose commits fail, or that deadlock, while a newer one changes the tables under them."""
+    old, told = open_store(url, [TABLE]), 0
+    is_over = False
+
+    async def work() -> None:
+        nonlocal told
+        while not is_over:
+            await asyncio.gather(*(old.commit(add(n), label="test") for n in range(5)))
+            await old.read(
+                lambda connection: connection.execute("SELECT id, n FROM numbers WHERE n > ?", (3,)).fetchall()
+            )
+            told += 5
+
+    working = asyncio.create_task(work())
+    for version in range(2, 8):
+        while told < version * 20:
+            await asyncio.sleep(0.01)
+        steps = [
+            Migration("test", v, "more", f"ALTER TABLE numbers ADD COLUMN m{v} INTEGER") for v in range(2, version + 1)
+        ]
+        newer = await asyncio.to_thread(open_store, url, [TABLE, *steps])
+        await asyncio.to_thread(newer.close)
+    is_over = True
+    await asyncio.wait_for(working, 30)
+    assert len(numbers(old)) == told
     await asyncio.to_thread(old.close)
 
 

@@ -57,6 +57,13 @@ class Temporal:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
 
+    def lose(self) -> None:
+        """End it at once, and start another that knows nothing of it."""
+        self.kill()
+        for file in self._folder.glob("temporal.db*"):
+            file.unlink()
+        self.start()
+
     def close(self) -> None:
         """End it, and delete all it has."""
         self.kill()

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, FunctionToolset
+from pydantic_ai.durable_exec.temporal import TemporalDurability
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from temporalio.client import Client
 from temporalio.workflow import Info
 from tests.scenarios.stage import scripted
 from tests.support.postgres import Postgres, schema
-from tests.support.temporal import Temporal
+from tests.support.temporal import Temporal, server
 
 import surefoot as sf
 from surefoot.adapters.temporal import durability, workflow
@@ -102,6 +103,14 @@ def test_a_toolset_without_an_id_is_refused() -> None:
     app = sf.Surefoot("postgresql://nowhere", engine="temporal://localhost:7233")
     with pytest.raises(sf.SurefootError, match="can't run on Temporal"):
         app.agent(Agent("test", name="clerk", toolsets=[toolset]))
+
+
+def test_an_agent_with_an_engine_of_its_own_is_refused() -> None:
+    """Would catch an agent that fails in its first run only."""
+    app = sf.Surefoot("postgresql://nowhere", engine="temporal://localhost:7233")
+    agent = Agent("test", name="clerk", capabilities=[TemporalDurability()])
+    with pytest.raises(sf.SurefootError, match="TemporalDurability of its own"):
+        app.agent(agent)
 
 
 async def test_an_effect_in_workflow_code_is_refused(opening: Opening) -> None:
@@ -330,3 +339,44 @@ async def test_a_long_run_is_continued_as_a_new_workflow(
         assert len({row[0] for row in rows}) == 5
         first = await (await Client.connect(temporal.host)).get_workflow_handle(run.id).describe()
         assert first.raw_info.first_run_id != first.run_id
+
+
+@pytest.mark.slow
+async def test_a_cluster_that_has_lost_everything(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a run that is open for ever, or done twice, because Temporal knows nothing of it any more."""
+    monkeypatch.setattr("surefoot.adapters.temporal.agents.LOOK_S", 0.5)
+    done: list[str] = []
+    is_there = asyncio.Event()
+
+    async def note(text: str) -> str:
+        done.append(text)
+        return "noted"
+
+    @sf.read
+    async def wait() -> str:
+        await is_there.wait()
+        return "waited"
+
+    asked = 0
+
+    def counting(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        nonlocal asked
+        asked += 1
+        found: ModelResponse = scripted_answer(messages, info)
+        return found
+
+    model = scripted([[("note", {"text": "x"}, "c1")], [("wait", {}, "c2")]])
+    assert model.function is not None
+    scripted_answer: Any = model.function
+    agent: Agent[None, str] = Agent(FunctionModel(counting, model_name="scripted"), name="clerk", tools=[note, wait])
+    with server() as own:
+        async with opening(agent, engine=own.url("lost")) as (_, made):
+            run = await made.start("go", id=f"r-{new_id()}")
+            async with asyncio.timeout(PATIENCE_S):
+                while asked < 2:
+                    await asyncio.sleep(0.05)
+            own.lose()
+            is_there.set()
+            assert await run.result(timeout_s=120) == json.dumps({"c1": "noted", "c2": "waited"})
+    assert done == ["x"]
+    assert asked == 3

@@ -14,6 +14,7 @@ from typing import Any, cast
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
 from surefoot.journal.tables import newest_seq
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import RunState, WaitFor
 from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.store import Check, Migration, Tx
@@ -215,8 +216,8 @@ def list_runs(
 
 
 def list_open(connection: Connection, *, after: int, kind: str | None, limit: int) -> list[RunRow]:
-    """Return runs that have not ended, oldest first, from above a row on."""
-    clause = "" if kind is None else " AND kind = ?"
+    """Return runs of the embedded engine that have not ended, oldest first, from above a row on."""
+    clause = f" AND kind NOT LIKE '{ELSEWHERE}%'" if kind is None else " AND kind = ?"
     rows = connection.execute(
         f"{_SELECT} WHERE state <= 3 AND id > ?{clause} ORDER BY id LIMIT ?",
         (after, limit) if kind is None else (after, kind, limit),

@@ -43,6 +43,13 @@ PASS_S, PASSES_MAX = 0.02, 5
 """How soon to look again when another worker is about to take the work that was seen, and how often before taking it all
 the same: that worker may have been stopped."""
 
+APART = 0.2
+"""By how much of that workers differ: so they don't look in step, and the first that sees something new has taken it when
+the others look."""
+
+GOLDEN = 0.618_033_988_749_895
+"""Multiples of it, without their whole part, lie as far from each other as can be (Weyl; Knuth, TAOCP 3, 6.4)."""
+
 LOOK_PAUSE_S = 0.005
 """Pause between two looks, so that a thousand runs that end one after another cause two hundred looks a second, not as
 many as there are runs."""
@@ -181,7 +188,7 @@ class Worker:
         """Return how long nothing needs to be looked for, unless somebody says so."""
         if self._passes:
             return PASS_S
-        rest_s = self.hearing.rest_s(is_waiting=bool(self._waited))
+        rest_s = self.hearing.rest_s(is_waiting=bool(self._waited)) * pace_of(self.session.id)
         if self._next_due_ms is None:
             return rest_s
         return min(rest_s, max(0, self._next_due_ms - self.store.clock.wall_ms()) / 1_000)
@@ -483,6 +490,11 @@ class Glance(msgspec.Struct, frozen=True):
     letters: list[Letter]
     settled: set[Target]
     overdue: list[int]
+
+
+def pace_of(session: int) -> float:
+    """Return how long a worker rests between two looks, from 1 - `APART` to 1 + `APART`: far from those who came before."""
+    return 1 - APART + 2 * APART * (session * GOLDEN % 1)
 
 
 def _last_letter(connection: Connection) -> int:

@@ -114,8 +114,10 @@ class PostgresConnection:
         self._backend: tuple[Any, ...] = (0, "")
         try:
             self._backend = self._ask_who()
-        except driver().Error as error:
+        except BaseException as error:
             self.real.close()
+            if not isinstance(error, driver().Error):
+                raise
             raise UnusablePath(
                 f"{self.filename}: was lost while it was opened ({' '.join(str(error).split())})",
                 hint="look whether the server runs, and try again",
@@ -212,11 +214,17 @@ class PostgresConnection:
             )
 
     def _ask_who(self) -> tuple[Any, ...]:
-        """Return who works for us there: numbers of processes are given out again."""
-        found = self.execute(
-            "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-        ).fetchall()
-        return tuple(found[0])
+        """Return who works for us there (numbers of processes are given out again).
+
+        Raises:
+            StoreFailed: It is one process now and another one then: a pooler stands between.
+        """
+        asked = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        found = tuple(self.execute(asked).fetchall()[0])
+        if found[0] != self.real.info.backend_pid:  # a pooler greets with a number of its own
+            self._backend = found
+            self.require_own(self.execute(asked).fetchall()[0][0])
+        return found
 
     def require_own(self, backend: int) -> None:
         """Raise if it is not the process of the connection that has answered.
@@ -225,11 +233,15 @@ class PostgresConnection:
             StoreFailed: A pooler stands between, and gives each transaction another connection of its own.
         """
         if backend != self._backend[0]:
-            raise StoreFailed(
-                f"{self.filename}: a pooler gives each transaction another connection (the server's process was"
-                f" {self._backend[0]}, and is {backend}); locks, notices and settings of ours would be somebody else's",
-                hint="connect to the server itself, or to a pool with pool_mode = session",
-            )
+            raise self.pooled(f"the server's process was {self._backend[0]}, and is {backend}")
+
+    def pooled(self, why: str) -> StoreFailed:
+        """Return what is wrong behind a pooler in transaction mode."""
+        return StoreFailed(
+            f"{self.filename}: a pooler gives each transaction another connection ({why}); locks, notices and settings of"
+            " ours would be somebody else's",
+            hint="connect to the server itself, or to a pool with pool_mode = session",
+        )
 
     def close(self) -> None:
         """Give it back."""

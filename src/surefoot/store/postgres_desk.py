@@ -61,6 +61,7 @@ class PostgresDesk:
         self.writer = new_id()
         self._batch = 0
         self._turn = self._version = 0
+        self._has_trusted = False
 
     @property
     def connection(self) -> PostgresConnection:
@@ -91,7 +92,12 @@ class PostgresDesk:
         asked_ms = self._clock.ask()
         tables = sorted(numbered)
         asked = [_BEGIN, Sent(_TURN, (self.writer, self._batch), is_often=True)]
-        found = self._connection.pipeline.ask([*asked, Sent(_next_ids(tables), is_often=True)] if tables else asked)
+        if tables:
+            asked.append(Sent(_next_ids(tables), is_often=True))
+        try:
+            found = self._connection.pipeline.ask(asked)
+        except driver().errors.InvalidSqlStatementName as error:
+            raise self._connection.pooled("what was prepared on it is gone") from error
         turn, highest_ms, server_ms, backend = numbers_of(found[1])
         self._version += turn != self._turn + 1
         self._turn = turn
@@ -120,16 +126,16 @@ class PostgresDesk:
         rollback, and without an error."""
         if self.connection.real.info.transaction_status != driver().pq.TransactionStatus.INTRANS:
             raise driver().errors.InFailedSqlTransaction("a statement failed, and its error was not let through")
+        self._has_trusted = bool(waiting)
         told = [Sent(_NOTIFY, (self._channel, notice(self.writer, rings)), is_often=True)] if rings else []
         self._connection.pipeline.send([*_sent(waiting), *told, _COMMIT])
 
     def commit(self, newest: int) -> None:
         """See `Desk`: waits for what `finish` has sent."""
         *written, committed = self._connection.pipeline.receive()
-        if any(error_of(result) is not None for result in written):
-            raise Mistrusted
-        if (error := error_of(committed)) is not None:
-            raise error
+        failed = next((error for result in (*written, committed) if (error := error_of(result)) is not None), None)
+        if failed is not None:
+            raise Mistrusted if self._has_trusted else failed
 
     def rollback(self) -> None:
         """See `Desk`."""

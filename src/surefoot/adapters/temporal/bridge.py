@@ -8,6 +8,7 @@ Temporal ends here, too, and says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -122,17 +123,24 @@ class Bridge:
     async def tell(self, row: RunRow) -> None:
         """Start the workflow of a run, or signal it that something has changed."""
         try:
-            await self._client.start_workflow(
-                row.kind.removeprefix(ELSEWHERE),
-                id=row.run_id,
-                task_queue=self._task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={MEMO: _owner(row)},
-            )
+            await self._start(row)
         except WorkflowAlreadyStartedError:
             if await self.compare(row):
                 await self._client.get_workflow_handle(row.run_id).signal(WAKE)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            await self._end(row, "failed", f"Temporal refuses it: {error}")  # whoever asks again hears the same
+
+    async def _start(self, row: RunRow) -> None:
+        await self._client.start_workflow(
+            row.kind.removeprefix(ELSEWHERE),
+            id=row.run_id,
+            task_queue=self._task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            memo={MEMO: _owner(row)},
+        )
 
     async def _cancel(self, row: RunRow) -> None:
         try:
@@ -143,26 +151,33 @@ class Bridge:
             await self.compare(row)
 
     async def compare(self, row: RunRow) -> bool:
-        """Return whether a run's workflow goes on; end a run whose workflow has ended without it, or never was.
+        """Return whether a run's workflow goes on; end a run whose workflow has ended without it.
 
-        What it owns in doubt stays listed, and ends first.
+        What it owns in doubt stays listed, and ends first. A workflow that Temporal has lost is begun anew: what the run
+        has decided and done is recorded, and is given to it again.
         """
         try:
             found = await self._client.get_workflow_handle(row.run_id).describe()
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:  # not started yet, or deleted: `tell` starts it if it is due
-                return False
-            raise
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            if row.ended is None:
+                with contextlib.suppress(WorkflowAlreadyStartedError):
+                    await self._start(row)
+            return False
         state, why = _GONE.get(found.status, ("", "")) if found.status is not None else ("", "")
         if await found.memo_value(MEMO, None) != _owner(row):
             state = "failed"
             why = f"in Temporal's namespace {found.namespace} its id belongs to a workflow {found.workflow_type} of others"
         if not why:
             return True
+        await self._end(row, state, why)
+        return False
+
+    async def _end(self, row: RunRow, state: str, why: str) -> None:
         asked = {"run": row.id, "state": state, "by": why, "error": ["WorkflowGone", why]}
         worker = self._worker()
         await worker.store.commit(partial(write_end, worker, asked), label="temporal")
-        return False
 
     async def stuck(self, run_id: str, attempts: int) -> str | None:
         """Return why a workflow does not go on; None if it does, or is not there.

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, RunContext
 from pydantic_ai.agent import AbstractAgent, EventStreamHandler
 from pydantic_ai.capabilities import AbstractCapability, WrapModelRequestHandler
-from pydantic_ai.durable_exec import DurableOperationBackend
+from pydantic_ai.durable_exec import BaseDurabilityCapability, DurableOperationBackend
 from pydantic_ai.durable_exec.temporal import TemporalDurability, TemporalRunContext
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelResponse
@@ -104,6 +104,12 @@ class LedgerDurability(TemporalDurability[Any]):
         """Bind, outside a workflow and once; in a workflow what was bound is used."""
         if self._bound_to is agent:
             return self
+        own = BaseDurabilityCapability.from_agent(agent)
+        if own is not None:
+            raise SurefootError(
+                f"agent {self.name!r} has a {type(own).__name__} of its own, and one engine executes a run",
+                hint="leave it out: app.agent(...) brings what is needed",
+            )
         unbound = copy(self)
         unbound._bound_to = agent
         for toolset in agent.toolsets:
