@@ -25,7 +25,8 @@ STOPS_S = (0.05, 2.5)
 
 @dataclass
 class Recorded:
-    """A history, and what was done to those who made it."""
+    """A history, and what was done to those who made it. `late` counts writes that a service has refused: those who sent
+    them have mostly been told that their lease is lost before they heard of it."""
 
     operations: list[Operation] = field(default_factory=list)
     stops: int = 0
@@ -52,6 +53,7 @@ class Service:
 
     def __init__(self) -> None:
         self.highest: dict[str, int] = {}
+        self.refused = 0
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -69,6 +71,7 @@ class Service:
         with contextlib.suppress(OSError, ValueError):
             resource, token = (await reader.readline()).split()
             highest = self.highest.get(resource.decode(), 0)
+            self.refused += int(token) < highest
             self.highest[resource.decode()] = max(highest, int(token))
             writer.write(b"refused\n" if int(token) < highest else b"ok\n")
             await writer.drain()
@@ -169,7 +172,7 @@ async def record(url: str, folder: Path, *, operations: int, processes: int, see
         finally:
             await crew.kill_all()
     recorded.operations = crew.history()
-    recorded.late = recorded.count("send", "refused")
+    recorded.late = service.refused
     return recorded
 
 

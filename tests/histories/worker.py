@@ -84,7 +84,7 @@ class Agent:
                 self._recorder.answer(asking, token)
                 for _ in range(self._draws.randrange(1, 4)):
                     await self._put(resource, token)
-                if self._draws.random() < 0.5:
+                if self._draws.random() < 0.25:
                     await self._send(resource, token)
                 leaving = self._recorder.call("release", resource, token)
             self._recorder.answer(leaving, "ok")
@@ -113,7 +113,7 @@ class Agent:
 
 def _sent(port: int, resource: str, token: int, slowness: float) -> str:
     """Call the service as a synchronous client does, in a thread that no cancellation stops."""
-    time.sleep(slowness * 0.05)
+    time.sleep(slowness * 0.4)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(f"{resource} {token}\n".encode())
         return connection.makefile().readline().strip()
