@@ -40,7 +40,8 @@ BLOCKED_RUN_CYCLES = GATE_CYCLE + 2
 """A killed run has the step it was killed in and three more before it."""
 
 BLOCKED_LINE = "all runs are blocked"
-WARM_UP_RUN = 9_000_000
+READY_LINE = "ready for all to begin together"
+WARM_UP_RUN = 900_000
 WARM_UP_CYCLES = 3
 
 
@@ -75,11 +76,11 @@ class Aging(Protocol):
         """Fill the store in this directory with at least this many effects of runs that have ended."""
 
 
-def main(make: Callable[[str], System], variants: Iterable[str] = ("default",)) -> None:
+def main(make: Callable[[argparse.Namespace], System], variants: Iterable[str] = ("default",)) -> None:
     """Run one phase of one system and write its figures.
 
     Args:
-        make: Returns the system for a variant.
+        make: Returns the system for the options: its `variant`, and the `url` of its server, if it has one.
         variants: The variants this system knows; the first is the default.
     """
     known = list(variants)
@@ -92,14 +93,17 @@ def main(make: Callable[[str], System], variants: Iterable[str] = ("default",)) 
     parser.add_argument("--variant", choices=known, default=known[0])
     parser.add_argument("--phase", choices=["work", "block", "resume", "age"], default="work")
     parser.add_argument("--effects", type=int, default=0, help="effects the store shall hold, in phase `age`")
+    parser.add_argument("--url", default="", help="the server's database, for variants that have a server")
+    parser.add_argument("--first", type=int, default=0, help="number of the first run, where processes share a store")
+    parser.add_argument("--together", action="store_true", help="say when ready, and begin at a line on stdin")
     options = parser.parse_args()
 
     base_rss = peak_rss_bytes()
     directory = options.directory or Path(tempfile.mkdtemp(prefix="bench-"))
     directory.mkdir(parents=True, exist_ok=True)
-    system = make(options.variant)
+    system = make(options)
     if options.phase == "work":
-        figures = asyncio.run(_work(system, directory, options.runs, options.cycles, options.rounds))
+        figures = asyncio.run(_work(system, directory, options))
     elif options.phase == "block":
         asyncio.run(_block(system, directory, options.runs))
         raise SystemExit("the blocked process was let go instead of killed")
@@ -115,20 +119,25 @@ def main(make: Callable[[str], System], variants: Iterable[str] = ("default",)) 
     options.out.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-async def _work(system: System, directory: Path, runs: int, cycles: int, rounds: int) -> dict[str, Any]:
+async def _work(system: System, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
+    runs, cycles, rounds, first = options.runs, options.cycles, options.rounds, options.first
     await system.open(directory)
     durability = await system.durability()
     if not runs:
         await system.close()
         return {"durability": durability, "steps_stored": 0}
-    await system.run(WARM_UP_RUN, WARM_UP_CYCLES)
+    await system.run(first + WARM_UP_RUN, WARM_UP_CYCLES)
     observer.forget()
     observer.is_one_run = runs == 1
     gc.collect()
+    if options.together:
+        print(READY_LINE, flush=True)
+        sys.stdin.readline()
     cpu_began, began = process_time(), perf_counter()
     for this_round in range(rounds):
-        await _together(system.run(this_round * runs + run, cycles) for run in range(runs))
-    elapsed_s, cpu_s = perf_counter() - began, process_time() - cpu_began
+        await _together(system.run(first + this_round * runs + run, cycles) for run in range(runs))
+    ended, cpu_s = perf_counter(), process_time() - cpu_began
+    elapsed_s = ended - began
     await system.close()
 
     steps = runs * rounds * cycles * STEPS_PER_CYCLE
@@ -138,6 +147,8 @@ async def _work(system: System, directory: Path, runs: int, cycles: int, rounds:
         "durability": durability,
         "steps": steps,
         "steps_stored": steps + WARM_UP_CYCLES * STEPS_PER_CYCLE,
+        "began_s": began,
+        "ended_s": ended,
         "elapsed_s": elapsed_s,
         "steps_per_s": steps / elapsed_s,
         "cycle_p50_ms": percentile(observer.cycles_s, 50) * 1e3,

@@ -140,6 +140,9 @@ SYSTEMS = (
 REFERENCE = "surefoot"
 CEILING = "bare"
 
+POSTGRES = "postgres"
+"""What `--only` takes for the lanes of `bench/postgres.py`."""
+
 AGENT_STEP = "pydantic-ai"
 AGENT_LANES = {
     "plain": "Pydantic AI, not durable",

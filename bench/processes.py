@@ -6,6 +6,7 @@ process that outlives its limit is killed and reported, never waited for.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 
 import apsw
 
-from bench.driver import BLOCKED_LINE
+from bench.driver import BLOCKED_LINE, READY_LINE
 from bench.environments import BENCH, ROOT
 from bench.plan import Work
 
@@ -60,6 +61,34 @@ def measure(python: Path, module: str, arguments: list[str]) -> dict[str, Any]:
         figures = _finish(_start(python, module, arguments, directory), directory)
         figures["store_bytes"] = weigh(directory / "store")
     return figures
+
+
+def measure_together(python: Path, module: str, arguments: list[list[str]]) -> list[dict[str, Any]]:
+    """Run a driver in several processes, which are let go together once all are ready; return the figures of each.
+
+    Raises:
+        MeasurementFailed: One of them failed, or took longer than `LIMIT_S`.
+    """
+    with _new_directory() as directory, contextlib.ExitStack() as limits:
+        own = [directory / str(number) for number in range(len(arguments))]
+        for each in own:
+            each.mkdir()
+        started = [
+            _start(python, module, [*given, "--together"], each, stdin=subprocess.PIPE)
+            for given, each in zip(arguments, own, strict=True)
+        ]
+        for process in started:
+            limits.enter_context(_limited(process))
+        for process, each in zip(started, own, strict=True):
+            assert process.stdout is not None
+            if not any(line.strip() == READY_LINE for line in process.stdout):
+                process.wait()
+                raise _failure(process, each)
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return [_finish(process, each) for process, each in zip(started, own, strict=True)]
 
 
 def age_and_measure(python: Path, module: str, arguments: list[str]) -> dict[str, Any]:
@@ -113,7 +142,9 @@ def _new_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def _start(python: Path, module: str, arguments: list[str], directory: Path) -> subprocess.Popen[str]:
+def _start(
+    python: Path, module: str, arguments: list[str], directory: Path, *, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
     command = [str(python), "-m", module, *arguments]
     command += ["--directory", str(directory / "store"), "--out", str(directory / "figures.json")]
     with (directory / "stderr.txt").open("w") as stderr:
@@ -121,6 +152,7 @@ def _start(python: Path, module: str, arguments: list[str], directory: Path) -> 
             command,
             cwd=ROOT,  # the modules are found from here
             env=os.environ | _QUIET,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

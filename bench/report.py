@@ -17,6 +17,7 @@ from bench.figures import bytes_per_step, ratio
 from bench.plan import AGENT_LANES, CASES, CEILING, REFERENCE, SYSTEMS
 
 NONE = "-"
+TITLE = "Benchmarks"
 
 Figures = Mapping[str, Any]
 Summary = Mapping[str, Mapping[str, Figures]]
@@ -40,7 +41,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     summary: Summary = results["summary"]
     made = [_rates(summary, case) for case in ("one", "hundred", "thousand", "aged")]
     made += [_history(summary), _resume(summary), _agent_steps(results["agent_step"]), _durability(summary)]
-    made += [_probes(results["probes"]), _failures(results["failures"])]
+    made += [probes(results["probes"]), failures(results["failures"])]
     return [table for table in made if table.rows]
 
 
@@ -52,10 +53,10 @@ def _rates(summary: Summary, case: str) -> Table:
             [
                 _TITLES[system],
                 _rate(figures),
-                _times(_against(summary, REFERENCE, case, "steps_per_s"), rate, system == REFERENCE),
-                _times(_against(summary, CEILING, case, "steps_per_s"), rate, system == CEILING),
-                _milliseconds(figures["cycle_p50_ms"]),
-                _milliseconds(figures["cycle_p99_ms"]),
+                times(_against(summary, REFERENCE, case, "steps_per_s"), rate, system == REFERENCE),
+                times(_against(summary, CEILING, case, "steps_per_s"), rate, system == CEILING),
+                milliseconds(figures["cycle_p50_ms"]),
+                milliseconds(figures["cycle_p99_ms"]),
                 f"{figures['cpu_us_per_step']:,.0f}",
                 f"{figures['rss_bytes'] / 1e6:,.0f}",
                 _bytes_per_step(summary, system, figures),
@@ -101,8 +102,8 @@ def _history(summary: Summary) -> Table:
                 f"{first:,.0f}",
                 f"{last:,.0f}",
                 f"{last / first:.2f}x",
-                _milliseconds(figures["first_tenth_cycle_ms"]),
-                _milliseconds(figures["last_tenth_cycle_ms"]),
+                milliseconds(figures["first_tenth_cycle_ms"]),
+                milliseconds(figures["last_tenth_cycle_ms"]),
                 _bytes_per_step(summary, system, figures),
             ]
         )
@@ -123,7 +124,7 @@ def _resume(summary: Summary) -> Table:
                 f"{figures['resumed_s']:.2f}",
                 f"{figures['done_s']:.2f}",
                 f"{figures['resumed_s'] / thousands:.2f}",
-                _times(figures["resumed_s"] / thousands, reference, system == REFERENCE),
+                times(figures["resumed_s"] / thousands, reference, system == REFERENCE),
                 f"{figures['acts_repeated']:,.0f}",
             ]
         )
@@ -176,7 +177,7 @@ def _durability(summary: Summary) -> Table:
     return Table("Durability, as the live connection says it", columns, rows)
 
 
-def _probes(probes: Sequence[Figures]) -> Table:
+def probes(probes: Sequence[Figures]) -> Table:
     rows = [
         [
             probe["when"],
@@ -192,7 +193,7 @@ def _probes(probes: Sequence[Figures]) -> Table:
     return Table("The machine while it measured", columns, rows, notes)
 
 
-def _failures(failures: Sequence[Figures]) -> Table:
+def failures(failures: Sequence[Figures]) -> Table:
     rows = [
         [_TITLES.get(failure["system"], failure["system"]), failure["case"], failure["reason"]] for failure in failures
     ]
@@ -213,7 +214,7 @@ def _per_thousand(summary: Summary, system: str) -> float | None:
     return None if figures is None else figures["resumed_s"] * 1000 / figures["runs"]
 
 
-def _times(better: float | None, worse: float | None, is_itself: bool) -> str:
+def times(better: float | None, worse: float | None, is_itself: bool) -> str:
     if is_itself or better is None or worse is None:
         return NONE
     quotient = ratio(better, worse)
@@ -222,7 +223,7 @@ def _times(better: float | None, worse: float | None, is_itself: bool) -> str:
     return f"{quotient:,.0f}x" if quotient >= 10 else f"{quotient:.2f}x"
 
 
-def _milliseconds(value: float) -> str:
+def milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
@@ -249,10 +250,10 @@ def print_tables(made: Sequence[Table], header: Sequence[str]) -> None:
         console.print(drawn, highlight=False)
 
 
-def markdown(made: Sequence[Table], header: Sequence[str]) -> str:
+def markdown(made: Sequence[Table], header: Sequence[str], title: str = TITLE) -> str:
     """Return the page for the documentation."""
     parts = [
-        "# Benchmarks",
+        f"# {title}",
         "",
         "<!-- Written by `python bench/run.py --write-docs`; edit `bench/`, not this page. -->",
     ]

@@ -23,12 +23,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the packages of this repository, and not the files beside this one, are imported by name
 
-from bench import machine, processes, report  # noqa: E402
+from bench import claims, machine, postgres, processes, report, report_postgres  # noqa: E402
 from bench.environments import PYDANTIC_AI, Environment, python_of, say  # noqa: E402
 from bench.figures import median_of  # noqa: E402
-from bench.plan import AGENT_LANES, AGENT_STEP, CASES, SYSTEMS, System, Work  # noqa: E402
+from bench.plan import AGENT_LANES, AGENT_STEP, CASES, POSTGRES, SYSTEMS, System, Work  # noqa: E402
 
 DOCS = ROOT / "docs" / "benchmarks.md"
+DOCS_POSTGRES = ROOT / "docs" / "benchmarks-postgresql.md"
 LATEST = processes.OUT / "latest.json"
 
 _CALLS = {"resume": processes.kill_and_resume, "aged": processes.age_and_measure}
@@ -43,6 +44,7 @@ class Session:
         failures: Everything that could not be measured: `system`, `case`, `reason`.
         probes: What the machine was like before, during and after.
         agent_step: The figures of each lane of `pydantic_ai_step.py`.
+        postgres: The figures of `postgres.py`: each process of each lane, and the costs of claims.
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,7 @@ class Session:
         self.failures: list[dict[str, str]] = []
         self.probes: list[dict[str, Any]] = []
         self.agent_step: dict[str, Any] = {}
+        self.postgres: dict[str, Any] = {}
         self._pythons: dict[str, Path] = {}
 
     def prepare(self, environments: Mapping[str, Environment | None]) -> set[str]:
@@ -103,6 +106,29 @@ class Session:
                     self.failures.append(_failure(AGENT_STEP, lane, str(error)))
         self.agent_step = {lane: median_of(figures) for lane, figures in found.items()}
 
+    def measure_postgres(self, repeats: int, *, is_quick: bool) -> None:
+        """Measure several processes on one server, the systems taking turns, and what claims cost as a store grows."""
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in postgres.LANES}
+        with postgres.server() as running:
+            self.postgres["server"] = running.version
+            for repeat in range(repeats):
+                for name, lane in (postgres.QUICK if is_quick else postgres.LANES).items():
+                    if name not in found:
+                        continue
+                    say(f"{POSTGRES}: {name}, {repeat + 1} of {repeats}")
+                    try:
+                        found[name].append(postgres.measure(running, python_of(lane.environment), lane))
+                    except (processes.MeasurementFailed, subprocess.CalledProcessError) as error:
+                        del found[name]
+                        self.failures.append(_failure(f"{name} on PostgreSQL", "all", str(error)))
+            stored = claims.STORED[: 2 if is_quick else None]
+            say(f"{POSTGRES}: claims with {stored[0]:,} to {stored[-1]:,} stored runs")
+            try:
+                self.postgres["claims"] = postgres.measure_claims(running, python_of(None), stored)
+            except processes.MeasurementFailed as error:
+                self.failures.append(_failure(POSTGRES, "claims", str(error)))
+        self.postgres["lanes"] = {name: figures for name, figures in found.items() if figures}
+
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return the medians, by system and case."""
         summary: dict[str, dict[str, Any]] = {}
@@ -128,14 +154,18 @@ def main() -> None:
     environments: dict[str, Environment | None] = {system.name: system.environment for system in systems}
     if AGENT_STEP in options.only or not (options.only or options.case):
         environments[AGENT_STEP] = PYDANTIC_AI
+    has_postgres = POSTGRES in options.only or not (options.only or options.case)
     prepared = session.prepare(environments)
     systems = [system for system in systems if system.name in prepared]
     if options.shield:
         processes.shield()
     session.probe("before")
+    if has_postgres:
+        session.measure_postgres(options.repeats or (1 if options.quick else 3), is_quick=options.quick)
+        session.probe("after: PostgreSQL")
     cannot_open = session.measure_case("empty", _shares(systems, "empty", options))
     systems = [system for system in systems if system.name not in cannot_open]
-    for case in options.case or [case for case in CASES if case != "empty"]:
+    for case in [] if not systems else options.case or [case for case in CASES if case != "empty"]:
         shares = _shares(systems, case, options)
         if options.only and options.case:  # asked for by name, so it must not be left out in silence
             missing = [system.name for system in systems if system not in shares]
@@ -158,23 +188,28 @@ def main() -> None:
         "machine": machine.facts(),
         "summary": session.summary(),
         "agent_step": session.agent_step,
+        "postgres": session.postgres,
         "probes": session.probes,
         "failures": session.failures,
         "measurements": session.measurements,
     }
     LATEST.write_text(json.dumps(results, indent=2) + "\n")
-    tables = report.tables(results)
-    report.print_tables(tables, _header(results))
-    if options.write_docs:
-        DOCS.write_text(report.markdown(tables, _header(results)))
-    say(
-        f"figures in {LATEST.relative_to(ROOT)}" + (f", page in {DOCS.relative_to(ROOT)}" if options.write_docs else "")
-    )
+    pages = {}
+    if not options.only or set(options.only) != {POSTGRES}:
+        pages[DOCS] = (report.tables(results), report.TITLE)
+    if has_postgres:
+        pages[DOCS_POSTGRES] = (report_postgres.tables(results), report_postgres.TITLE)
+    for page, (tables, title) in pages.items():
+        report.print_tables(tables, _header(results))
+        if options.write_docs:
+            page.write_text(report.markdown(tables, _header(results), title))
+    written = f", pages in {DOCS.parent.relative_to(ROOT)}" if options.write_docs else ""
+    say(f"figures in {LATEST.relative_to(ROOT)}{written}")
     raise SystemExit(1 if session.failures else 0)
 
 
 def _options() -> argparse.Namespace:
-    names = [system.name for system in SYSTEMS] + [AGENT_STEP]
+    names = [system.name for system in SYSTEMS] + [AGENT_STEP, POSTGRES]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less of everything, in under a minute: for development")
     parser.add_argument("--only", choices=names, action="append", default=[], help="this system; may be repeated")
@@ -193,8 +228,11 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.repeats is not None and options.repeats < 1:
         parser.error("--repeats must be at least 1")
-    if options.write_docs and (options.quick or options.only or options.case):
-        parser.error("--write-docs is for whole sessions: leave out --quick, --only and --case")
+    is_whole = not options.only or options.only == [POSTGRES]
+    if options.write_docs and (options.quick or not is_whole or options.case):
+        parser.error(
+            "--write-docs is for whole sessions, or --only postgres, whose page is its own: leave out the rest"
+        )
     return options
 
 

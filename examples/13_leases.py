@@ -46,7 +46,7 @@ async def main(url: str) -> None:
             try:
                 await asyncio.create_task(ask())
             except sf.ResourceBusy as busy:
-                print(busy.message.partition(" by ")[0])
+                print(busy.message.partition("; ")[2].partition(" by ")[0])
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -55,4 +55,4 @@ with tempfile.TemporaryDirectory() as folder:
 # ['bought', 'coupon', 'refund']
 # held: True customer/3 order/7
 # refused: token 4 is behind 5
-# order/7 was not free within 0.1 s; held: order/7
+# held: order/7

@@ -13,7 +13,7 @@ from tests.support.postgres import Postgres, schema, server
 import surefoot as sf
 from surefoot.effects import remove_open
 from surefoot.store import SystemClock
-from surefoot.store.postgres import ServerClock
+from surefoot.store.postgres_clock import ServerClock
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -166,4 +166,4 @@ def _has_ended(records: list[Any]) -> bool:
 
 
 if __name__ == "__main__":
-    driver.main(lambda variant: Bare())
+    driver.main(lambda options: Bare())

@@ -1,12 +1,15 @@
 """DBOS: one workflow of two async steps, each run started by its workflow id, on DBOS's default SQLite store.
 
 Variant `wal`: the same code, the file switched to WAL before DBOS opens it (the mode is a property of the file);
-`synchronous` stays as DBOS leaves it.
+`synchronous` stays as DBOS leaves it. Variant `postgres`: a server; each process is an executor of its own, so that none
+takes another's runs for its own left-overs.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
 import sqlite3
 from importlib.metadata import version
 from pathlib import Path
@@ -40,11 +43,24 @@ async def agent(run: int, cycles: int) -> None:
     observer.run_ended(run)
 
 
+_ON_SQLITE = {
+    "journal_mode": "PRAGMA journal_mode",
+    "synchronous": "PRAGMA synchronous",
+    "sqlite_version": "SELECT sqlite_version()",
+}
+_ON_POSTGRES = {
+    "fsync": "SHOW fsync",
+    "synchronous_commit": "SHOW synchronous_commit",
+    "server_version": "SHOW server_version",
+}
+
+
 class Dbos:
     """DBOS as a `driver.System`."""
 
-    def __init__(self, variant: str) -> None:
-        self._variant = variant
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._variant = options.variant
+        self._url = options.url
 
     async def open(self, directory: Path) -> None:
         path = directory / "dbos.sqlite"
@@ -53,9 +69,11 @@ class Dbos:
                 connection.execute("PRAGMA journal_mode=WAL")
         config: DBOSConfig = {
             "name": "bench",
-            "system_database_url": f"sqlite:///{path}",
+            "system_database_url": self._url or f"sqlite:///{path}",
             "log_level": "WARNING",
         }
+        if self._url:
+            config["executor_id"] = f"bench-{os.getpid()}"
         self._dbos = DBOS(config=config)
         DBOS.launch()
 
@@ -66,9 +84,7 @@ class Dbos:
                 return str(connection.execute(sqlalchemy.text(what)).scalar())
 
             return {
-                "journal_mode": look_up("PRAGMA journal_mode"),
-                "synchronous": look_up("PRAGMA synchronous"),
-                "sqlite_version": look_up("SELECT sqlite_version()"),
+                **{name: look_up(what) for name, what in (_ON_POSTGRES if self._url else _ON_SQLITE).items()},
                 "awaited": "every step",
                 "versions": f"dbos {version('dbos')}, SQLAlchemy {version('SQLAlchemy')}",
             }
@@ -90,4 +106,4 @@ class Dbos:
 
 
 if __name__ == "__main__":
-    driver.main(Dbos, variants=("default", "wal"))
+    driver.main(Dbos, variants=("default", "wal", "postgres"))

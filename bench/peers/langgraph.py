@@ -104,4 +104,4 @@ class LangGraph:
 
 
 if __name__ == "__main__":
-    driver.main(LangGraph, variants=("sync", "async"))
+    driver.main(lambda options: LangGraph(options.variant), variants=("sync", "async"))

@@ -47,11 +47,30 @@ async def agent(run: int, cycles: int) -> None:
     observer.run_ended(run)
 
 
+_ON_SQLITE = {
+    "journal_mode": "PRAGMA journal_mode",
+    "synchronous": "PRAGMA synchronous",
+    "sqlite_version": "SELECT sqlite_version()",
+}
+_ON_POSTGRES = {
+    "fsync": "SHOW fsync",
+    "synchronous_commit": "SHOW synchronous_commit",
+    "server_version": "SHOW server_version",
+}
+
+
+def _driver(url: str) -> str:
+    return f"psycopg {version('psycopg')}" if url else f"apsw {apsw.apsw_version()}"
+
+
 class Surefoot:
-    """Surefoot as a `driver.System`."""
+    """Surefoot as a `driver.System`, on a file or, with a URL, on a server."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     async def open(self, directory: Path) -> None:
-        self._app = sf.Surefoot(f"sqlite:///{directory / FILE}")
+        self._app = sf.Surefoot(self._url or f"sqlite:///{directory / FILE}")
         await self._app.open()
 
     async def durability(self) -> dict[str, str]:
@@ -62,11 +81,9 @@ class Surefoot:
 
         return await self._app.store.commit(  # a unit runs on the writer's own connection
             lambda tx: {
-                "journal_mode": look_up(tx, "PRAGMA journal_mode"),
-                "synchronous": look_up(tx, "PRAGMA synchronous"),
-                "sqlite_version": look_up(tx, "SELECT sqlite_version()"),
+                **{name: look_up(tx, what) for name, what in (_ON_POSTGRES if self._url else _ON_SQLITE).items()},
                 "awaited": "the claim, before each act; start and end of the run",
-                "versions": f"surefoot {version('surefoot')}, apsw {apsw.apsw_version()}",
+                "versions": f"surefoot {version('surefoot')}, {_driver(self._url)}",
             },
             label="durability",
         )
@@ -93,4 +110,4 @@ class Surefoot:
 
 
 if __name__ == "__main__":
-    driver.main(lambda variant: Surefoot())
+    driver.main(lambda options: Surefoot(options.url), variants=("default", "postgres"))

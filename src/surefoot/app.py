@@ -28,6 +28,7 @@ from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opene
 from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
+from surefoot.journal import payloads
 from surefoot.journal.encrypted import Encrypted
 from surefoot.leases import Session, Sessions
 from surefoot.people import People
@@ -42,7 +43,7 @@ from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.runs.worker import ROOM
-from surefoot.store import Clock, Store, StoreError, open_store, shown
+from surefoot.store import Clock, Store, StoreError, is_on_postgres, open_store, shown
 from surefoot.store.codec import Codec
 from surefoot.store.connection import Connection
 
@@ -52,10 +53,12 @@ if TYPE_CHECKING:
 
     from surefoot.adapters.pydantic_ai import DurableAgent
     from surefoot.adapters.pydantic_ai.declarations import Effects
+    from surefoot.adapters.temporal import Engine
 
 MIGRATIONS = (
     *leases.MIGRATIONS,
     *journal.MIGRATIONS,
+    *payloads.MIGRATIONS,
     *people.MIGRATIONS,
     *effects.MIGRATIONS,
     *approvals.MIGRATIONS,
@@ -105,6 +108,9 @@ class Surefoot:
             included; about 60 KB each when small. More are left to other workers, or wait on disk.
         codec: How values lie on disk: `sf.Encrypted({"2026": key})`. None: what the SUREFOOT_KEYS environment variable
             says, else as they are.
+        engine: What executes the runs of agents: None: this process and its like; "temporal://host:7233/namespace": the
+            workers of that Temporal cluster, with `task_queue=` as a parameter. Needs a store on PostgreSQL, and
+            `surefoot[temporal]`.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class Surefoot:
         keep_for: str | float | None = None,
         concurrency: int = ROOM,
         codec: Codec | None = None,
+        engine: str | None = None,
     ) -> None:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
@@ -136,6 +143,7 @@ class Surefoot:
         self._is_worker = is_worker
         self._on_escalation = on_escalation
         self.codec = codec if codec is not None else Encrypted.from_environment()
+        self._engine = None if engine is None else _engine(engine, found, lambda: self.worker, self.codec)
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
         self.concurrency = limit_of("concurrency", concurrency) or ROOM
         self._keeping: list[asyncio.Task[None]] = []
@@ -186,10 +194,14 @@ class Surefoot:
             if self._keep_ms is not None:
                 keeping = asyncio.create_task(self._keep(self._keep_ms), name="surefoot-retention")
                 self._keeping.append(keeping)
+        if self._engine is not None:
+            await self._engine.open(is_worker=self._is_worker)
         add_open(guard)
 
     async def close(self) -> None:
         """Hand runs back, write what is queued, and give the store back. Safe to call twice."""
+        if self._engine is not None and self._worker is not None:
+            await self._engine.close()
         worker, session, store = self._worker, self._session, self._store
         self._worker = self._session = self._store = None
         keeping, self._keeping = self._keeping, []
@@ -274,6 +286,8 @@ class Surefoot:
                                     "key": key is not None})  # fmt: skip
         body, digest = kind.dump_input(args, kwargs)
         how = self.queueing(kind, priority=priority, delay=delay, at=at, key=key)
+        if self._engine is not None and self._engine.executes(kind):
+            return await self._engine.start(kind, body, digest, id, deadline_s, how)
         deadline_ms = None if deadline_s is None else self.store.clock.wall_ms() + int(deadline_s * 1_000)
         return await runs.start_run(
             self.store, self.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms, how=how
@@ -506,6 +520,7 @@ class Surefoot:
         return durable_agent(
             self,
             agent,
+            made=None if self._engine is None else self._engine.agent,
             name=name,
             reads=reads,
             effects=effects,
@@ -527,6 +542,17 @@ class Surefoot:
             while self.worker.failure is None:  # noqa: ASYNC110  several places set it
                 await asyncio.sleep(SERVE_LOOK_S)
             raise self.worker.failure
+
+
+def _engine(address: str, url: str, worker: Callable[[], Worker], codec: Codec | None) -> Engine:
+    if not is_on_postgres(url):
+        raise SurefootError(
+            f"engine={address!r} needs a store on PostgreSQL, and {url!r} is a file of one machine: activities run on any",
+            hint='sf.Surefoot("postgresql://...", engine="temporal://host:7233/namespace")',
+        )
+    from surefoot.adapters import temporal
+
+    return temporal.Engine(temporal.parse(address), worker, codec)
 
 
 def _sessions_in_use(connection: Connection) -> set[int] | None:

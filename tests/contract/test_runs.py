@@ -707,18 +707,18 @@ async def test_timers_survive_a_restart_and_do_not_start_anew(url: str) -> None:
 
     @sf.durable
     async def sleeper() -> str:
-        await sf.sleep(0.3)
+        await sf.sleep(1.0)
         times.append(1)
         return "awake"
 
     async with sf.Surefoot(url) as app:
         await app.start(sleeper, id="t")
         await app.store.barrier()
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(1.05)
 
     async def body(app: sf.Surefoot) -> Any:
         run = await app.run("t")
-        async with asyncio.timeout(0.25):
+        async with asyncio.timeout(0.9):
             return await run.result()
 
     assert await reopened(url, body) == "awake"

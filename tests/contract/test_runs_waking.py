@@ -111,7 +111,7 @@ async def test_waiting_for_another_process_keeps_no_trace_of_each_look(url: str)
         run = await app.start(waits, id="w")
         with pytest.raises(TimeoutError):
             await run.result(timeout_s=0.5)
-        assert not app.worker._ended
+        assert not app.worker.hearing._waiting
 
 
 async def test_a_target_that_settled_before_the_park_makes_the_run_pending_at_once(app: sf.Surefoot) -> None:

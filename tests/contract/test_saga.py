@@ -366,7 +366,7 @@ async def test_a_deadline_that_passes_while_a_saga_is_undone_is_no_end_of_it(app
             await book("flight")
             await sf.sleep(60)
 
-    run = await app.start(late, id="d", deadline_s=0.2)
+    run = await app.start(late, id="d", deadline_s=1.0)
     with pytest.raises(sf.RunFailed, match="DeadlinePassed"):
         await run.result(timeout_s=10)
     assert log == ["+train", "+flight", "-flight:ref-flight", "-train:ref-train"]

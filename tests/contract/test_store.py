@@ -24,6 +24,7 @@ from surefoot import app as composition
 from surefoot import store as store_room
 from surefoot.runs.tables import RunRow, list_runs
 from surefoot.store import (
+    Check,
     CorruptStore,
     DiskFull,
     InsideTransaction,
@@ -291,6 +292,40 @@ async def test_a_unit_reads_what_was_put_before_it(store: Store) -> None:
         await asyncio.sleep(0)
     go_on.set()
     assert await asyncio.gather(*seen) == [(1,), (2,), (3,)]
+
+
+IS_THERE = Check(1, "n", "SELECT count(*) AS found FROM asked JOIN numbers ON numbers.n = asked.n", is_each=True)
+IS_NOT_THERE = Check(1, "n", "SELECT count(*) AS found FROM asked JOIN numbers ON numbers.n = asked.n", is_each=False)
+
+
+def behind(n: int, before: int) -> Any:
+    """Return a unit that writes a number only if another is there, and none is there yet."""
+
+    def unit(tx: Tx) -> str:
+        for check, number, is_right in ((IS_THERE, before, True), (IS_NOT_THERE, n, False)):
+            if not tx.trusts(check, number):
+                found = tx.row("SELECT 1 FROM numbers WHERE n = ?", (number,))
+                if (found is not None) is not is_right:
+                    return "no"
+        tx.put(PUT, (n, b""))
+        return "yes"
+
+    return unit
+
+
+async def test_what_was_trusted_and_is_not_so_is_told_the_truth(store: Store, url: str) -> None:
+    """Catches a guard that is believed and never asked, and one refusal that is told to its neighbours."""
+    await store.commit(put(0), label="test")
+    go_on = held_up(store)
+    asked = [asyncio.ensure_future(store.commit(behind(n, before), label="test"))
+             for n, before in [(1, 0), (2, 9), (3, 0), *((n, 0) for n in range(4, 100)), (1, 0)]]  # fmt: skip
+    await asyncio.sleep(0)
+    go_on.set()
+    answers = await asyncio.gather(*asked)
+    assert [number for number, answer in enumerate(answers) if answer == "no"] == [1, 99]
+    assert numbers(url) == [0, 1, *range(3, 100)]
+    assert await store.commit(behind(100, 2), label="test") == "no"
+    assert await store.commit(behind(100, 1), label="test") == "yes"
 
 
 async def test_rows_on_trust_are_gone_with_their_transaction(store: Store, url: str) -> None:

@@ -17,6 +17,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MADE_ELSEWHERE = frozenset(
     {
         "docs/benchmarks.md",
+        "docs/contention.md",
         "docs/crash-table.md",
         "docs/disk-and-power.md",
         "docs/mcp-crash-table.md",

@@ -28,7 +28,7 @@ FATES = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}
 """What pytest's exit codes mean: 2 is an error while collecting, as of a mutant that can't be imported, 3 one that pytest
 itself stumbles over, as endless recursion."""
 
-FOUND = re.compile(r"\A[.sx]|ERROR collecting|ImportError while loading conftest")
+FOUND = re.compile(r"\A[.sx]|ERROR collecting|ERROR: not found|ImportError while loading conftest")
 """What the log says when a mutant has ended the process in another way: in the middle of the tests, or before the first one
 that was asked for by name. Without it the hunt is wrong, not the mutant."""
 

@@ -27,10 +27,13 @@ from surefoot.store import (
     is_there,
     looking_at,
     open_store,
+    postgres_connection,
     shown,
 )
-from surefoot.store import postgres as room
-from surefoot.store.postgres import PostgresDesk, PostgresStore, ServerClock, in_dialect
+from surefoot.store.postgres import PostgresStore
+from surefoot.store.postgres_clock import ServerClock
+from surefoot.store.postgres_connection import in_dialect
+from surefoot.store.postgres_desk import PostgresDesk
 
 TABLE = Migration("test", 1, "numbers", "CREATE TABLE numbers (id INTEGER PRIMARY KEY, n INTEGER)")
 
@@ -101,6 +104,25 @@ async def test_a_commit_without_an_answer_is_looked_up(url: str, proxy: Proxy, w
     await asyncio.to_thread(store.close)
 
 
+@pytest.mark.parametrize(
+    "at", [b"pg_advisory_xact_lock", b"CREATE TABLE numbers", b"INSERT INTO surefoot_format", b"COMMIT"]
+)
+async def test_a_way_that_breaks_while_the_store_is_opened_is_made_again(url: str, proxy: Proxy, at: bytes) -> None:
+    """Catches a worker that does not begin because a connection broke, and tables that are made twice or by half."""
+
+    def cut(data: bytes) -> int | None:
+        if at not in data:
+            return None
+        proxy.asks = None
+        return data.index(at)
+
+    proxy.asks = cut
+    store = await asyncio.to_thread(open_store, proxy.url(url), [TABLE])
+    assert proxy.breaks == 1
+    assert await store.commit(add(1), label="test") == 1
+    await asyncio.to_thread(store.close)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_way_that_breaks_at_any_byte_costs_nothing(url: str, proxy: Proxy, seed: int) -> None:
     """Catches a fault, at some place of the protocol, that loses a record, doubles one, or stops the writer."""
@@ -156,7 +178,7 @@ async def test_a_server_that_is_killed_and_started_again_costs_time_only(own: Po
 async def test_a_server_that_stays_away_is_told(own: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches callers that wait for ever for a server that does not come back."""
     store = open_store(own.url, [TABLE])
-    monkeypatch.setattr(room, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(postgres_connection, "PATIENCE_S", 0.2)
     own.kill()
     for asked in (store.commit(add(1), label="test"), store.commit(add(2), label="test")):
         with pytest.raises(StoreFailed):
@@ -341,15 +363,55 @@ def test_a_store_is_made_once_and_looked_at_as_it_is(url: str) -> None:
 async def test_a_migration_beside_an_old_worker_is_seen_by_it(url: str) -> None:
     """Catches an old worker that goes on from what it knew before a newer one changed the tables."""
     old = open_store(url, [TABLE])
-    await old.commit(add(1), label="test")
+    for n in range(1, 10):  # often enough for its statements to be prepared
+        await old.commit(add(n), label="test")
+        old.read_now(lambda connection: connection.execute("SELECT id, n FROM numbers WHERE n > ?", (0,)).fetchall())
     desk = desk_of(old)
-    _, before = desk.begin(is_owing=False)
+    before = desk.begin((), is_owing=False).version
     desk.rollback()
-    open_store(url, [TABLE, Migration("test", 2, "row", "INSERT INTO numbers (id, n) VALUES (2, 2)")]).close()
-    _, after = desk.begin(is_owing=False)
+    newer = "ALTER TABLE numbers ADD COLUMN more INTEGER NOT NULL DEFAULT 0; INSERT INTO numbers (id, n) VALUES (10, 2)"
+    open_store(url, [TABLE, Migration("test", 2, "more", newer)]).close()
+    after = desk.begin((), is_owing=False).version
     desk.rollback()
     assert after != before
-    assert await old.commit(add(3), label="test") == 3
+    assert await old.commit(add(3), label="test") == 11
+    found = old.read_now(
+        lambda connection: connection.execute("SELECT id, n FROM numbers WHERE n > ?", (0,)).fetchall()
+    )
+    assert len(found) == 11
+    await asyncio.to_thread(old.close)
+
+
+def _column(version: int) -> Migration:
+    return Migration("test", version, "more", f"ALTER TABLE numbers ADD COLUMN m{version} INTEGER")
+
+
+async def test_a_migration_waits_for_nobody_and_nobody_for_long(url: str) -> None:
+    """Catches old workers whose commits fail, or that deadlock, while a newer one changes the tables under them."""
+    old, told = open_store(url, [TABLE]), 0
+    is_over = False
+
+    async def work() -> None:
+        nonlocal told
+        while not is_over:
+            await asyncio.gather(*(old.commit(add(n), label="test") for n in range(5)))
+            await old.read(
+                lambda connection: connection.execute("SELECT id, n FROM numbers WHERE n > ?", (3,)).fetchall()
+            )
+            told += 5
+
+    working = asyncio.create_task(work())
+    for version in range(2, 8):
+        while told < version * 20:
+            await asyncio.sleep(0.01)
+        steps = [
+            Migration("test", v, "more", f"ALTER TABLE numbers ADD COLUMN m{v} INTEGER") for v in range(2, version + 1)
+        ]
+        newer = await asyncio.to_thread(open_store, url, [TABLE, *steps])
+        await asyncio.to_thread(newer.close)
+    is_over = True
+    await asyncio.wait_for(working, 30)
+    assert len(numbers(old)) == told
     await asyncio.to_thread(old.close)
 
 

@@ -513,7 +513,7 @@ def run(plan: Plan, *, is_told: bool = False) -> Report:
     gc.disable()  # what a killed process left must not be finalized while the schedule goes on
     try:
         shutil.copy(_templates[0], folder / "agents.db")
-        with simulated_threads(), _unsynced(), mock.patch("surefoot.runs.worker.POLL_S", 0.5):
+        with simulated_threads(), _unsynced(), mock.patch("surefoot.runs.hearing.POLL_S", 0.5):
             return Schedule(plan, folder, is_told=is_told).run()
     finally:
         if is_collecting:

@@ -115,6 +115,7 @@ class Frame(Protocol):
         same_as: For a step that shares the identity of an earlier one, that identity.
         sagas: How many sagas are open in it.
         source: The run it was forked from; empty for none.
+        is_one_step: Whether it is one step of a run that another engine keeps: what is computed inside is not recorded.
     """
 
     run: int
@@ -124,6 +125,7 @@ class Frame(Protocol):
     same_as: dict[str, str]
     sagas: int
     source: str
+    is_one_step: bool
 
     def refuse_in_saga(self, name: str) -> None:
         """Raise if an effect that nothing undoes is asked for inside a saga."""

@@ -16,6 +16,10 @@ import msgspec
 
 from surefoot.journal.values import Value
 
+NEXT = -1
+"""Stands for a record's number until it is written: of a run that several processes write to at once, only the transaction
+knows the next one."""
+
 
 class Kind(IntEnum):
     """What a record says. The numbers are data on disk: never reused, never renumbered."""
@@ -134,7 +138,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         run: The run's row, or None for an effect outside any run.
-        seq: Its number in the run, from 1; 0 outside runs.
+        seq: Its number in the run, from 1; 0 outside runs; `NEXT` to be given the next one when it is written.
         kind: What it says.
         step: The step's identity in the run; empty for records about the run itself.
         after: The number of the record the asking task had seen last; 0 for the start.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from surefoot.journal.records import NO_HEAD, Kind, Record, decode_head, encode_head
+from surefoot.journal.records import NEXT, NO_HEAD, Kind, Record, decode_head, encode_head
 from surefoot.journal.sealing import of_record, opened, opened_head, sealed, sealed_head
 from surefoot.journal.values import Value
 from surefoot.store.codec import SEALED, Codec, codec_of
@@ -68,13 +68,20 @@ def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Va
     if body is not None and len(body) > BLOB_ABOVE:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()
+    seq = record.seq if record.seq != NEXT else newest_seq(tx, record.run) + 1
     tx.put(
         _RECORD,
-        (row_id, record.run, record.seq, record.kind, record.step, record.after, tx.now_ms,
+        (row_id, record.run, seq, record.kind, record.step, record.after, tx.now_ms,
          None if head is NO_HEAD else encode_head(head), body, blob),
     )  # fmt: skip
     tx.newest = max(tx.newest, row_id)
     return row_id
+
+
+def newest_seq(tx: Tx, run: int | None) -> int:
+    """Return the number of a run's newest record; 0 for none."""
+    found = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (run,))
+    return int(found[0] or 0) if found else 0
 
 
 def load_record(connection: Connection, record_id: int) -> Record:
@@ -87,6 +94,15 @@ def load_records(connection: Connection, run: int) -> list[Record]:
     """Return a run's records in order."""
     codec = codec_of(connection)
     rows = connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.run = ? ORDER BY seq", (run,))
+    return [_record(row, codec) for row in rows]
+
+
+def load_records_under(connection: Connection, run: int, path: str) -> list[Record]:
+    """Return the records of a run's step and of the steps under it, in order."""
+    where = "j.run = ? AND (step = ? OR substr(step, 1, CAST(? AS INTEGER)) = ?) ORDER BY seq"
+    below = f"{path}/"
+    rows = connection.execute(f"{_COLUMNS}{_JOIN} WHERE {where}", (run, path, len(below), below))
+    codec = codec_of(connection)
     return [_record(row, codec) for row in rows]
 
 

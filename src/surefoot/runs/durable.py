@@ -28,6 +28,10 @@ SIMULATED = "simulated "
 """What stands before the kind of a run that only simulates. It is part of the kind on disk, so that no process can execute
 such a run for another: one that doesn't know of simulation knows no such kind."""
 
+ELSEWHERE = "temporal "
+"""What stands before the kind of a run that another engine executes. It is part of the kind on disk, so that no worker of
+ours takes the run."""
+
 UNDO = "surefoot undo"
 """The kind of the run that compensates what another has done."""
 
@@ -220,10 +224,11 @@ def durable(
 
 def register(kind: KindSpec) -> None:
     """Note a kind under its name; a second function under one name replaces the first only when it is the same code."""
-    if kind.name.startswith(SIMULATED):
-        raise SurefootError(
-            f"{kind.name!r}: names that start with {SIMULATED!r} are Surefoot's own", hint="pick another"
-        )
+    for ours in (SIMULATED, ELSEWHERE):
+        if kind.name.startswith(ours):
+            raise SurefootError(
+                f"{kind.name!r}: names that start with {ours!r} are Surefoot's own", hint="pick another"
+            )
     known = _registered.get(kind.name)
     is_other = known is not None and _place_of(known) != _place_of(kind)
     if known is not None and is_other and "<locals>" not in _place_of(known) + _place_of(kind):
@@ -263,8 +268,9 @@ def simulated(digest: bytes) -> bytes:
 
 
 def kind_of_run(name: str) -> KindSpec:
-    """Return the kind whose code a run executes, for real or simulated, by the kind that its row names."""
-    return kind_of(name.removeprefix(SIMULATED))
+    """Return the kind whose code a run executes, for real or simulated, here or elsewhere, by the kind that its row
+    names."""
+    return kind_of(name.removeprefix(SIMULATED).removeprefix(ELSEWHERE))
 
 
 def executable_kinds() -> dict[str, int | None]:

@@ -45,7 +45,7 @@ class Host(Protocol):
     guard: Guard
     is_stopping: bool
 
-    def tell(self, tx: Tx, target: Target) -> None:
+    def tell(self, tx: Tx, target: Target, *, is_expected: bool = False) -> None:
         """Wake whoever waits for this, in the transaction that writes it."""
 
 
@@ -261,7 +261,7 @@ class Execution:
         on_end, started = kind_of_run(run.row.kind).on_end, run.history.started
         if on_end is not None and started is not None:
             on_end(tx, started, run.row.id, verdict.state)
-        self._worker.tell(tx, ("run", run.row.id))
+        self._worker.tell(tx, ("run", run.row.id), is_expected=run.row.parent is not None)
 
 
 def _failed(error: BaseException) -> _Ending:

@@ -26,7 +26,7 @@ from surefoot.journal.redaction import redacted
 from surefoot.journal.tables import load_records
 from surefoot.runs import tables
 from surefoot.runs.desk import is_forgotten
-from surefoot.runs.durable import SIMULATED, simulated
+from surefoot.runs.durable import ELSEWHERE, SIMULATED, simulated
 from surefoot.runs.errors import CannotFork, RunConflict, RunNotFound
 from surefoot.runs.tables import RunRow
 from surefoot.store import Tx
@@ -88,6 +88,11 @@ def plan(connection: Connection, run_id: str, at: str | int) -> Plan:
     source = tables.find_run(connection, run_id)
     if source is None:
         raise RunNotFound(f"there is no run {run_id!r} in {connection.filename}", hint="surefoot runs")
+    if source.kind.startswith(ELSEWHERE):
+        raise CannotFork(
+            f"run {run_id} is executed by another engine, whose history says what comes when: it can't be forked here",
+            hint="fork runs of the embedded engine; in Temporal, reset the workflow",
+        )
     records = load_records(connection, source.id)
     firsts: dict[str, int] = {}
     for record in records:

@@ -17,7 +17,7 @@ from surefoot.journal.tables import load_record, load_records
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
 from surefoot.runs import queue, tables
-from surefoot.runs.durable import SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
+from surefoot.runs.durable import ELSEWHERE, SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
 from surefoot.runs.errors import (
     CannotUndo,
     RunCancelled,
@@ -297,6 +297,7 @@ async def start_run(
     deed: Deed | None = None,
     source: str | None = None,
     how: Queueing = AT_ONCE,
+    is_elsewhere: bool = False,
 ) -> Run:
     """Start a run, or return the one of that id.
 
@@ -312,6 +313,7 @@ async def start_run(
         deed: What a person did by it, for the audit; None for none.
         source: For a child of a simulated run, the run whose outcomes it uses: it is simulated too. None for a real run.
         how: When it may begin. It is no part of the input: the run that is there keeps its own.
+        is_elsewhere: Whether another engine executes it, so that no worker of ours takes it.
 
     Raises:
         RunConflict: The id belongs to a run with another kind or input.
@@ -319,7 +321,9 @@ async def start_run(
     name = kind.name
     if source is not None:
         name, digest = f"{SIMULATED}{name}", simulated(digest)
-    has_place = worker.take_place()
+    if is_elsewhere:
+        name = f"{ELSEWHERE}{name}"
+    has_place = not is_elsewhere and worker.take_place()
     begun: RunRow | None = None
 
     def unit(tx: Tx) -> tuple[RunRow, Record | None]:

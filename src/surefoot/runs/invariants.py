@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from surefoot.journal.records import Kind
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import ENDED, RunState
 from surefoot.store.finding import Invariant, Severity
 
@@ -33,8 +34,9 @@ INVARIANTS = (
         f" WHERE r.state NOT IN ({_ENDED}) GROUP BY r.id HAVING max(j.seq) != count(*)",
     ),
     Invariant(
-        "a running run has a holder, and no other has",
-        f"SELECT run_id FROM runs WHERE (state = {_RUNNING}) != (holder IS NOT NULL)",
+        "a running run has a holder, unless another engine executes it, and no other has",
+        f"SELECT run_id FROM runs WHERE (state = {_RUNNING} AND substr(kind, 1, {len(ELSEWHERE)}) != '{ELSEWHERE}')"
+        " != (holder IS NOT NULL)",
     ),
     Invariant(
         "a run that is queued has others of its lane before it",

@@ -71,6 +71,8 @@ class _Writing(msgspec.Struct, gc=False):
 class LiveRun:
     """A run in progress. See `journal.frame.Frame`."""
 
+    is_one_step = False
+
     def __init__(self, store: Store, worker: Any, row: RunRow, history: History, letters: Iterable[Letter]) -> None:
         self.store = store
         self.worker = worker

@@ -11,9 +11,10 @@ from itertools import islice
 from typing import cast
 
 from surefoot.runs import tables
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import SUSPECT_AFTER, RunState
 from surefoot.runs.queueing import Queueing
-from surefoot.runs.tables import RunRow
+from surefoot.runs.tables import WORK, RunRow
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 
@@ -58,6 +59,8 @@ def next_in_lane(tx: Tx, lane: str, places: int) -> None:
         " ORDER BY priority, id LIMIT ?)",
         (lane, max(0, places - _begun(tx, lane, places))),
     )
+    if tx.connection.changes() > 0:
+        tx.ring(WORK)
 
 
 def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None:
@@ -94,7 +97,8 @@ def claim_runs(tx: Tx, session: int, limits: Limits, limit: int, *, may_try_susp
     found = _first(tx, rooms, limit, f"takeovers < {SUSPECT_AFTER}")
     if may_try_suspect:
         found += _first(tx, dict.fromkeys(rooms, 1), 1, f"takeovers >= {SUSPECT_AFTER}")
-    return [tables.hold(tx, tables.get_run(tx.connection, run), session) for run in found]
+    held = {row.id: row for row in tables.hold(tx, found, session)}
+    return [held[run] for run in found]
 
 
 def _rooms(connection: Connection, limits: Limits, limit: int) -> dict[str, int]:
@@ -147,6 +151,16 @@ def has_due(connection: Connection, limits: Limits, now_ms: int) -> bool:
     return next(found, None) is not None
 
 
+def next_due_ms(connection: Connection, now_ms: int) -> int | None:
+    """Return when the next run that waits for a time is due; None if none is."""
+    found = connection.execute(
+        "SELECT min(wake_at_ms) FROM runs WHERE state = 3 AND state <= 3 AND wake_at_ms > ?"
+        " UNION ALL SELECT min(wake_at_ms) FROM runs WHERE state = -1 AND state <= 3 AND wake_at_ms > ?",
+        (now_ms, now_ms),
+    )
+    return min((cast(int, at_ms) for (at_ms,) in found if at_ms is not None), default=None)
+
+
 def pending(connection: Connection, kind: str, most: int) -> int:
     """Return how many runs of a kind wait for a worker; `most` stands for any number from there on."""
     rows = connection.execute("SELECT id FROM runs WHERE kind = ? AND state = 1 AND state <= 2 LIMIT ?", (kind, most))
@@ -164,8 +178,9 @@ def open_kinds(connection: Connection) -> set[str]:
 
 
 def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time."""
-    strange = sorted(open_kinds(connection) - set(kinds))[:KINDS_AT_ONCE]
+    """Return pending runs of none of these kinds that were started before a time, but for those of other engines."""
+    others = (kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
+    strange = sorted(others)[:KINDS_AT_ONCE]
     rows = connection.execute(
         f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
         " AND created_at_ms < ? LIMIT 100",

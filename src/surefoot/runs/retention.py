@@ -23,6 +23,7 @@ from functools import partial
 from surefoot.approvals.states import State
 from surefoot.effects import ledger
 from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
+from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, decode_head, encode_head
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
@@ -332,12 +333,14 @@ def _delete_some(run: int, tx: Tx) -> Swept:
 
 def _end_without_value(run: int, tx: Tx) -> Swept:
     """Keep how the run ended, and a digest of its result."""
-    ended = get_run(tx.connection, run).ended or 0
+    row = get_run(tx.connection, run)
+    ended = row.ended or 0
     record = load_record(tx.connection, ended)
     detail = None if record.body is None or tx.codec is not None else {"digest": digest_of(record.body)}
     rewrite_record(
         tx, ended, encode_head(Head(state=record.head.state, forgotten_at_ms=tx.now_ms, detail=detail)), None
     )
+    delete_payloads(tx, row.run_id)
     tx.execute("DELETE FROM inbox WHERE run = ?", (run,))
     tx.execute("UPDATE runs SET reason = '' WHERE id = ?", (run,))
     return Swept()

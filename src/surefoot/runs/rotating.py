@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from surefoot.effects.ledger import READABLE
 from surefoot.journal import sealing
+from surefoot.journal.payloads import seal_payload_anew
 from surefoot.journal.records import decode_head, encode_head
 from surefoot.journal.tables import load_record
 from surefoot.problem import SurefootError
@@ -81,6 +82,10 @@ def _document(tx: Tx, codec: Codec, row: int) -> None:
     tx.execute("UPDATE documents SET body = ? WHERE id = ?", (body, row))
 
 
+def _payload(tx: Tx, _codec: Codec, row: int) -> None:
+    seal_payload_anew(tx, row)
+
+
 _READABLE = ", ".join(f"'{kind}'" for kind in sorted(READABLE))
 COLUMNS = (
     Column(
@@ -104,6 +109,11 @@ COLUMNS = (
         "documents",
         f"SELECT id, substr(body, 1, {HEAD_BYTES}), NULL FROM documents WHERE id > ? ORDER BY id LIMIT ?",
         _document,
+    ),
+    Column(
+        "payloads",
+        f"SELECT id, substr(body, 1, {HEAD_BYTES}), NULL FROM payloads WHERE id > ? ORDER BY id LIMIT ?",
+        _payload,
     ),
     Column("runs", "SELECT id, reason, NULL FROM runs WHERE id > ? ORDER BY id LIMIT ?", _reason),
 )

@@ -92,7 +92,8 @@ def _decorate(function: Callable[..., Awaitable[Any]], *, name: str | None) -> A
 
     def caller(key: str | None) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:
-            if current_frame.get() is None:
+            frame = current_frame.get()
+            if frame is None or frame.is_one_step:
                 return await function(*args, **kwargs)
             return await take_step(title, key, codec, _with_beside(functools.partial(function, *args, **kwargs)))
 

@@ -13,9 +13,11 @@ from typing import Any, cast
 
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
+from surefoot.journal.tables import newest_seq
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import RunState, WaitFor
 from surefoot.runs.queueing import AT_ONCE, Queueing
-from surefoot.store import Migration, Tx
+from surefoot.store import Check, Migration, Tx
 from surefoot.store.codec import Codec, codec_of
 from surefoot.store.connection import Connection
 
@@ -94,6 +96,36 @@ that end one after another, over whatever time, is woken a few hundred times, an
 NOBODY_WAITS = (0, 0)
 """What `Tx.held` is told when no run is parked for anything, which saves a look at every outcome."""
 
+_HELD = Check(
+    2,
+    "run, epoch",
+    "SELECT count(*) AS found FROM asked JOIN runs ON runs.id = asked.run AND runs.epoch = asked.epoch AND runs.state = 2",
+    is_each=True,
+)
+_AWAITED = Check(
+    1,
+    "target",
+    "SELECT count(*) AS found FROM asked JOIN waiters ON waiters.kind = 'effect' AND waiters.target = asked.target",
+    is_each=False,
+)
+
+WORK = "work"
+"""What is rung for when a run can be claimed, or has got a letter; when a run has ended, its row's number is."""
+
+_RUN_AWAITED = Check(
+    1,
+    "target",
+    "SELECT count(*) AS found FROM asked JOIN waiters ON waiters.kind IN ('run', 'runs') AND waiters.target = asked.target",
+    is_each=False,
+)
+_TRUSTED = {"effect": _AWAITED, "run": _RUN_AWAITED}
+_NONE_OPEN = Check(
+    1,
+    "run",
+    "SELECT count(*) AS found FROM asked JOIN ledger INDEXED BY ledger_open ON ledger.state <= 3"
+    " AND ledger.state IN (2, 3) AND ledger.run = asked.run",
+    is_each=False,
+)
 CANCEL = "$cancel"
 WAKE = "$wake"
 
@@ -184,8 +216,8 @@ def list_runs(
 
 
 def list_open(connection: Connection, *, after: int, kind: str | None, limit: int) -> list[RunRow]:
-    """Return runs that have not ended, oldest first, from above a row on."""
-    clause = "" if kind is None else " AND kind = ?"
+    """Return runs of the embedded engine that have not ended, oldest first, from above a row on."""
+    clause = f" AND kind NOT LIKE '{ELSEWHERE}%'" if kind is None else " AND kind = ?"
     rows = connection.execute(
         f"{_SELECT} WHERE state <= 3 AND id > ?{clause} ORDER BY id LIMIT ?",
         (after, limit) if kind is None else (after, kind, limit),
@@ -193,11 +225,14 @@ def list_open(connection: Connection, *, after: int, kind: str | None, limit: in
     return [_row(connection, values) for values in rows]
 
 
+_IS_HELD = "SELECT 1 FROM runs WHERE id = ? AND epoch = ? AND state = 2"
+
+
 def is_held(tx: Tx, run: int, epoch: int) -> bool:
     """Whether this epoch still holds the run, in the transaction that relies on it. Asked once per run and batch."""
     if (run, epoch) in tx.held:
         return True
-    if tx.row("SELECT 1 FROM runs WHERE id = ? AND epoch = ? AND state = 2", (run, epoch)) is None:
+    if not tx.trusts(_HELD, run, epoch) and tx.row(_IS_HELD, (run, epoch)) is None:
         return False
     tx.held.add((run, epoch))
     return True
@@ -216,7 +251,7 @@ def insert_run(
     state: RunState = RunState.PENDING,
 ) -> int:
     """Write a new run: running in its first epoch if a holder is given, else in the state that `queue.place` has found."""
-    ((row,),) = tx.execute(
+    inserted = tx.execute(
         "INSERT INTO runs (run_id, kind, state, epoch, holder, digest, parent, wake_at_ms, deadline_ms, created_at_ms,"
         " priority, lane) VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
@@ -232,8 +267,10 @@ def insert_run(
             how.priority,
             how.lane,
         ),
-    ).fetchall()
-    return int(row)
+    )
+    if holder is None:
+        tx.ring(WORK)
+    return cast(int, inserted.fetchall()[0][0])
 
 
 def take_over_runs(tx: Tx, holder: int) -> None:
@@ -250,12 +287,13 @@ def _free(tx: Tx, row: RunRow, *, is_counted: bool) -> None:
 
     One that is freed without a new record since the last time is one step nearer to being suspect.
     """
-    newest = _newest_seq(tx, row.id)
+    newest = newest_seq(tx, row.id)
     takeovers = row.takeovers + int(is_counted) if newest <= row.progress else 0
     tx.execute(
         "UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1, takeovers = ?, progress = ? WHERE id = ?",
         (takeovers, newest, row.id),
     )
+    tx.ring(WORK)
 
 
 def doubt_claims(tx: Tx, holder: int, session: int, boot_ms: int) -> None:
@@ -275,26 +313,25 @@ def doubt_claim(tx: Tx, row: ledger.Row, session: int, boot_ms: int, reason: str
     ledger.add_evidence(tx, row.id, "in doubt", f"session {session}", {"token": row.token, "reason": reason})
 
 
-def _newest_seq(tx: Tx, run: int) -> int:
-    found = tx.row("SELECT max(seq) FROM journal WHERE run = ?", (run,))
-    return int(found[0] or 0) if found else 0
-
-
-def hold(tx: Tx, row: RunRow, session: int) -> RunRow:
-    """Write the new holder and epoch."""
+def hold(tx: Tx, runs: Sequence[int], session: int) -> list[RunRow]:
+    """Write the new holder and epochs; return the runs as they are then."""
+    if not runs:
+        return []
+    marks = ",".join("?" * len(runs))
     tx.execute(
         "UPDATE runs SET state = 2, holder = ?, epoch = epoch + 1, waiting_for = NULL, reason = '', wake_at_ms = NULL"
-        " WHERE id = ?",
-        (session, row.id),
+        f" WHERE id IN ({marks})",
+        (session, *runs),
     )
-    tx.execute("DELETE FROM waiters WHERE run = ?", (row.id,))
+    tx.execute(f"DELETE FROM waiters WHERE run IN ({marks})", tuple(runs))
     tx.held.clear()
-    return get_run(tx.connection, row.id)
+    rows = tx.execute(f"{_SELECT} WHERE id IN ({marks}) ORDER BY id", tuple(runs)).fetchall()
+    return [_row(tx.connection, values) for values in rows]
 
 
 def run_holders(connection: Connection) -> list[int]:
     """Return the sessions that hold running runs; whether they are dead is for `leases` to say."""
-    rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3")
+    rows = connection.execute("SELECT DISTINCT holder FROM runs WHERE state = 2 AND state <= 3 AND holder IS NOT NULL")
     return [cast(int, row[0]) for row in rows]
 
 
@@ -383,13 +420,33 @@ def hand_back_run(tx: Tx, run: int, *, is_counted: bool) -> None:
     tx.held.clear()
 
 
+def set_running_elsewhere(tx: Tx, run: int) -> None:
+    """Say of a run that another engine executes that it goes on."""
+    tx.execute(
+        "UPDATE runs SET state = 2, waiting_for = NULL, reason = '', wake_at_ms = NULL WHERE id = ? AND state <= 3",
+        (run,),
+    )
+    tx.execute("DELETE FROM waiters WHERE run = ?", (run,))
+    tx.held.clear()
+
+
+def list_elsewhere(connection: Connection, kinds: Sequence[str], now_ms: int, *, is_due: bool) -> list[RunRow]:
+    """Return runs of these kinds that have not ended; with `is_due`, those that their engine must be told of."""
+    marks = ",".join("?" * len(kinds))
+    due = " AND (state = 1 OR (state = 3 AND wake_at_ms <= ?))" if is_due else ""
+    bindings = (*kinds, now_ms) if is_due else tuple(kinds)
+    rows = connection.execute(f"{_SELECT} WHERE state <= 3 AND kind IN ({marks}){due} ORDER BY id LIMIT 1000", bindings)
+    return [_row(connection, values) for values in rows]
+
+
 def end_run(tx: Tx, run: int, state: RunState, record: int, reason: str) -> None:
     """Write a run's end."""
     tx.execute(
         "UPDATE runs SET state = ?, holder = NULL, ended = ?, ended_at_ms = ?, reason = ?, waiting_for = NULL,"
         " wake_at_ms = NULL WHERE id = ?",
-        (int(state), record, tx.now_ms, sealed_text(tx.connection, reason, of_run(run)), run),
+        (int(state), record, tx.now_ms, sealed_text(tx.connection, reason, of_run(run)) if reason else "", run),
     )
+    tx.ring(str(run))
     tx.held.clear()
 
 
@@ -401,6 +458,7 @@ def post(tx: Tx, run: int, name: str, payload: bytes | None, *, sent_by: str, de
     )
     if tx.connection.changes() == 0:
         return None
+    tx.ring(WORK)
     letter = tx.connection.last_insert_rowid()
     waking = "= 3" if name != CANCEL else "IN (-1, 0, 3)"  # what has not begun keeps its turn, unless it is to end
     tx.execute(
@@ -433,6 +491,8 @@ def letters_of(connection: Connection, runs: Iterable[int]) -> list[Letter]:
 
 def has_open_effect(tx: Tx, run: int) -> bool:
     """Whether an effect of the run has no outcome yet. (Left to itself, SQLite reads the whole ledger for this.)"""
+    if tx.trusts(_NONE_OPEN, run):
+        return False
     found = tx.row(
         "SELECT 1 FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ? LIMIT 1", (run,)
     )
@@ -447,9 +507,16 @@ def open_effects(tx: Tx, run: int) -> list[int]:
     return [cast(int, row[0]) for row in rows.fetchall()]
 
 
-def wake_waiters(tx: Tx, kind: str, target: int) -> None:
-    """Wake the runs that are parked for this effect or run."""
-    if NOBODY_WAITS in tx.held:
+def wake_waiters(tx: Tx, kind: str, target: int, *, is_expected: bool = False) -> None:
+    """Wake the runs that are parked for this effect or run.
+
+    Args:
+        tx: The transaction.
+        kind: What they wait for.
+        target: Its row.
+        is_expected: Whether somebody probably waits: else it is taken on trust that nobody does.
+    """
+    if NOBODY_WAITS in tx.held or (not is_expected and kind in _TRUSTED and tx.trusts(_TRUSTED[kind], target)):
         return
     if tx.row("SELECT 1 FROM waiters LIMIT 1") is None:
         tx.held.add(NOBODY_WAITS)

@@ -29,6 +29,7 @@ from surefoot.runs.durable import executable_kinds, known_kinds, places_per_key
 from surefoot.runs.errors import Suspend, name_of, without_surrogates
 from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.execution import Execution
+from surefoot.runs.hearing import Hearing
 from surefoot.runs.life import SUSPECT_AFTER, WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import History, arrange
@@ -38,8 +39,9 @@ from surefoot.runs.waiting import Target, Waiting
 from surefoot.store import Store, StoreError, Tx
 from surefoot.store.connection import Connection
 
-POLL_S = 0.1
-"""How often an idle worker looks for work of other processes' making; its own it is told of at once."""
+PASS_S, PASSES_MAX = 0.02, 5
+"""How soon to look again when another worker is about to take the work that was seen, and how often before taking it all
+the same: that worker may have been stopped."""
 
 APART = 0.2
 """By how much of that workers differ: so they don't look in step, and the first that sees something new has taken it when
@@ -60,6 +62,9 @@ ROOM = 2_000
 
 CLAIM_MAX = 500
 """Runs claimed by one transaction, so that several workers share a backlog."""
+
+CLAIM_SHARE = 50
+"""The same where others are told of work as soon as we are: they come first for the next ones."""
 
 STRANGE_AFTER_MS = 10_000
 """How long a run may be pending before a worker that doesn't know its kind says so."""
@@ -109,7 +114,9 @@ class Worker:
         self.is_executing = False
         self._promised = 0
         self._wake = asyncio.Event()
-        self._ended: set[asyncio.Future[None]] = set()
+        self.hearing = Hearing(store, self.nudge)
+        self._passes = 0
+        self._next_due_ms: int | None = None
         self._last_letter = 0
         self._looking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -130,6 +137,7 @@ class Worker:
         """Begin to look for runs."""
         self.is_executing = True
         self._last_letter = self.store.read_now(_last_letter)
+        self.hearing.begin()
         self._looking = asyncio.create_task(self._look_forever(), name="surefoot-worker")
 
     async def stop(self) -> None:
@@ -170,11 +178,20 @@ class Worker:
                 await self._look()
                 await asyncio.sleep(LOOK_PAUSE_S)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S * pace_of(self.session.id)):
+                    async with asyncio.timeout(self._rest_s()):
                         await self._wake.wait()
                 self._wake.clear()
         except Exception as error:  # the store is gone, or a mistake of ours: no run of this process goes on unseen
             self._fail(error)
+
+    def _rest_s(self) -> float:
+        """Return how long nothing needs to be looked for, unless somebody says so."""
+        if self._passes:
+            return PASS_S
+        rest_s = self.hearing.rest_s(is_waiting=bool(self._waited)) * pace_of(self.session.id)
+        if self._next_due_ms is None:
+            return rest_s
+        return min(rest_s, max(0, self._next_due_ms - self.store.clock.wall_ms()) / 1_000)
 
     def _fail(self, error: Exception) -> None:
         """Stop executing, and say so to whoever waits for a run of this process."""
@@ -184,7 +201,7 @@ class Worker:
         for run in list(self.live.values()):
             run.stop(error)
             run.interrupt()
-        self._wake_waiters()
+        self.hearing.wake()
 
     async def _look(self) -> None:
         if not self.session.may_act():
@@ -205,12 +222,28 @@ class Worker:
         for run in seen.overdue:
             if run in self.live:
                 self.live[run].expire()
-        if seen.dead or seen.strange or seen.has_new or (seen.has_due and self.free > 0):
-            await self._claim(seen)
-        self._wake_waiters()
+        self._next_due_ms = seen.next_due_ms
+        await self._take_turns(seen)
+        if not self.hearing.is_hearing:
+            self.hearing.wake()
         if now_s - self._doubts_s >= DOUBTS_S and (self._sweeping is None or self._sweeping.done()):
             self._doubts_s = now_s
             self._sweeping = asyncio.create_task(self._sweep(), name="surefoot-doubts")
+
+    async def _take_turns(self, seen: Glance) -> None:
+        """Claim what was seen, unless another worker is about to: else all that are idle would, for one new run."""
+        if not seen.has_work:
+            self._passes = 0
+            return
+        if not seen.may_take and self._passes < PASSES_MAX:
+            self._passes += 1
+            return
+        self._passes = 0
+        try:
+            await self._claim(seen)
+        finally:
+            if seen.may_take:
+                await self.store.read(self.store.has_taken)
 
     async def _sweep(self) -> None:
         for look in (self.escalating.look, self._sweep_doubts):
@@ -244,9 +277,9 @@ class Worker:
     def _tell_settled(self, tx: Tx, effect: int) -> None:
         self.tell(tx, ("effect", effect))
 
-    def tell(self, tx: Tx, target: Target) -> None:
+    def tell(self, tx: Tx, target: Target, *, is_expected: bool = False) -> None:
         """Wake whoever waits for this: parked runs in this transaction, those in memory once it is committed."""
-        tables.wake_waiters(tx, *target)
+        tables.wake_waiters(tx, *target, is_expected=is_expected)
         if target in self._waited and self._looking is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits in memory any more
                 self._looking.get_loop().call_soon_threadsafe(self._note_told, target)
@@ -272,11 +305,17 @@ class Worker:
         if is_sweep:
             holders |= tables.claim_holders(connection)
         holders.discard(self.session.id)
+        dead = [one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE]
+        strange = queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS)
+        has_new, has_room = any(source.has_new(connection) for source in self.sources), self.free > 0
+        has_work = bool(dead or strange or has_new or (has_room and queue.has_due(connection, kinds, now_ms)))
         return Glance(
-            has_new=any(source.has_new(connection) for source in self.sources),
-            has_due=queue.has_due(connection, kinds, now_ms),
-            dead=[one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE],
-            strange=queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS),
+            has_new=has_new,
+            has_work=has_work,
+            may_take=has_work and self.store.may_take(connection),
+            next_due_ms=queue.next_due_ms(connection, now_ms) if has_room else None,
+            dead=dead,
+            strange=strange,
             letters=tables.letters_since(connection, self._last_letter),
             settled={target for target in targets if tables.is_over(connection, target)},
             overdue=[
@@ -297,22 +336,26 @@ class Worker:
         """Take what there is room for, in turns with other workers; only then go on with all of it.
 
         Runs that go on would compete with the loading of those that don't yet: a thousand killed runs are back sooner so.
+        Where others were told of the same work, they come first for what is left.
         """
         taken: list[tuple[RunRow, History, list[Letter]]] = []
-        is_more = True
+        limit, is_more = CLAIM_SHARE if self.hearing.is_hearing else CLAIM_MAX, True
         while is_more:
-            rows = await self._take(seen, [row for row, _, _ in taken])
+            rows = await self._take(seen, [row for row, _, _ in taken], limit)
             taken += await self._load(rows)
-            seen, is_more = msgspec.structs.replace(seen, dead=[], strange=[]), len(rows) >= CLAIM_MAX
+            seen, is_more = msgspec.structs.replace(seen, dead=[], strange=[]), len(rows) >= limit
+            if is_more and self.hearing.is_hearing:
+                self._passes = 1
+                break
         for row, history, letters in taken:
             self.launch(row, history, letters)
         if seen.has_new:
             self._wake.set()  # there may be more than was brought in at once
 
-    async def _take(self, seen: Glance, taken: Sequence[RunRow]) -> list[RunRow]:
+    async def _take(self, seen: Glance, taken: Sequence[RunRow], limit: int) -> list[RunRow]:
         held = [*(run.row for run in self.live.values()), *taken]
         kinds, places, session = executable_kinds(), places_per_key(), self.session.id
-        room = max(0, min(CLAIM_MAX, self.free - len(taken)))
+        room = max(0, min(limit, self.free - len(taken)))
         boot_ms = self.store.clock.boot_ms()
         may_try_suspect = not any(row.takeovers >= SUSPECT_AFTER for row in held)
 
@@ -389,7 +432,7 @@ class Worker:
             run.stop(Suspend("this execution has ended"))
             makes_room = self.free <= 0 or run.row.takeovers >= SUSPECT_AFTER or self._lets_others_in(run)
             self.live.pop(run.row.id, None)
-            self._wake_waiters()
+            self.hearing.wake()
             if makes_room or run.ending is None:
                 self._wake.set()
 
@@ -431,29 +474,17 @@ class Worker:
         if live is not None and live.task is not None:
             await asyncio.wait([live.task], timeout=LOOK_AGAIN_S)
             return live.ending
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended.add(future)
-        try:
-            async with asyncio.timeout(POLL_S):
-                await future
-        except TimeoutError:
-            pass
-        finally:
-            self._ended.discard(future)
+        await self.hearing.end_of(run)
         return None
-
-    def _wake_waiters(self) -> None:
-        waiting, self._ended = self._ended, set()
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
 
 
 class Glance(msgspec.Struct, frozen=True):
     """What a look at the store showed."""
 
+    has_work: bool
     has_new: bool
-    has_due: bool
+    may_take: bool
+    next_due_ms: int | None
     dead: list[int]
     strange: list[int]
     letters: list[Letter]

@@ -21,11 +21,12 @@ from surefoot.store.opening import is_on_postgres, is_there, looking_at, open_st
 from surefoot.store.preparing import MIGRATIONS
 from surefoot.store.sqlite import SqliteStore, parse_url
 from surefoot.store.store import Store
-from surefoot.store.tx import Put, Tx
+from surefoot.store.tx import Check, Put, Tx
 from surefoot.store.writer import Unit
 
 __all__ = [
     "MIGRATIONS",
+    "Check",
     "Clock",
     "Connection",
     "CorruptStore",

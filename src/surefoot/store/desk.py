@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from surefoot.store.connection import Connection, Rows
 from surefoot.store.errors import StoreError
+from surefoot.store.tx import Turn, Waiting
 
 
 class Desk(Protocol):
@@ -18,8 +19,10 @@ class Desk(Protocol):
     Attributes:
         before_waiting: Called before another process is waited for, so that nobody waits for it with an answer that is
             there.
+        is_far: Whether each statement costs a round trip, so that even a single unit is worth a hurry.
     """
 
+    is_far: bool
     before_waiting: Callable[[], object]
 
     @property
@@ -43,25 +46,49 @@ class Desk(Protocol):
     def is_sick(self, error: BaseException, *, is_alone: bool) -> bool:
         """The same of what units raised; a unit that is alone is the user's code, which may raise anything."""
 
-    def begin(self, *, is_owing: bool) -> tuple[int, int]:
+    def begin(self, numbered: Collection[str], *, is_owing: bool) -> Turn:
         """Begin a transaction.
 
         Args:
+            numbered: The tables whose next ids may be told, if that costs nothing.
             is_owing: Whether answers are there that nobody was told of: then `before_waiting` is called before anybody is
                 waited for.
-
-        Returns:
-            The wall clock in milliseconds, and a number that changes when another connection has written.
         """
 
-    def check(self) -> None:
-        """Raise where a unit has kept to itself an error after which nothing can be committed."""
+    def write(self, waiting: Waiting) -> None:
+        """Write rows that were put, and check what was trusted.
+
+        Raises:
+            Mistrusted: See `Tx.flush`.
+        """
+
+    def query(self, waiting: Waiting, sql: str, bindings: Any) -> Rows:
+        """Write rows that were put, check what was trusted, and run a statement.
+
+        Raises:
+            Mistrusted: See `Tx.flush`.
+        """
+
+    def finish(self, waiting: Waiting, rings: Collection[str]) -> None:
+        """Write the last of them; what is left for `commit` is waiting.
+
+        Args:
+            waiting: As for `write`.
+            rings: What other processes are told of with the commit, if there is a way.
+
+        Raises:
+            Mistrusted: See `Tx.flush`; `commit` may say so too.
+            Exception: A unit has kept to itself an error after which nothing can be committed.
+        """
 
     def commit(self, newest: int) -> None:
         """Make it durable.
 
         Args:
             newest: The highest id of a journal row in it; 0 for none.
+
+        Raises:
+            Mistrusted: It can't be, since what was finished was not so.
         """
 
     def rollback(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import apsw
@@ -75,6 +75,16 @@ class SqliteStore(Store):
     def named(self, error: BaseException, doing: str) -> StoreError:
         """See `Store`."""
         return named(error, self.path, doing)
+
+    def listen(self, ring: Callable[[Collection[str]], None]) -> None:
+        """See `Store`: a file tells nothing, and is looked into often."""
+
+    def may_take(self, connection: apsw.Connection) -> bool:
+        """See `Store`: a turn for nothing is cheap."""
+        return True
+
+    def has_taken(self, connection: apsw.Connection) -> None:
+        """See `Store`."""
 
     def size_bytes(self, connection: apsw.Connection) -> int:
         """See `Store`."""

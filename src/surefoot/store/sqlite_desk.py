@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any
 
@@ -10,9 +10,11 @@ import apsw
 
 from surefoot.store.checkpoint import Checkpointer
 from surefoot.store.clock import Clock
+from surefoot.store.connection import Rows
 from surefoot.store.errors import StoreError, StoreFailed
 from surefoot.store.naming import SICK_FILE, named
 from surefoot.store.turnstile import Turnstile
+from surefoot.store.tx import Turn, Waiting, write_rows
 from surefoot.store.whereabouts import Whereabouts
 
 BUSY_TIMEOUT_MS = 10_000
@@ -22,6 +24,8 @@ turnstile."""
 
 class SqliteDesk:
     """See `Desk`. A failed write or sync is final: nobody knows any more what is on disk."""
+
+    is_far = False
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class SqliteDesk:
         """See `Desk`."""
         return isinstance(error, SICK_FILE) and not is_alone
 
-    def begin(self, *, is_owing: bool) -> tuple[int, int]:
+    def begin(self, numbered: Collection[str], *, is_owing: bool) -> Turn:
         """See `Desk`."""
         now_ms = self._clock.wall_ms()
         self._whereabouts.check(now_ms)
@@ -78,7 +82,7 @@ class SqliteDesk:
         # To its end: an answer that is not read out keeps a snapshot open behind COMMIT, and then the next BEGIN IMMEDIATE
         # fails at once (SQLITE_BUSY_SNAPSHOT) if another process has written meanwhile.
         version: Any = self.execute("PRAGMA data_version").fetchall()[0][0]
-        return now_ms, version
+        return Turn(now_ms, version)
 
     def _lock_file(self, *, is_owing: bool) -> None:
         """Take the file's write lock; whoever is owed an answer has it before a foreign program is waited for."""
@@ -94,8 +98,18 @@ class SqliteDesk:
                 connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("BEGIN IMMEDIATE")
 
-    def check(self) -> None:
-        """See `Desk`: here a statement that fails undoes itself only."""
+    def write(self, waiting: Waiting) -> None:
+        """See `Desk`."""
+        write_rows(waiting, self.execute, self.connection)
+
+    def query(self, waiting: Waiting, sql: str, bindings: Any) -> Rows:
+        """See `Desk`."""
+        self.write(waiting)
+        return self.execute(sql, bindings)
+
+    def finish(self, waiting: Waiting, rings: Collection[str]) -> None:
+        """See `Desk`: here a statement that fails undoes itself only, and other processes look often enough."""
+        self.write(waiting)
 
     def commit(self, newest: int) -> None:
         """See `Desk`."""

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +47,30 @@ class Store(ABC):
         self.commit = writer.commit
         self._reader: Any = reader
         self._reading = threading.Lock()
+
+    @property
+    def is_hearing(self) -> bool:
+        """Whether other processes' rings arrive now, so that looking by oneself is a safety net; see `listen`."""
+        return False
+
+    @abstractmethod
+    def listen(self, ring: Callable[[Collection[str]], None]) -> None:
+        """Be told of what other processes have rung for (`Tx.ring`), in a thread of the store's, until it is closed; where
+        the engine has a way."""
+
+    @abstractmethod
+    def may_take(self, connection: Any) -> bool:
+        """Whether this process, of all that see the same work now, is the one that should take it; ask again soon if not.
+
+        A hint, so that one process takes a turn for it and not each: whoever loses patience takes it all the same.
+
+        Args:
+            connection: What the work was seen through, inside `read`.
+        """
+
+    @abstractmethod
+    def has_taken(self, connection: Any) -> None:
+        """Let others take what comes next."""
 
     async def barrier(self) -> None:
         """Return once everything appended so far is on disk."""

@@ -8,8 +8,8 @@ read: per row that is cheaper, and the other threads of the process may run mean
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 from surefoot.store.codec import codec_of
 from surefoot.store.connection import Connection, Rows
@@ -25,6 +25,11 @@ class Mistrusted(Exception):
 class Put:
     """A statement that writes one row, in a form for several rows too.
 
+    Attributes:
+        forms: The statement, by how many rows it writes; the largest first.
+        values: How many values a row has.
+        may_miss: Whether a row may meet a conflict, or find nothing to update, without an error.
+
     Args:
         before: Its text before the rows' values.
         after: Its text after them.
@@ -35,10 +40,71 @@ class Put:
     def __init__(self, before: str, values: int, after: str = "", *, one: str = "") -> None:
         marks = f"({', '.join('?' * values)})"
         self.values = values
+        self.may_miss = bool(after)
         sizes = [1 << power for power in range(ROWS_MAX.bit_length())]
         self.forms = {size: f"{before} {', '.join([marks] * size)} {after}".rstrip() for size in reversed(sizes)}
         if one:
             self.forms[1] = one
+
+
+class Check:
+    """A question about many things at once, that has one answer if all is as it was taken to be.
+
+    Args:
+        values: How many values each thing has.
+        columns: Their names.
+        rest: The query below `WITH asked (columns) AS (VALUES ...)`; its one number is called `found`.
+        is_each: Whether each thing must be found; else none.
+
+    Attributes:
+        forms: The query, by how many things it asks about; the largest first.
+    """
+
+    def __init__(self, values: int, columns: str, rest: str, *, is_each: bool) -> None:
+        marks = f"({', '.join('?' * values)})"
+        self.values = values
+        self.is_each = is_each
+        sizes = [1 << power for power in range(ROWS_MAX.bit_length())]
+        self.forms = {
+            size: f"WITH asked ({columns}) AS (VALUES {', '.join([marks] * size)}) {rest}" for size in reversed(sizes)
+        }
+
+    def expected(self, size: int) -> int:
+        """Return what must be found."""
+        return size if self.is_each else 0
+
+
+class Turn(NamedTuple):
+    """The beginning of a transaction.
+
+    Attributes:
+        now_ms: The wall clock.
+        version: A number that changes when another connection has written.
+        next_ids: The next ids of tables, where asking for them cost nothing.
+    """
+
+    now_ms: int
+    version: int
+    next_ids: Mapping[str, int] = {}
+
+
+Waiting = Mapping[Put | Check, list[Any]]
+"""Rows that wait to be written, and what waits to be checked: the values of each kind, one row after another."""
+
+Write = Callable[[Waiting], None]
+Query = Callable[[Waiting, str, Any], Rows]
+
+
+def in_forms(waiting: Waiting) -> Iterator[tuple[Put | Check, int, str, list[Any]]]:
+    """Yield the statements that write what waits, then those that check it: of which kind, for how many rows, its text,
+    and its values."""
+    for statement, values in sorted(waiting.items(), key=lambda each: isinstance(each[0], Check)):
+        at, end = 0, len(values)
+        for size, form in statement.forms.items():
+            width = size * statement.values
+            while end - at >= width:
+                yield statement, size, form, values[at : at + width]
+                at += width
 
 
 class Tx:
@@ -50,6 +116,8 @@ class Tx:
         newest: The highest id of a journal row that this transaction has written; 0 for none. (An id that was taken for a
             row which then was not written is no acknowledged record.)
         held: What was checked and still holds (see `runs`); whoever changes what was checked must clear it.
+        rings: What this transaction leaves for other processes to do: `ring`.
+        numbered: Tables whose next id is asked for, and known while no other connection writes.
     """
 
     __slots__ = (
@@ -57,36 +125,46 @@ class Tx:
         "_execute",
         "_is_hurried",
         "_next_ids",
+        "_query",
         "_version",
         "_waiting",
+        "_write",
         "codec",
         "held",
         "newest",
         "now_ms",
+        "numbered",
+        "rings",
     )
 
-    def __init__(self, connection: Connection, execute: Callable[..., Rows]) -> None:
+    def __init__(self, connection: Connection, execute: Callable[..., Rows], write: Write, query: Query) -> None:
         self._connection = connection
         self._execute = execute
+        self._write = write
+        self._query = query
         self._is_hurried = False
-        self._waiting: defaultdict[Put, list[Any]] = defaultdict(list)  # the values of its rows, one after another
+        self._waiting: defaultdict[Put | Check, list[Any]] = defaultdict(list)  # the values of rows, one after another
         self._version = -1
         self.codec = codec_of(connection)
         self.now_ms = 0
         self.held: set[tuple[int, int]] = set()
         self.newest = 0
+        self.numbered: set[str] = set()
+        self.rings: set[str] = set()
         self._next_ids: dict[str, int] = {}
 
-    def begin(self, now_ms: int, version: int, *, is_hurried: bool = False) -> None:
+    def begin(self, turn: Turn, *, is_hurried: bool = False) -> None:
         """Start afresh. What was checked in an earlier transaction still holds if no other connection has written since, as
         the version says, because whoever changes it in this process clears it."""
-        self.now_ms = now_ms
+        self.now_ms, version = turn.now_ms, turn.version
         self.newest = 0
         self._is_hurried = is_hurried
         self._waiting.clear()
+        self.rings.clear()
         if version != self._version:
             self._version = version
             self.forget()
+            self._next_ids.update(turn.next_ids)
 
     def forget(self) -> None:
         """Drop what was learned of the file: after a rollback, or when another process has written."""
@@ -106,22 +184,38 @@ class Tx:
         self._execute(statement.forms[1], row)
         return self._connection.changes() == 1
 
+    def trusts(self, check: Check, *values: Any) -> bool:
+        """Say that something is as the check says, if there is a hurry; else return False, and the caller must look.
+
+        What is not so then undoes the transaction, which is done again without hurry, as with `put`. It is asked behind the
+        rows that are put, and before anything else is read or written: so it speaks of what was there when it was said.
+        """
+        if self._is_hurried:
+            self._waiting[check].extend(values)
+        return self._is_hurried
+
     def flush(self) -> None:
-        """Write the rows that wait.
+        """Write the rows that wait, and ask what was trusted.
 
         Raises:
-            Mistrusted: One of them was not written.
+            Mistrusted: One of them was not written, or something was not so.
         """
-        for statement, values in self._waiting.items():
-            at, end = 0, len(values)
-            for size, form in statement.forms.items():
-                width = size * statement.values
-                while end - at >= width:
-                    self._execute(form, values[at : at + width])
-                    if self._connection.changes() != size:
-                        raise Mistrusted
-                    at += width
-        self._waiting.clear()
+        self._write(self.take_waiting())
+
+    def take_waiting(self) -> Waiting:
+        """Return what is left to be written, for the desk to write it at the end."""
+        waiting, self._waiting = self._waiting, defaultdict(list)
+        return waiting
+
+    def ring(self, what: str) -> None:
+        """Let other processes know, once this is committed, that there is something to do for them.
+
+        It is a hint: an engine may have no way to do so, and a notice may be lost, so whoever waits looks by himself too.
+
+        Args:
+            what: One word; what they make of it is the room's matter.
+        """
+        self.rings.add(what)
 
     @property
     def connection(self) -> Connection:
@@ -133,7 +227,7 @@ class Tx:
     def execute(self, sql: str, bindings: tuple[Any, ...] = ()) -> Rows:
         """Run a statement after all that waits; its rows must be read to their end."""
         if self._waiting:
-            self.flush()
+            return self._query(self.take_waiting(), sql, bindings)
         return self._execute(sql, bindings)
 
     def execute_apart(self, sql: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -151,6 +245,19 @@ class Tx:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
         found = self._next_ids.get(table)
         if found is None:
+            self.numbered.add(table)
             found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
         self._next_ids[table] = found + 1
         return found
+
+
+def write_rows(waiting: Waiting, execute: Callable[..., Rows], connection: Connection) -> None:
+    """Write what waits, statement by statement; see `Tx.flush`."""
+    for statement, size, form, values in in_forms(waiting):
+        rows = execute(form, values)
+        if isinstance(statement, Check):
+            is_right = rows.fetchall()[0][0] == statement.expected(size)
+        else:
+            is_right = connection.changes() == size
+        if not is_right:
+            raise Mistrusted

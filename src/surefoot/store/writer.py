@@ -117,7 +117,7 @@ class Writer:
     def __init__(self, desk: Desk, *, flush_s: float = FLUSH_S) -> None:
         self._desk = desk
         self._flush_s = flush_s
-        self._tx = Tx(desk.connection, desk.execute)
+        self._tx = Tx(desk.connection, desk.execute, desk.write, desk.query)
         self._queue: deque[Ticket[Any]] = deque()
         self._wake = threading.Event()
         self._is_asked = False  # whether somebody waits for a commit
@@ -326,7 +326,8 @@ class Writer:
         while True:
             try:
                 with self._desk:
-                    return self._transact_at_desk(batch, is_hurried=len(batch) > 1)
+                    is_hurried = len(batch) > 1 or (self._desk.is_far and not batch[0].is_alone)
+                    return self._transact_at_desk(batch, is_hurried=is_hurried)
             except BaseException as error:
                 if not self._desk.is_at_fault(error):
                     raise
@@ -340,8 +341,7 @@ class Writer:
     def _transact_at_desk(self, batch: list[Ticket[Any]], *, is_hurried: bool) -> bool:
         """Return whether every unit of the batch has its answer."""
         desk = self._desk
-        now_ms, version = desk.begin(is_owing=bool(self._owed))
-        self._tx.begin(now_ms, version, is_hurried=is_hurried)
+        self._tx.begin(desk.begin(self._tx.numbered, is_owing=bool(self._owed)), is_hurried=is_hurried)
         try:
             self._write(batch)
         except BaseException as error:
@@ -356,7 +356,12 @@ class Writer:
             batch[0].refuse(error)
             return True
         self._tell()  # now: what follows is the disk's work
-        desk.commit(self._tx.newest)
+        try:
+            desk.commit(self._tx.newest)
+        except Mistrusted:
+            desk.rollback()
+            self._tx.forget()
+            return self._transact_at_desk(batch, is_hurried=False)
         self.syncs += 1
         return True
 
@@ -364,8 +369,7 @@ class Writer:
         tx = self._tx
         for ticket in batch:
             ticket.result = ticket.unit(tx)
-        tx.flush()
-        self._desk.check()
+        self._desk.finish(tx.take_waiting(), tx.rings)
 
     def _fail(self, batch: list[Ticket[Any]], error: BaseException) -> None:
         """Stop for good, and tell all who wait."""

@@ -26,6 +26,7 @@ from surefoot.coordination.events.groups import Since, subscribe
 from surefoot.journal import Kind, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.steps import live_run
 from surefoot.runs.tables import find_run
 
@@ -219,10 +220,8 @@ class DurableAgent:
             RunConflict: The id belongs to a run with another input.
         """
         store = self._app.store
-        kind = self._kinds[0] if len(self._kinds) == 1 else await self._kind_of(id)
-        body, digest = kind.dump_input(
-            (_plain(prompt), deps, usage_limits, None if message_history is None else list(message_history)),
-            {"conversation_id": conversation_id, "model": model},
+        kind, body, digest = await self._asked(
+            id, prompt, deps, usage_limits, message_history, conversation_id=conversation_id, model=model
         )
         deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
         how = self._app.queueing(kind, **when)
@@ -256,6 +255,20 @@ class DurableAgent:
         act.__annotations__ = {"event": topic.type, "return": run_agent.__annotations__["return"]}
         subscribe(topic, act, group=group, since=since, concurrency=concurrency)
 
+    async def _asked(
+        self,
+        id: str,
+        prompt: Prompt,
+        deps: Any,
+        usage_limits: UsageLimits | None,
+        message_history: Sequence[ModelMessage] | None,
+        **options: Any,
+    ) -> tuple[KindSpec, bytes, bytes]:
+        """Return the kind of what is asked, its input, and the digest by which the same input is known."""
+        kind = self._kinds[0] if len(self._kinds) == 1 else await self._kind_of(id)
+        history = None if message_history is None else list(message_history)
+        return kind, *kind.dump_input((_plain(prompt), deps, usage_limits, history), options)
+
     async def stream(self, prompt: Prompt = None, *, id: str, **options: Any) -> AsyncIterator[LiveEvent]:
         """Start a run, or join the run of that id, and yield what it does, live, from its first request on.
 
@@ -276,14 +289,14 @@ class DurableAgent:
             RunNotFound: There is none.
         """
         run = await self._app.run(id)
-        if run.kind not in [kind.name for kind in self._kinds]:
+        if run.kind.removeprefix(ELSEWHERE) not in [kind.name for kind in self._kinds]:
             raise SurefootError(f"run {id!r} is one of {run.kind}, not of agent {self.name}", hint="app.run(id)")
         return AgentRun(self._app.store, self._app.worker, run.row, run.id, run.kind)
 
     async def _kind_of(self, run_id: str) -> KindSpec:
         """Return the kind of a run that exists, which may be an earlier name of ours, or else today's."""
         row = await self._app.store.read(lambda connection: find_run(connection, run_id))
-        known = None if row is None else row.kind
+        known = None if row is None else row.kind.removeprefix(ELSEWHERE)
         return next((kind for kind in self._kinds if kind.name == known), self._kinds[0])
 
     async def tools(self) -> list[ToolClass]:
@@ -315,8 +328,15 @@ async def _made(make: Callable[..., Any], given: Any) -> Any:
     return await made if inspect.isawaitable(made) else made
 
 
-def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **options: Any) -> DurableAgent:
-    """Return a durable form of an agent; the agent itself is not changed."""
+def durable_agent(
+    app: Surefoot,
+    agent: Any,
+    *,
+    name: str | None = None,
+    made: Callable[..., DurableAgent] | None = None,
+    **options: Any,
+) -> DurableAgent:
+    """Return a durable form of an agent, made by `made`; the agent itself is not changed."""
     if not isinstance(agent, Agent):
         raise SurefootError(f"{agent!r} is no Pydantic AI Agent", hint="app.agent(Agent(..., name='support'))")
     durable_name = name or agent.name
@@ -327,7 +347,7 @@ def durable_agent(app: Surefoot, agent: Any, *, name: str | None = None, **optio
         )
     for toolset in agent.toolsets:
         toolset.apply(_require_id)
-    return DurableAgent(app, agent, durable_name, **options)
+    return (made or DurableAgent)(app, agent, durable_name, **options)
 
 
 def _require_id(leaf: AbstractToolset[Any]) -> None:

@@ -33,7 +33,10 @@ def gate_of(conversation: Conversation, call_id: str, spec: EffectSpec | None) -
 
     The framework has found that this call needs it, so a condition of the effect's own is not asked any more.
     """
-    if call_id not in conversation.gated:
-        return None
+    return ask_anybody(spec) if call_id in conversation.gated else None
+
+
+def ask_anybody(spec: EffectSpec | None) -> Approve:
+    """Return what a call that the framework says needs approval waits for."""
     own = None if spec is None else spec.approve
     return dataclasses.replace(own, when=None) if isinstance(own, Approve) else Approve()

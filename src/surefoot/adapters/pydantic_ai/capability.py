@@ -292,4 +292,4 @@ class _Backend(JournalCallableOperationBackend[None]):
             seen_name = conversation.tool_name(call_id) or name
             call = Call(conversation.recorded_name(call_id, name), seen_name, arguments)
             live, gate = conversation.noting_news(call_id, body), partial(gate_of, conversation, call_id)
-            return await perform_call(run, call, tool, live, self._declarations, is_served=is_served, gate=gate)
+            return await perform_call(call, tool, live, self._declarations, is_served=is_served, gate=gate)

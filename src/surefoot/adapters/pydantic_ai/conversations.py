@@ -113,6 +113,15 @@ class Conversation:
             if part.get("part_kind") == "tool-call":
                 self._note_call(decision, part, seen)
 
+    def calls_made(self) -> list[tuple[str, bytes, list[ToolCall]]]:
+        """Return the calls that were asked for so far, by tool and arguments."""
+        return [(tool, arguments, calls) for (tool, arguments), calls in self._made.items()]
+
+    def go_on_from(self, decisions: int, made: list[tuple[str, bytes, list[ToolCall]]]) -> None:
+        """Go on with the decisions and calls of an earlier part of the run."""
+        self.decisions = decisions
+        self._made = {(tool, arguments): calls for tool, arguments, calls in made}
+
     def _note_call(self, decision: str, part: Mapping[str, Any], seen: Callable[[], frozenset[str]]) -> None:
         call_id = str(part.get("tool_call_id") or part.get("tool_name"))
         made = self._made.setdefault((str(part.get("tool_name")), _arguments(part.get("args"))), [])

@@ -23,7 +23,6 @@ from surefoot.effects.perform import perform
 from surefoot.effects.spec import Bound
 from surefoot.journal.values import Unserializable
 from surefoot.runs import take_step
-from surefoot.runs.live import LiveRun
 from surefoot.runs.steps import is_step, step_itself
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 
 async def perform_call(
-    run: LiveRun,
     call: Call,
     tool: object,
     body: Callable[[], Awaitable[object]],
@@ -45,7 +43,6 @@ async def perform_call(
     """Perform one tool call, in its place in the run, and return its payload.
 
     Args:
-        run: The run.
         call: Which tool is called with what.
         tool: The framework's tool.
         body: Calls it; gives a payload, encoded or not.
@@ -57,11 +54,11 @@ async def perform_call(
     function = function_of(tool)
     spec = declared(function)
     if spec is None and unit is not None and (title := step_itself(function)) is not None:
-        return await call_step(run, unit, title, body)
+        return await call_step(unit, title, body)
     if spec is not None or is_step(function):
         payload = await (body() if spec is None else call_declared(spec, body, tool, gate(spec)))
         if unit is not None:
-            await redo_or_take(run, unit)
+            await redo_or_take(unit)
         return payload
     if call.seen_name in declarations.reads or is_marked_read(tool):
 

@@ -68,7 +68,5 @@ class GuardedToolset(WrapperToolset[Any]):
         with run.tool_call(conversation.call(call_id)):
             live, gate = conversation.noting_news(call_id, body), partial(gate_of, conversation, call_id)
             served = is_served(self.wrapped)
-            payload = await perform_call(
-                run, seen, tool, live, self.declarations, is_served=served, gate=gate, unit=unit
-            )
+            payload = await perform_call(seen, tool, live, self.declarations, is_served=served, gate=gate, unit=unit)
         return result_of(name, payload)

@@ -45,18 +45,29 @@ async def keep(result: AgentRunResult[Any]) -> None:
     """Record an agent run's messages and usage; messages that can't be kept are left out, and asking for them says so."""
 
     async def work() -> Any:
-        kept = {
-            "usage": _USAGE.dump_python(result.usage, mode="json"),
-            "conversation_id": getattr(result, "conversation_id", None),
-        }
-        try:
-            payload = {**kept, "messages": MESSAGES.dump_python(result.new_messages(), mode="json")}
-            PAYLOAD.dump(payload)
-        except (Unserializable, ValueTooLarge, ValueError, TypeError) as error:
-            return {**kept, "messages": None, "reason": str(error)}
-        return payload
+        return payload_of(result)
 
     await take_step(RESULT, None, PAYLOAD, work)
+
+
+def payload_of(result: AgentRunResult[Any], given: int | None = None) -> dict[str, Any]:
+    """Return an agent run's messages and usage as data.
+
+    Args:
+        result: What the framework gives.
+        given: How many of all messages the run was given; None: the framework knows.
+    """
+    own = result.new_messages() if given is None else result.all_messages()[given:]
+    kept = {
+        "usage": _USAGE.dump_python(result.usage, mode="json"),
+        "conversation_id": getattr(result, "conversation_id", None),
+    }
+    try:
+        payload = {**kept, "messages": MESSAGES.dump_python(own, mode="json")}
+        PAYLOAD.dump(payload)
+    except (Unserializable, ValueTooLarge, ValueError, TypeError) as error:
+        return {**kept, "messages": None, "reason": str(error)}
+    return payload
 
 
 def history(records: list[Record]) -> list[ModelMessage]:

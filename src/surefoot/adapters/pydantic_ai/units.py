@@ -61,6 +61,7 @@ class Unit:
     """One execution of a tool's or an output function's code, and what it does beside its result."""
 
     def __init__(self, run: LiveRun, name: str, context: RunContext[Any]) -> None:
+        self.run = run
         self._name = name
         self._real = context
         self._seen: set[str | bytes] = run.notes.setdefault(DepsChanged, set())  # type: ignore[assignment]  # ours alone
@@ -131,7 +132,7 @@ def redo(context: RunContext[Any], done: Mapping[str, Any] | None) -> None:
         context.enqueue(*_messages_of.validate_python(one["messages"]), priority=one["priority"])
 
 
-async def call_step(run: LiveRun, unit: Unit, title: str, body: Callable[[], Awaitable[object]]) -> object:
+async def call_step(unit: Unit, title: str, body: Callable[[], Awaitable[object]]) -> object:
     """Call a tool that is a step, and return its payload.
 
     What it does beside its result is recorded inside of the step: who dies after that takes the step again, and finds it.
@@ -142,29 +143,29 @@ async def call_step(run: LiveRun, unit: Unit, title: str, body: Callable[[], Awa
     async def record() -> None:
         nonlocal is_live
         is_live = True
-        await redo_or_take(run, unit)
+        await redo_or_take(unit)
 
     token = _beside.set(record)
     try:
         payload = await body()
     finally:
         _beside.reset(token)
-        recorded = run.history.steps.get(inside)
+        recorded = unit.run.history.steps.get(inside)
         ended = None if is_live or recorded is None else recorded.ended
         if ended is not None and ended.kind is Kind.DECIDED:  # also of a step that has failed
             unit.redo(PAYLOAD.load(ended.body or b"null"))
     if not is_live and recorded is None:  # it did nothing, or an earlier version has recorded it after the step
-        await redo_or_take(run, unit)
+        await redo_or_take(unit)
     return payload
 
 
-async def redo_or_take(run: LiveRun, unit: Unit) -> None:
+async def redo_or_take(unit: Unit) -> None:
     """Record what a unit did beside its result in a step of its own, where the result has a record of its own.
 
     After the result's record, a process that dies between the two loses what was done beside.
     """
     did = unit.did()
-    if did is None and step_key(_parent.get(), BESIDE, None) not in run.history.steps:
+    if did is None and step_key(_parent.get(), BESIDE, None) not in unit.run.history.steps:
         return
 
     async def work() -> Any:

@@ -17,6 +17,7 @@ from surefoot.coordination.events.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.values import Value, canonical_bytes
+from surefoot.runs.tables import WORK
 from surefoot.store import Migration, Tx
 from surefoot.store.connection import Connection
 
@@ -91,6 +92,7 @@ def insert_event(
         "INSERT INTO events (topic, event_id, key, digest, run, at_ms, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (topic, event_id, key, digest, run, tx.now_ms, record),
     )
+    tx.ring(WORK)
     return digest
 
 
