@@ -345,6 +345,12 @@ class Plans:
             self.plans += [str(row[3]) for row in self.real.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]
         return self.real.execute(sql, bindings)
 
+    def changes(self) -> int:
+        return int(self.real.changes())
+
+    def ring(self, word: str) -> None:
+        """Nobody listens."""
+
     def row(self, sql: str, bindings: Any = ()) -> Any:
         return next(iter(self.execute(sql, bindings).fetchall()), None)
 
