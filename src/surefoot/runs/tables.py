@@ -14,6 +14,7 @@ from typing import Any, cast
 from surefoot.effects import ledger
 from surefoot.journal.sealing import of_letter, of_run, opened, opened_text, sealed, sealed_text
 from surefoot.journal.tables import newest_seq
+from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import RunState, WaitFor
 from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.store import Check, Migration, Tx
