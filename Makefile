@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDEST := .venv-oldest
 WORKERS ?= auto
-# What `make test` asks of PostgreSQL too; the slow lane asks all of tests/contract.
-ON_POSTGRES := $(addprefix tests/contract/test_,runs.py signals.py sessions.py)
+# What `make test` asks of four workers on PostgreSQL, too; the slow lane asks all of tests/contract, of one and of four.
+ON_POSTGRES := $(addprefix tests/contract/test_,runs.py signals.py sessions.py leases.py)
 
 .PHONY: help
 help: ## print this help
@@ -30,7 +30,7 @@ demo: $(STAMP) ## watch workers being killed, and count the effects in the shop'
 .PHONY: test
 test: $(STAMP) ## the fast lane of the tests
 	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m "not slow"
-	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m "not slow" --engine=postgres $(ON_POSTGRES)
+	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m "not slow" --engine=postgres --app-workers=4 $(ON_POSTGRES)
 
 .PHONY: test-oldest
 test-oldest: $(OLDEST)/.installed ## the agents' tests on the oldest Pydantic AI that is supported
@@ -44,6 +44,8 @@ $(OLDEST)/.installed: pyproject.toml tools/setup-oldest.sh
 test-slow: $(STAMP) ## the slow lane: whole kill sweeps, thousands of schedules, planted bugs
 	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m slow
 	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal --engine=postgres tests/contract
+	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m "not slow" --app-workers=4 tests/contract
+	@$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m "not slow" --app-workers=4 --engine=postgres tests/contract
 
 .PHONY: coverage
 coverage: $(STAMP) ## which lines and branches of the engine's rooms no test of the fast lane passes

@@ -16,6 +16,7 @@ from tests.histories.recording import now_s, read
 from tests.histories.worker import TTL_S
 
 import surefoot as sf
+from surefoot.coordination.rules import margin_ms
 from surefoot.testing import Operation, Verdict, check_all
 
 STOPS_S = (0.05, 2.5)
@@ -134,8 +135,10 @@ class Crew:
         return [one for one in found if one.action != "acquire" or one.returned is not None] + expiries
 
     def _ends_at(self, acquired: Operation) -> float:
-        """Return from when on a lease may be another's: at the kill of its holder, or its life after the grant."""
-        return min(self.killed[acquired.process], acquired.called + TTL_S)
+        """Return from when on a lease may be another's: at the kill of its holder, or when a holder that was not heard of
+        gives up by itself, a margin before its life after the grant is over."""
+        gives_up_s = acquired.called + TTL_S - margin_ms(int(TTL_S * 1_000)) / 1_000
+        return min(self.killed[acquired.process], gives_up_s)
 
 
 async def record(url: str, folder: Path, *, operations: int, processes: int, seed: int, limit_s: float) -> Recorded:

@@ -25,6 +25,7 @@ last three take minutes, and look only for what no other has found:
 
 * **contract**: the promises one by one (`tests/contract`).
 * **rules**: property tests of the pure modules (`tests/property/test_rules.py`).
+* **lines**: who comes next at a resource, and recorded histories of leases under stops and kills (`tests/histories`).
 * **schedules**: the shipped engine under drawn schedules of kills, stops, disk and network faults, checked against a world
   that is counted outside (`tests/property`). At most {schedules:,} are run, seeds 1, 2, 3 and so on; the table says how
   many it took.

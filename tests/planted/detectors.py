@@ -35,6 +35,7 @@ class Detector:
 DETECTORS = (
     Detector("contract", (*PYTEST, "tests/contract")),
     Detector("rules", (*PYTEST, "tests/property/test_rules.py")),
+    Detector("lines", (*PYTEST, "tests/unit/coordination", "tests/histories")),
     Detector(
         "schedules", ("-m", "tests.planted.hunt", str(SCHEDULES)), patience_s=1_200
     ),  # none hangs; many take minutes
