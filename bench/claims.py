@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -36,10 +37,10 @@ async def measure(store: Store, stored: int) -> dict[str, float]:
     """Store runs, then claim new ones."""
     for first in range(0, stored, AT_ONCE):
         sql = _STORED.format(first=first, end=min(first + AT_ONCE, stored))
-        await store.commit(lambda tx, sql=sql: _run(tx, sql), label="stored")
+        await store.commit(partial(_run, sql=sql), label="stored")
     times = []
     for number in range(CLAIMS):
-        await store.commit(lambda tx, number=number: _start(tx, f"new-{number}"), label="start")
+        await store.commit(partial(_start, run_id=f"new-{number}"), label="start")
         began = perf_counter()
         assert await store.read(lambda connection: queue.has_due(connection, KINDS, store.clock.wall_ms()))
         claimed = await store.commit(_claim, label="take")
