@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 from bench.figures import percentile
 from surefoot.app import MIGRATIONS
-from surefoot.runs import tables
+from surefoot.runs import queue, tables
 from surefoot.store import Store, Tx, open_store
 
 STORED = (1_000, 10_000, 100_000, 1_000_000)
@@ -22,7 +23,7 @@ AT_ONCE = 50_000
 """Rows stored by one transaction."""
 
 CLAIMS = 300
-KINDS = ["agent", "refund"]
+KINDS = {"agent": None, "refund": None}
 
 _STORED = (
     "INSERT INTO runs (run_id, kind, state, epoch, digest, waiting_for, created_at_ms, ended_at_ms, ended)"
@@ -36,12 +37,12 @@ async def measure(store: Store, stored: int) -> dict[str, float]:
     """Store runs, then claim new ones."""
     for first in range(0, stored, AT_ONCE):
         sql = _STORED.format(first=first, end=min(first + AT_ONCE, stored))
-        await store.commit(lambda tx, sql=sql: _run(tx, sql), label="stored")
+        await store.commit(partial(_run, sql=sql), label="stored")
     times = []
     for number in range(CLAIMS):
-        await store.commit(lambda tx, number=number: _start(tx, f"new-{number}"), label="start")
+        await store.commit(partial(_start, run_id=f"new-{number}"), label="start")
         began = perf_counter()
-        assert await store.read(lambda connection: tables.has_due(connection, KINDS, store.clock.wall_ms()))
+        assert await store.read(lambda connection: queue.has_due(connection, KINDS, store.clock.wall_ms()))
         claimed = await store.commit(_claim, label="take")
         times.append(perf_counter() - began)
         assert claimed == [f"new-{number}"], claimed
@@ -62,7 +63,8 @@ def _start(tx: Tx, run_id: str) -> int:
 
 
 def _claim(tx: Tx) -> list[str]:
-    return [row.run_id for row in tables.claim_runs(tx, 1, KINDS, 100, may_try_suspect=True)]
+    queue.take_up_due(tx, list(KINDS), {})
+    return [row.run_id for row in queue.claim_runs(tx, 1, KINDS, 100, may_try_suspect=True)]
 
 
 async def main() -> None:

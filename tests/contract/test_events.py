@@ -12,9 +12,13 @@ from typing import Any
 
 import apsw
 import pytest
+from pydantic_ai import Agent
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 from tests.contract.conftest import killed, until
 from tests.contract.test_queueing import Plans
 from tests.contract.test_runs import wait_state
+from tests.support.agents import said
 
 import surefoot as sf
 from surefoot.coordination.events import groups, tables
@@ -439,8 +443,8 @@ async def test_what_does_not_fit_is_a_dead_letter(app: sf.Surefoot) -> None:
     """Catches a payload of an older or a hostile publisher that blocks the group, or stops its worker."""
     seen = acted()
     loose: sf.Topic[Any] = sf.Topic("orders")
-    for number, said in enumerate(("text", None, {"numbr": 1}, [1], {"number": "x" * 100_000})):
-        await loose.publish(said, id=str(number))
+    for number, payload in enumerate(("text", None, {"numbr": 1}, [1], {"number": "x" * 100_000})):
+        await loose.publish(payload, id=str(number))
     await settled(app, 5)
     letters = await app.dead_letters()
     assert [letter.id for letter in letters] == ["0", "1", "2", "3"]
@@ -563,6 +567,38 @@ def test_the_life_of_a_delivery_has_no_dead_end_but_its_ends() -> None:
     """Catches a state from which nothing leads on, other than done and discarded."""
     assert {state for state, ways in TABLE.items() if not ways} == {State.DONE, State.DISCARDED}
     assert TABLE.keys() == set(State)
+
+
+async def test_an_agent_acts_on_events(app: sf.Surefoot) -> None:
+    """Catches an agent that is asked about another event than the one it was brought, or on no durable run."""
+    asked: list[str] = []
+
+    async def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        asked.append(said(messages[-1]))
+        return ModelResponse(parts=[TextPart("seen")])
+
+    clerk = app.agent(Agent(FunctionModel(answer), name="event clerk"))
+    clerk.on(ORDERS, group="clerks", since="beginning", prompt=lambda order: f"look at {order.number}")
+    await ORDERS.publish(Order("A-1"), id="e")
+    await settled(app, 1)
+    assert await (await app.run("clerks/orders/e")).result(timeout_s=10) == "seen"
+    assert asked == ["user-prompt: look at A-1"]
+
+
+async def test_what_an_event_says_is_encrypted_and_written_anew(url: str) -> None:
+    """Catches a payload that lies open beside its encrypted run, or that is lost when an old key is thrown away."""
+    seen = acted()
+    old, new = bytes(range(32)), bytes(range(32, 64))
+    async with sf.Surefoot(url, is_worker=False, codec=sf.Encrypted({"old": old})):
+        await ORDERS.publish(Order("4000-1234-5678"), id="e")
+    both = sf.Encrypted({"new": new, "old": old})
+    async with sf.Surefoot(url, is_worker=False, codec=both) as app:
+        await app.rotate_keys()
+        bodies = app.store.read_now(lambda c: c.execute("SELECT body FROM journal").fetchall())
+        assert all(b"4000-1234-5678" not in bytes(body) for (body,) in bodies)
+    async with sf.Surefoot(url, codec=sf.Encrypted({"new": new})) as app:
+        await settled(app, 1)
+        assert seen == ["4000-1234-5678"]
 
 
 # -- kills and retention ------------------------------------------------------------------------------------------------

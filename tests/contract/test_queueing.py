@@ -26,10 +26,12 @@ class Count:
         self.most: Counter[str] = Counter()
         self.order: list[Any] = []
 
-    async def inside(self, what: str, name: Any = None) -> None:
+    async def inside(self, what: str, name: Any = None, *, at_least: int = 1) -> None:
+        """Stay for a moment; the first until so many others have come, however slow the machine is."""
         self.now[what] += 1
         self.most[what] = max(self.most[what], self.now[what])
         self.order.append(name)
+        await until(lambda: self.most[what] >= at_least)
         await asyncio.sleep(0.005)
         self.now[what] -= 1
 
@@ -46,7 +48,7 @@ async def test_a_process_has_no_more_runs_than_it_may(url: str) -> None:
 
     @sf.durable
     async def work(number: int) -> None:
-        await count.inside("process")
+        await count.inside("process", at_least=3)
 
     async with sf.Surefoot(url, concurrency=3) as app:
         await asyncio.gather(*(app.start(work, number, id=str(number)) for number in range(40)))
@@ -62,11 +64,11 @@ async def test_a_kind_s_limit_holds_over_all_workers(url: str) -> None:
 
     @sf.durable(concurrency=2)
     async def narrow(number: int) -> None:
-        await count.inside("narrow")
+        await count.inside("narrow", at_least=2)
 
     @sf.durable
     async def wide(number: int) -> None:
-        await count.inside("wide")
+        await count.inside("wide", at_least=3)
 
     async with sf.Surefoot(url) as one, sf.Surefoot(url) as two:
         for number in range(20):
@@ -119,7 +121,7 @@ async def test_a_key_may_have_several_places(app: sf.Surefoot) -> None:
 
     @sf.durable(concurrency_per_key=3)
     async def work(number: int) -> None:
-        await count.inside("key")
+        await count.inside("key", at_least=3)
 
     await asyncio.gather(*(app.start(work, number, id=str(number), key="k") for number in range(12)))
     await ends(app)
@@ -342,6 +344,12 @@ class Plans:
         if not sql.startswith("UPDATE runs SET state = ?"):
             self.plans += [str(row[3]) for row in self.real.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]
         return self.real.execute(sql, bindings)
+
+    def changes(self) -> int:
+        return int(self.real.changes())
+
+    def ring(self, word: str) -> None:
+        """Nobody listens."""
 
     def row(self, sql: str, bindings: Any = ()) -> Any:
         return next(iter(self.execute(sql, bindings).fetchall()), None)

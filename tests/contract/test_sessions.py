@@ -208,11 +208,12 @@ async def test_a_lock_that_cannot_be_looked_at_proves_no_death(app: sf.Surefoot,
     def add_other(tx: Tx) -> None:
         tx.execute(
             "INSERT INTO sessions (name, pid, boot_id, lock_file, opened_at_ms, renewed_boot_ms, ttl_ms)"
-            " SELECT 'other', 4711, boot_id, '4711-x', opened_at_ms, renewed_boot_ms, ttl_ms FROM sessions"
+            " SELECT 'other', 4711, boot_id, '4711-x', opened_at_ms, renewed_boot_ms, ttl_ms FROM sessions WHERE id = ?",
+            (app.worker.session.id,),
         )
 
     def other() -> Holder:
-        return app.store.read_now(lambda connection: app.worker.sessions.holder(connection, 2))
+        return app.store.read_now(lambda connection: app.worker.sessions.holder(connection, app.worker.session.id + 1))
 
     await app.store.commit(add_other, label="test")
     lock = Path(f"{parse_url(url)}-workers/4711-x")

@@ -1,4 +1,4 @@
-"""Write `docs/events.md`: what events cost, and that each is acted on once. `python -m tests.events [--events N]`."""
+"""Write `docs/events.md`: what events cost, and that each is acted on once. `python -m tests.events`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ async def measure(name: str, events: int) -> list[str]:
         some = await many_events(*next(places), events // 10)
         many = await many_events(*next(places), events)
         killed = await kills(*next(places), max(200, events // 5))
-    return [_ones(name, ones), _many(name, some, idle_s) + _many(name, many, idle_s), _killed(name, killed)]
+    found = [_ones(name, ones), _many(name, some, idle_s) + _many(name, many, idle_s), _killed(name, killed)]
+    print("\n".join(found), flush=True)
+    return found
 
 
 def _ones(name: str, found: list[Found]) -> str:
@@ -105,9 +107,9 @@ def _killed(name: str, one: Found) -> str:
     return row(name, [f"{one.events:,}", f"{one.kills}", f"{one.took_s:.0f}", f"{again:,}", "0", "0"])
 
 
-async def main(events: int) -> None:
+async def main(sqlite: int, postgres: int) -> None:
     """Measure both engines, and write the page."""
-    rows = [await measure(name, events) for name in ("SQLite", "PostgreSQL")]
+    rows = [await measure(name, events) for name, events in (("SQLite", sqlite), ("PostgreSQL", postgres))]
     tables = ["".join(parts) for parts in zip(*rows, strict=True)]
     page = HEAD.format(cpus=os.cpu_count())
     page += "## One event, 200 places in 8 processes\n\nAll idle; one acts. Median (and worst) of "
@@ -137,5 +139,7 @@ async def main(events: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=10_000)
-    asyncio.run(main(parser.parse_args().events))
+    parser.add_argument("--sqlite", type=int, default=10_000, metavar="EVENTS")
+    parser.add_argument("--postgres", type=int, default=10_000, metavar="EVENTS")
+    given = parser.parse_args()
+    asyncio.run(main(given.sqlite, given.postgres))

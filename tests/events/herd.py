@@ -202,6 +202,8 @@ async def rolling(url: str, folder: Path, count: int, *, workers: int = 3) -> Fo
         begun_s = time.monotonic()
         publishing = asyncio.create_task(herd.publish(count, keys=max(10, count // 10)))
         while not publishing.done() or len(herd.lines("log")) < count:
+            if publishing.done():
+                publishing.result()
             restarts += 1
             await herd.restart(next(iter(herd.workers)), f"v{restarts}", 25)
         await publishing
@@ -223,6 +225,8 @@ async def kills(url: str, folder: Path, count: int, *, workers: int = 4, seed: i
         begun_s = time.monotonic()
         publishing = asyncio.create_task(herd.publish(count, keys=max(10, count // 10)))
         while not publishing.done() or len(herd.lines("log")) < count:
+            if publishing.done():
+                publishing.result()
             await asyncio.sleep(pause_s * chance.random() * 2)
             await herd.kill(chance.choice(sorted(herd.workers)))
             killed += 1

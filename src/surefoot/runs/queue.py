@@ -14,7 +14,7 @@ from surefoot.runs import tables
 from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import SUSPECT_AFTER, RunState
 from surefoot.runs.queueing import Queueing
-from surefoot.runs.tables import RunRow
+from surefoot.runs.tables import WORK, RunRow
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 
@@ -59,6 +59,8 @@ def next_in_lane(tx: Tx, lane: str, places: int) -> None:
         " ORDER BY priority, id LIMIT ?)",
         (lane, max(0, places - _begun(tx, lane, places))),
     )
+    if tx.connection.changes() > 0:
+        tx.ring(WORK)
 
 
 def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from surefoot.coordination.events import groups, tables
 from surefoot.coordination.events.groups import Subscription
 from surefoot.coordination.events.states import State, run_id_of
-from surefoot.coordination.events.tables import EventRow
+from surefoot.coordination.events.tables import EventRow, GroupRow
 from surefoot.journal import Kind, Record, insert_record, load_record
 from surefoot.journal.records import Head
 from surefoot.runs import queue
@@ -44,7 +44,7 @@ class Dispatcher:
             self._known = tables.known_groups(connection)
             if served.keys() - self._known:
                 return True
-        return any(self._room(connection, served[group]) > 0 for _, group in _news(connection))
+        return any(_room(connection, subscription) > 0 for _, subscription in _news(connection))
 
     def feed(self, tx: Tx) -> None:
         """See `Source.feed`: groups take turns in being the first."""
@@ -53,34 +53,35 @@ class Dispatcher:
         self._turn += 1
         start = self._turn % max(1, len(news))
         left = _Left()
-        for row, group in [*news[start:], *news[:start]]:
+        for group, subscription in [*news[start:], *news[:start]]:
             if not left.is_used_up:
-                self._feed_group(tx, row, groups.served()[group], left)
-
-    def _room(self, connection: Connection, subscription: Subscription) -> int:
-        return AHEAD - queue.pending(connection, subscription.kind.name, AHEAD)
-
-    def _feed_group(self, tx: Tx, row: int, subscription: Subscription, left: _Left) -> None:
-        room = self._room(tx.connection, subscription)
-        for event, attempt in tables.to_bring_again(tx, row, min(room, left.events)):
-            if left.is_used_up:
-                return
-            bring(tx, row, subscription, event, attempt + 1, left)
-        _, place = tables.ensure_group(tx, subscription.topic, subscription.group, is_from_beginning=True)
-        passed = place
-        for event in tables.events_after(tx, subscription.topic, place, min(room, left.events)):
-            if left.is_used_up:
-                break
-            bring(tx, row, subscription, event, 1, left)
-            passed = event.id
-        if passed > place:
-            tables.move_place(tx, row, passed)
+                _feed_group(tx, group, subscription, left)
 
 
-def _news(connection: Connection) -> list[tuple[int, tuple[str, str]]]:
-    """Return the groups of this process which have something to come to, each with its row."""
+def _room(connection: Connection, subscription: Subscription) -> int:
+    return AHEAD - queue.pending(connection, subscription.kind.name, AHEAD)
+
+
+def _feed_group(tx: Tx, group: GroupRow, subscription: Subscription, left: _Left) -> None:
+    room, passed = _room(tx.connection, subscription), group.place
+    for event, attempt in tables.to_bring_again(tx, group.id, min(room, left.events)):
+        if left.is_used_up:
+            return
+        bring(tx, group.id, subscription, event, attempt + 1, left)
+    for event in tables.events_after(tx, group.topic, group.place, min(room, left.events)):
+        if left.is_used_up:
+            break
+        bring(tx, group.id, subscription, event, 1, left)
+        passed = event.id
+    if passed > group.place:
+        tables.move_place(tx, group.id, passed)
+
+
+def _news(connection: Connection) -> list[tuple[GroupRow, Subscription]]:
+    """Return the groups of this process which have something to come to."""
     served = groups.served()
-    return [(row, (topic, name)) for row, topic, name in tables.groups_with_news(connection) if (topic, name) in served]
+    found = [(row, served.get((row.topic, row.name))) for row in tables.groups_with_news(connection)]
+    return [(row, subscription) for row, subscription in found if subscription is not None]
 
 
 class _Left:

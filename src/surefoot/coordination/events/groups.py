@@ -63,7 +63,8 @@ def served() -> dict[tuple[str, str], Subscription]:
 
 def ensure(tx: Tx, topic: str | None = None) -> None:
     """Write the rows of this process's groups, of a topic or of all, that are not there."""
-    for one in list(_subscriptions.values()):
+    missing = _subscriptions.keys() - tables.known_groups(tx.connection) if _subscriptions else ()
+    for one in [_subscriptions[group] for group in sorted(missing)]:
         if topic is None or one.topic == topic:
             tables.ensure_group(tx, one.topic, one.group, is_from_beginning=one.is_from_beginning)
 

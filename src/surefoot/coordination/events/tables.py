@@ -17,6 +17,7 @@ from surefoot.coordination.events.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.values import Value, canonical_bytes
+from surefoot.runs.tables import WORK
 from surefoot.store import Migration, Tx
 from surefoot.store.connection import Connection
 
@@ -91,6 +92,7 @@ def insert_event(
         "INSERT INTO events (topic, event_id, key, digest, run, at_ms, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (topic, event_id, key, digest, run, tx.now_ms, record),
     )
+    tx.ring(WORK)
     return digest
 
 
@@ -106,31 +108,36 @@ def events_after(tx: Tx, topic: str, place: int, limit: int) -> list[EventRow]:
     return [EventRow(*row) for row in rows.fetchall()]
 
 
-def ensure_group(tx: Tx, topic: str, group: str, *, is_from_beginning: bool) -> tuple[int, int]:
-    """Return a group's row and its place; a new one is put before the first event of its topic, or behind the last."""
-    found = tx.row("SELECT id, place FROM event_groups WHERE topic = ? AND name = ?", (topic, group))
-    if found is not None:
-        return int(found[0]), int(found[1])
-    place = 0
-    if not is_from_beginning:
-        last = tx.row("SELECT max(id) FROM events WHERE topic = ?", (topic,))
-        place = int(last[0] or 0) if last else 0
-    ((row,),) = tx.execute(
-        "INSERT INTO event_groups (topic, name, began_after, place, at_ms) VALUES (?, ?, ?, ?, ?) RETURNING id",
+def ensure_group(tx: Tx, topic: str, group: str, *, is_from_beginning: bool) -> None:
+    """Write a group, unless it is there: put before the first event of its topic, or behind the last."""
+    if tx.row("SELECT 1 FROM event_groups WHERE topic = ? AND name = ?", (topic, group)) is not None:
+        return
+    last = None if is_from_beginning else tx.row("SELECT max(id) FROM events WHERE topic = ?", (topic,))
+    place = 0 if last is None else int(last[0] or 0)
+    tx.execute(
+        "INSERT INTO event_groups (topic, name, began_after, place, at_ms) VALUES (?, ?, ?, ?, ?)",
         (topic, group, place, place, tx.now_ms),
-    ).fetchall()
-    return int(row), place
+    )
 
 
-def groups_with_news(connection: Connection) -> list[tuple[int, str, str]]:
-    """Return row, topic and name of the groups which have an event to come to, or one to be brought again."""
+class GroupRow(NamedTuple):
+    """A group as the store has it; `place` is the last event that it was brought."""
+
+    id: int
+    topic: str
+    name: str
+    place: int
+
+
+def groups_with_news(connection: Connection) -> list[GroupRow]:
+    """Return the groups which have an event to come to, or one to be brought again."""
     rows = connection.execute(
-        "SELECT id, topic, name FROM event_groups g WHERE"
+        "SELECT id, topic, name, place FROM event_groups g WHERE"
         " EXISTS (SELECT 1 FROM events e WHERE e.topic = g.topic AND e.id > g.place)"
         f" OR EXISTS (SELECT 1 FROM deliveries WHERE grp = g.id AND state = {State.AGAIN.value} AND {OPEN})"
         " ORDER BY id"
     )
-    return [(int(row[0]), str(row[1]), str(row[2])) for row in rows.fetchall()]
+    return [GroupRow(*row) for row in rows.fetchall()]
 
 
 def known_groups(connection: Connection) -> set[tuple[str, str]]:
