@@ -1,10 +1,10 @@
-"""What the ledger costs in a Temporal activity: time in our part of a tool call, beside what Temporal and the tool take.
+"""What the ledger costs in a Temporal activity: the time of our part of a tool call, beside a bare commit.
 
-Starts a PostgreSQL and a Temporal server of its own, runs agents that call tools one after another, and prints for each
-kind of tool the time that a call takes from Pydantic AI's activity to its result: looking at the run, claim, settlement,
-and the wait until both are on disk. The tools do nothing. Beside it: a bare commit of the same store.
+Our part is all that `Performer.call_tool` does around the tool's code: looking at the run, claim, settlement, and the wait
+until both are on disk. It is measured in Temporal's own activity environment on a PostgreSQL server that is started for it,
+one call after another, so that no other server takes the processor meanwhile. The tools do nothing.
 
-    python -m bench.temporal_activity [RUNS]
+    python -m bench.temporal_activity [CALLS]
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import asyncio
 import statistics
 import sys
 import time
-from collections import defaultdict
 from typing import Any
 
-from pydantic_ai import Agent
-from tests.scenarios.stage import scripted
-from tests.support import postgres, temporal
+from pydantic_ai import FunctionToolset, RunContext
+from pydantic_ai.durable_exec import JSON_CODEC, CallToolResult, ToolsetCallToolParams
+from pydantic_ai.models.test import TestModel
+from pydantic_ai.usage import RunUsage
+from temporalio.testing import ActivityEnvironment
+from tests.support import postgres
 
 import surefoot as sf
-from surefoot.adapters.temporal import agents as agents_room
+from surefoot.adapters.pydantic_ai.declarations import Declarations
+from surefoot.adapters.temporal.here import FIELD
 from surefoot.adapters.temporal.performing import Performer
-from surefoot.store import new_id
 
-CALLS = 4
-"""Calls of each tool in one run."""
-
-ours_s: defaultdict[str, list[float]] = defaultdict(list)
+WARM = 5
+"""Calls before those that are counted."""
 
 
 @sf.effect(key="pay:{order}", in_doubt=sf.Resend(key_ttl="24h"))
@@ -48,61 +48,51 @@ async def read(order: str) -> str:
     return f"{order} is open"
 
 
-TOOLS = (declared, undeclared, read)
+@sf.durable
+async def nothing() -> None:
+    """Give the calls a run to belong to."""
+    await sf.wait_signal("never")
 
 
-class Timed(Performer):
-    """Notes the time of each call."""
+async def measure(url: str, calls: int) -> dict[str, list[float]]:
+    """Return the times of each kind of tool, and of bare commits between them."""
+    toolset: FunctionToolset[None] = FunctionToolset([declared, undeclared, read], id="tools")
+    times: dict[str, list[float]] = {"declared": [], "undeclared": [], "read": [], "a bare commit": []}
+    async with sf.Surefoot(url, is_worker=False) as app:
+        run = await app.start(nothing, id="bench")
+        performer = Performer(lambda: app.guard, Declarations(), None)
 
-    async def call_tool(self, handler: Any, kind: str, params: Any) -> Any:
-        """See `Performer.call_tool`; the tools here do nothing, so all of its time is ours or the framework's."""
-        began_s = time.perf_counter()
-        try:
-            return await super().call_tool(handler, kind, params)
-        finally:
-            ours_s[params.name].append(time.perf_counter() - began_s)
+        async def handler(params: Any) -> Any:
+            value = await toolset.call_tool(params.name, params.tool_args, params.ctx, params.tool)
+            return JSON_CODEC.load(CallToolResult, {"kind": "tool_return", "result": value})
 
-
-async def measure(url: str, engine: str, runs: int) -> list[float]:
-    """Run the agents; return the times of bare commits on the same server."""
-    agents_room.Performer = Timed  # type: ignore[misc]  # what agents of this process are performed by
-    app = sf.Surefoot(url, engine=engine)
-    calls = [[(tool.__name__, {"order": "{run}"}, f"{tool.__name__}-{n}")] for n in range(CALLS) for tool in TOOLS]
-    agents = []
-    for number in range(runs):
-        own = [[(name, {"order": f"{number}-{id}"}, id)] for ((name, _, id),) in calls]
-        agents.append(app.agent(Agent(scripted(own), name=f"clerk-{number}", tools=TOOLS)))
-    commits_s = []
-    async with app:
-        for number, agent in enumerate(agents):
-            run = await agent.start("go", id=f"{new_id()}")
-            await run.result(timeout_s=300)
-            if number == 0:
-                ours_s.clear()  # the first run warms everything up
-                continue
-            for _ in range(CALLS):
+        for number in range(calls + WARM):
+            for name in ("declared", "undeclared", "read"):
+                context: RunContext[None] = RunContext(deps=None, model=TestModel(), usage=RunUsage())
+                step, call_id = f"bench/decision[{number}]", f"{name}-{number}"
+                place = {"decision": step, "call_id": call_id, "twin": None, "previous": None, "times": 0}
+                vars(context)[FIELD] = {"run": run.row, "step": step, "call": place, "tool": name, "is_gated": False}
+                tool = (await toolset.get_tools(context))[name]
+                params = ToolsetCallToolParams(name, tool_args={"order": call_id}, ctx=context, tool=tool)
                 began_s = time.perf_counter()
-                await app.store.commit(lambda tx: tx.row("SELECT 1"), label="bench")
-                commits_s.append(time.perf_counter() - began_s)
-    return commits_s
-
-
-def line(name: str, times_s: list[float]) -> str:
-    """Return a row of the table."""
-    ordered = sorted(time_s * 1_000 for time_s in times_s)
-    tenth = ordered[len(ordered) * 9 // 10]
-    return f"{name:28} {statistics.median(ordered):7.2f} {tenth:7.2f} {ordered[-1]:7.2f} {len(ordered):6d}"
+                await ActivityEnvironment().run(performer.call_tool, handler, "function", params)
+                times[name].append(time.perf_counter() - began_s)
+            began_s = time.perf_counter()
+            await app.store.commit(lambda tx: tx.row("SELECT 1"), label="bench")
+            times["a bare commit"].append(time.perf_counter() - began_s)
+    return {name: found[WARM:] for name, found in times.items()}
 
 
 def main() -> None:
     """Measure, and print."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 6
-    with postgres.server() as database, temporal.server() as cluster, postgres.schema(database.url) as url:
-        commits_s = asyncio.run(measure(url, cluster.url("bench"), runs))
-    print(f"{'our part, ms':28} {'median':>7} {'p90':>7} {'max':>7} {'calls':>6}")
-    for name in sorted(ours_s):
-        print(line(name, ours_s[name]))
-    print(line("a bare commit", commits_s))
+    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    with postgres.server() as database, postgres.schema(database.url) as url:
+        times = asyncio.run(measure(url, calls))
+    print(f"{'ms':16} {'median':>7} {'p90':>7} {'max':>7} {'calls':>6}")
+    for name, found in times.items():
+        ordered = sorted(time_s * 1_000 for time_s in found)
+        tenth = ordered[len(ordered) * 9 // 10]
+        print(f"{name:16} {statistics.median(ordered):7.2f} {tenth:7.2f} {ordered[-1]:7.2f} {len(ordered):6d}")
 
 
 if __name__ == "__main__":

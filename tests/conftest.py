@@ -38,7 +38,9 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(autouse=True)
 def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Skip what is about SQLite's file, and let a clock that is moved by hand move the server's too."""
+    """Skip what is about SQLite's file, or one worker, and let a clock that is moved by hand move the server's too."""
+    if request.config.getoption("app_workers") > 1 and (mark := request.node.get_closest_marker("one_worker")):
+        pytest.skip(mark.args[0])
     if request.config.getoption("engine") == "sqlite":
         yield
         return

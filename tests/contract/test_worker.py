@@ -55,6 +55,7 @@ async def test_a_run_of_a_kind_that_nobody_knows_says_so_until_somebody_does(
         kinds["renamed"] = known
 
 
+@pytest.mark.one_worker("each worker may try one")
 async def test_of_several_suspects_one_is_tried_at_a_time(app: sf.Surefoot) -> None:
     """Catches a run that kills its worker, and is not found out because another suspect died beside it."""
     may_end, began = asyncio.Event(), list[int]()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from surefoot.coordination import line, tables
-from surefoot.coordination.line import Granted, Standing, Wanted
+from surefoot.coordination.line import Granted, Outlook, Standing, Wanted
 from surefoot.coordination.owners import Owners
 from surefoot.coordination.tables import Owner, Row
 from surefoot.effects import Guard
@@ -17,8 +17,8 @@ from surefoot.store import StoreError, Tx
 from surefoot.store.connection import Connection
 
 POLL_S, POLL_MAX_S = 0.02, 0.25
-"""Pauses between two looks at a line in which others are of other processes: the first, and the longest. Who gives back in
-this process calls whoever is next."""
+"""Pauses between two looks at a line in which others are of other processes: the first, also of whoever is next, and the
+longest, of those behind. Who gives back in this process calls whoever is next."""
 
 ROWS_AT_ONCE = 500
 """Rows that one sweep looks at."""
@@ -129,16 +129,16 @@ class LeaseDesk:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left_s):
                         await asyncio.shield(future)
-                if future.done() or await self.store.read(self._is_worth_asking(wanted, number)):
+                if future.done():
                     return
-                pause_s = min(POLL_MAX_S, pause_s * 2)
+                outlook = await self.store.read(partial(line.outlook, self.owners, wanted, number))
+                if outlook is Outlook.NOW:
+                    return
+                pause_s = POLL_S if outlook is Outlook.NEXT else min(POLL_MAX_S, pause_s * 2)
         finally:
             self._waiting[number].remove(future)
             if not self._waiting[number]:
                 del self._waiting[number]
-
-    def _is_worth_asking(self, wanted: Wanted, number: int) -> Callable[[Connection], bool]:
-        return partial(line.is_worth_asking, self.owners, wanted, number)
 
     async def sweep(self) -> int:
         """Take out some of those whose owners are gone, and call who is next; return how many were taken out."""

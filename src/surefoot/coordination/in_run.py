@@ -11,7 +11,9 @@ also unwinds the code, does not.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -28,7 +30,7 @@ from surefoot.effects.classify import describe
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.runs.life import WaitFor
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live import WAIT_IN_PLACE_S, LiveRun
 from surefoot.runs.steps import meet_again_if_interrupted, ring
 from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx
@@ -119,9 +121,14 @@ class RunLease:
             left_s = max(0.001, (until_ms - run.store.clock.wall_ms()) / 1_000)
             alarm = run.loop.call_later(min(left_s, 60.0), ring, run, step.key)
         reason = busy(self._wanted, standing.ahead, 0.0)
+        # While it is in memory it looks as others do; the worker's own looks are for runs that wait for longer.
+        comes = self._desk.comes(self._wanted, standing.number, WAIT_IN_PLACE_S)
+        looking = run.loop.create_task(comes, name="surefoot-lease-turn", context=Context())
+        looking.add_done_callback(partial(_looked, run, step.key))
         try:
             await run.wait(step.key, WaitFor.LEASE, reason, until_ms, ("lease", standing.number))
         finally:
+            looking.cancel()
             if alarm is not None:
                 alarm.cancel()
 
@@ -164,3 +171,10 @@ class RunLease:
     def _give_back_and_record(self, record: Record, tx: Tx) -> None:
         self._give_back(tx)
         insert_record(tx, record)
+
+
+def _looked(run: LiveRun, step: str, looking: asyncio.Task[None]) -> None:
+    """Let the wait ask again; an error of the store reaches it there."""
+    if not looking.cancelled():
+        looking.exception()
+        ring(run, step)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from surefoot.coordination import tables
@@ -141,12 +142,28 @@ def _living(owners: Owners, connection: Connection, kind: str, resource: str) ->
     return [row for row in tables.at(connection, kind, resource) if owners.is_alive(connection, row)]
 
 
-def is_worth_asking(owners: Owners, wanted: Wanted, number: int, connection: Connection) -> bool:
-    """Whether the one of that number may be granted what it waits for, or has been taken for gone; changes nothing."""
+class Outlook(Enum):
+    """What one that waits may expect."""
+
+    NOW = "now"
+    """It is its turn, or it has been taken for gone: it is worth asking again."""
+    NEXT = "next"
+    """Only holders are before it."""
+    LATER = "later"
+    """Others that wait are before it."""
+
+
+def outlook(owners: Owners, wanted: Wanted, number: int, connection: Connection) -> Outlook:
+    """Return what the one of that number may expect; changes nothing."""
     if not tables.of_number(connection, number):
-        return True
-    lines = (_living(owners, connection, wanted.kind, resource) for resource in wanted.resources)
-    return all(is_turn([_in_line(row) for row in line], number, wanted.places) for line in lines)
+        return Outlook.NOW
+    lines = [
+        [_in_line(row) for row in _living(owners, connection, wanted.kind, resource)] for resource in wanted.resources
+    ]
+    if all(is_turn(line, number, wanted.places) for line in lines):
+        return Outlook.NOW
+    is_next = all(one.is_holding for line in lines for one in before(line, number))
+    return Outlook.NEXT if is_next else Outlook.LATER
 
 
 def give_back(tx: Tx, owners: Owners, rows: Sequence[Row], call: Call) -> None:
