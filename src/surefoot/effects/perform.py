@@ -72,7 +72,7 @@ async def perform(
     frame = current_frame.get()
     arguments, bound = spec.record(bound)
     held, declared = around.get(), spec.resources_of(bound)
-    leads, resources = declared[0] if declared else "", tuple(sorted(declared))
+    leads, resources = (declared[0], tuple(sorted(declared))) if declared else ("", ())
     if held and declared:  # what the code around holds already is not asked for again
         resources = tuple(name for name in resources if all(name not in gate.resources for gate in held))
     if frame is None:

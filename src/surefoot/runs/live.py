@@ -252,7 +252,7 @@ class LiveRun:
                 )
             names.strand = strand  # a framework makes an approved tool call again: after the first, in another task
         names.count += 1
-        return names.newest
+        return names.first if names.count == 1 else names.newest
 
     def next_inside(self, parent: str) -> str | None:
         """Return the recorded step that the asking task comes to next, two levels below a parent; None where it can't be
