@@ -11,6 +11,7 @@ import pytest
 from tests.support.postgres import Postgres, schema, server
 
 import surefoot as sf
+from surefoot.coordination.events.groups import served
 from surefoot.effects import remove_open
 from surefoot.store import SystemClock
 from surefoot.store.postgres_clock import ServerClock
@@ -53,6 +54,15 @@ def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:  # of its own: a test's is undone when the test expects it
         patch.setattr(ServerClock, "wall_ms", wall_ms)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _groups() -> Iterator[None]:
+    """Let a test's process serve no groups but those that the test makes: `sf.on` says so to the whole process."""
+    before = dict(served())
+    yield
+    served().clear()
+    served().update(before)
 
 
 @pytest.fixture
