@@ -207,6 +207,21 @@ async def test_what_nobody_waits_for_is_joined_by_what_follows(url: str) -> None
         store.close()
 
 
+@pytest.mark.sqlite_only("SQLite moves the log into the file when it is closed")
+async def test_a_process_that_closes_the_file_is_waited_for(url: str) -> None:
+    """Catches a worker that ends at its start because a command beside it is just done, and has the file for itself."""
+    open_store(url, [TABLE]).close()
+    closing = checksums.connect(parse_url(url))
+    closing.pragma("locking_mode", "exclusive")
+    closing.execute("BEGIN EXCLUSIVE; COMMIT")
+    with pytest.raises(apsw.BusyError):
+        checksums.connect(parse_url(url)).execute("SELECT count(*) FROM sqlite_schema")
+    ends = threading.Timer(0.2, closing.close)
+    ends.start()
+    open_store(url, [TABLE]).close()
+    ends.join()
+
+
 async def test_close_writes_what_is_queued(url: str) -> None:
     """Catches records that are dropped at a graceful end."""
     store = open_store(url, [TABLE])

@@ -33,6 +33,9 @@ KINDS = {
 }
 """What a file is, by its application_id, in words."""
 
+CLOSING_MS = 10_000
+"""How long another process is waited for that closes the file, and has it for itself while it moves the log into it."""
+
 ALONE_MS = 1_000
 """How long a process that wants to bring the format forward waits for others to close the file."""
 
@@ -53,6 +56,7 @@ def prepare(path: Path, migrations: Sequence[Migration], clock: Clock, log: Log)
     if log.was_taken_away() and path.exists() and path.stat().st_size:
         _stamp(path)
     connection = checksums.connect(path)
+    connection.set_busy_timeout(CLOSING_MS)
     # Were we the last to close it, SQLite would throw away what is unreadable of a damaged log.
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     try:
