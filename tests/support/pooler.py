@@ -11,6 +11,8 @@ import struct
 import threading
 from pathlib import Path
 
+from tests.support.in_front import InFront
+
 CONNECTIONS = 3
 _READY = b"Z"
 _ASKS_FOR_READY = b"QS"
@@ -41,7 +43,7 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head[:1], head + await reader.readexactly(struct.unpack("!i", head[1:])[0] - 4)
 
 
-class TransactionPooler:
+class TransactionPooler(InFront):
     """A socket in a folder.
 
     Attributes:
@@ -52,44 +54,13 @@ class TransactionPooler:
     def __init__(self, target: Path, folder: Path, *, is_rotating: bool) -> None:
         self.next_one = 0
         self.is_rotating = is_rotating
-        self._target = target
-        self._folder = folder
+        super().__init__(target, folder)
         self._pool: dict[int, asyncio.Future[_Server]] = {}
 
-    def url(self, url: str) -> str:
-        """Return the URL of a store by way of this pooler."""
-        return url.replace(str(self._target.parent), str(self._folder))
-
-    def __enter__(self) -> TransactionPooler:
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._end = asyncio.Event()
-        is_listening = threading.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._listen(is_listening)))
-        self._thread.start()
-        is_listening.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
-        self._loop.close()
-
     async def _listen(self, is_listening: threading.Event) -> None:
-        listening = await asyncio.start_unix_server(self._begin, self._folder / self._target.name)
-        is_listening.set()
-        await self._end.wait()
-        listening.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await super()._listen(is_listening)
         for server in self._pool.values():
             (await server).writer.transport.abort()
-
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import apsw
+from tests.support.in_front import InFront
 
 from surefoot.store import new_id
 
@@ -106,7 +106,7 @@ Cut = Callable[[bytes], int | None]
 """Sees what goes to the server next; says after how many of these bytes the way breaks, or None for not here."""
 
 
-class Proxy:
+class Proxy(InFront):
     """A socket whose connections lead to the server's, and break where they are told to.
 
     Attributes:
@@ -119,41 +119,7 @@ class Proxy:
         self.asks: Cut | None = None
         self.answers: Cut | None = None
         self.breaks = 0
-        self._target = target
-        self._folder = folder
-
-    def url(self, url: str) -> str:
-        """Return the URL of a store by way of this proxy."""
-        return url.replace(str(self._target.parent), str(self._folder))
-
-    def __enter__(self) -> Proxy:
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._end = asyncio.Event()
-        is_listening = threading.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._listen(is_listening)))
-        self._thread.start()
-        is_listening.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
-        self._loop.close()
-
-    async def _listen(self, is_listening: threading.Event) -> None:
-        listening = await asyncio.start_unix_server(self._begin, self._folder / self._target.name)
-        is_listening.set()
-        await self._end.wait()
-        listening.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        super().__init__(target, folder)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

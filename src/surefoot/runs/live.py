@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from typing import Any, NoReturn
 
@@ -27,7 +27,7 @@ from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, Reco
 from surefoot.runs.life import WaitFor
 from surefoot.runs.replay import History, Recorded, parent_of, step_key
 from surefoot.runs.signals import Looked, Signal
-from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand
+from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand, lent
 from surefoot.runs.tables import CANCEL, Letter, RunRow
 from surefoot.runs.taken import LiveStep, writable
 from surefoot.runs.waiting import Parking, Target, Waiting
@@ -197,19 +197,9 @@ class LiveRun:
             _place.reset(place)
             _parent.reset(path)
 
-    @contextmanager
-    def adopted(self) -> Iterator[None]:
-        """See `Frame.adopted`. One helper at a time speaks for a task; a second one beside it counts for itself."""
-        strand, task = _strand.get(), asyncio.current_task()
-        assert strand is not None, "it comes with the frame"
-        if strand.task is task or strand.is_lent:
-            yield
-            return
-        lender, strand.task, strand.is_lent = strand.task, task, True
-        try:
-            yield
-        finally:
-            strand.task, strand.is_lent = lender, False
+    def adopted(self) -> AbstractContextManager[None]:
+        """See `Frame.adopted`."""
+        return lent()
 
     def stand_alone(self) -> None:
         """See `Frame.stand_alone`."""
@@ -252,7 +242,7 @@ class LiveRun:
                 )
             names.strand = strand  # a framework makes an approved tool call again: after the first, in another task
         names.count += 1
-        return names.first if names.count == 1 else names.newest
+        return names.newest
 
     def next_inside(self, parent: str) -> str | None:
         """Return the recorded step that the asking task comes to next, two levels below a parent; None where it can't be

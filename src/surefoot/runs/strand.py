@@ -6,7 +6,8 @@ Context variables, so that tasks the code starts inherit their place; a task tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -37,6 +38,22 @@ _beside: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("surefoot
 """Records what the code of the next function with `@step` has done beside its result; called inside of the step."""
 
 _place: ContextVar[Place | None] = ContextVar("surefoot_place", default=None)
+
+
+@contextmanager
+def lent() -> Iterator[None]:
+    """Let the present task speak for the one whose strand it has inherited. One helper at a time does; a second one beside
+    it counts for itself."""
+    strand, task = _strand.get(), asyncio.current_task()
+    assert strand is not None, "it comes with the frame"
+    if strand.task is task or strand.is_lent:
+        yield
+        return
+    lender, strand.task, strand.is_lent = strand.task, task, True
+    try:
+        yield
+    finally:
+        strand.task, strand.is_lent = lender, False
 
 
 class ToolCall(msgspec.Struct, frozen=True):

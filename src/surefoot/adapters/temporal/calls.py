@@ -26,7 +26,7 @@ from surefoot.leases import LeaseLost
 from surefoot.runs import AmbiguousStep, Divergence
 from surefoot.runs.life import ENDED
 from surefoot.runs.replay import step_key
-from surefoot.runs.strand import Strand, _parent, _place, _strand
+from surefoot.runs.strand import Strand, _parent, _place, _strand, lent
 from surefoot.runs.taken import writable
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
@@ -85,19 +85,9 @@ class CallFrame:
         """See `Frame.refuse_in_saga`; there are no sagas in an activity."""
         raise BadEffect(f"effect {name} is asked for in a saga, which an activity has none of")
 
-    @contextmanager
-    def adopted(self) -> Iterator[None]:
+    def adopted(self) -> AbstractContextManager[None]:
         """See `Frame.adopted`."""
-        strand, task = _strand.get(), asyncio.current_task()
-        assert strand is not None, "it comes with the frame"
-        if strand.task is task or strand.is_lent:
-            yield
-            return
-        lender, strand.task, strand.is_lent = strand.task, task, True
-        try:
-            yield
-        finally:
-            strand.task, strand.is_lent = lender, False
+        return lent()
 
     def stand_alone(self) -> None:
         """See `Frame.stand_alone`."""

@@ -1,0 +1,54 @@
+"""A socket in front of a PostgreSQL server's: what a proxy and a pooler of the tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Self
+
+
+class InFront(ABC):
+    """A socket in a folder, served by a thread of its own while it is entered."""
+
+    def __init__(self, target: Path, folder: Path) -> None:
+        self._target = target
+        self._folder = folder
+
+    def url(self, url: str) -> str:
+        """Return the URL of a store by way of this socket."""
+        return url.replace(str(self._target.parent), str(self._folder))
+
+    def __enter__(self) -> Self:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        is_listening = threading.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._listen(is_listening)))
+        self._thread.start()
+        is_listening.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self, is_listening: threading.Event) -> None:
+        listening = await asyncio.start_unix_server(self._begin, self._folder / self._target.name)
+        is_listening.set()
+        await self._end.wait()
+        listening.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @abstractmethod
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
