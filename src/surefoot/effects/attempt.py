@@ -75,8 +75,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",
         )
-    lost = _lost(case)
-    if lost is not None:
+    if case.around and (lost := _lost(case)) is not None:
         state = UNKNOWN if case.is_resent else NOT_DONE
         outcome = await settle(guard, case, row, Finding(state, reason=lost.message))
         if case.step is None:
@@ -89,7 +88,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     inside = NOWHERE if case.step is None else case.step.inside()
     try:
         with inside:
-            finding = await _look_again(case)
+            finding = await _look_again(case) if case.spec.is_versioned else None
             if finding is None:
                 finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
@@ -120,7 +119,7 @@ def _lost(case: Case) -> LeaseLost | None:
 
 async def _look_again(case: Case) -> Finding | None:
     """Return that nothing is to be sent, because what was read has changed."""
-    stale = await find_stale(case) if case.spec.is_versioned else None
+    stale = await find_stale(case)
     return None if stale is None else Finding(NOT_DONE, reason=stale.reason, stale=stale.difference)
 
 

@@ -188,7 +188,7 @@ class EffectSpec:
         Raises:
             BadEffect: A parameter that names one is empty, or the name is too long.
         """
-        return self._names(self._resources, bound)
+        return self._names(self._resources, bound) if self._resources else ()
 
     def unchanged_of(self, bound: Bound) -> tuple[str, ...]:
         """Return the things that must be as they were read. Raises as `resources_of`."""
@@ -199,8 +199,6 @@ class EffectSpec:
         return next(iter(self._names(self._thing, bound)), None)
 
     def _names(self, templates: tuple[KeyTemplate, ...], bound: Bound) -> tuple[str, ...]:
-        if not templates:
-            return ()
         found = dict.fromkeys(template.key(bound.arguments) for template in templates)
         for name in found:
             if not name or len(name) > KEY_CHARS_MAX:

@@ -10,6 +10,7 @@ The kinds and the shape of `head` are data on disk: pinned by golden files, chan
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -70,6 +71,10 @@ class Kind(IntEnum):
     """An effect asks for what its gate waits for, an approval; body: the call. Nothing is claimed yet."""
     PUBLISHED = 23
     """An event was published, head.name its topic; in a run, body: its id; outside runs, what it says."""
+
+
+kind_of = cache(Kind)
+"""`Kind` of a number, or ValueError; asking the enumeration itself takes ten times as long."""
 
 
 ENDS_STEP = frozenset(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from surefoot.journal.records import NEXT, NO_HEAD, Kind, Record, decode_head, encode_head
+from surefoot.journal.records import NEXT, NO_HEAD, Record, decode_head, encode_head, kind_of
 from surefoot.journal.sealing import of_record, opened, opened_head, sealed, sealed_head
 from surefoot.journal.values import Value
 from surefoot.store.codec import SEALED, Codec, codec_of
@@ -127,7 +127,7 @@ def _record(row: tuple[Any, ...], codec: Codec | None) -> Record:
         head = opened_head(codec, head, row_id)
     if body is not None and body[0] == SEALED:
         body = opened(codec, body, of_record(row_id))
-    return Record(run, seq, Kind(kind), step, after, head, body, row_id, at_ms)
+    return Record(run, seq, kind_of(kind), step, after, head, body, row_id, at_ms)
 
 
 def rewrite_record(tx: Tx, record: int, head: bytes | None, body: bytes | None) -> None:

@@ -45,16 +45,13 @@ UNDOING = "$undo"
 
 
 class _Names(msgspec.Struct):
-    """Who counts a name under a parent, the identity of the first step of that name, and how far it is counted."""
+    """Who counts a name under a parent, the identities of the first and the newest step of that name, and how many there
+    are."""
 
     strand: Strand
     first: str
+    newest: str
     count: int = 0
-
-    @property
-    def newest(self) -> str:
-        """The identity of the step counted last."""
-        return self.first if self.count == 1 else f"{self.first}#{self.count}"
 
 
 class _Writing(msgspec.Struct, gc=False):
@@ -137,7 +134,8 @@ class LiveRun:
             self.open_steps[identity] = step
         else:
             strand.after, strand.is_fork = step.ended.seq, False
-            self.note_replay(step)
+            if self.cancels.pending:
+                self.cancels.note_replay(step)
         if self.is_overdue or history.expired is not None:
             self._check_deadline(step)
         return step
@@ -145,7 +143,8 @@ class LiveRun:
     def _find(self, step: LiveStep, parent: str, strand: Strand) -> None:
         """Give the step what is recorded of it, if this is its place in the journal."""
         recorded = self.history.steps.get(step.key)
-        self._check_order(strand, parent, step.key, recorded)
+        if not strand.is_fork and self.history.followers.get((parent, strand.after)) != step.key:
+            self._check_order(strand, parent, step.key, recorded)
         if recorded is not None:
             step.opened, step.ended = recorded.opened, recorded.ended
             recorded.is_asked = True
@@ -229,7 +228,8 @@ class LiveRun:
         """Return the identity of the next step of this name."""
         names = self._names.get((parent, name, key))
         if names is None:
-            names = self._names[parent, name, key] = _Names(strand, step_key(parent, name, key))
+            first = step_key(parent, name, key)
+            names = self._names[parent, name, key] = _Names(strand, first, first)
         elif names.strand is not strand:
             place = _place.get()
             is_asked_again = place is not None and place.path == parent and names.newest not in self.open_steps
@@ -242,6 +242,8 @@ class LiveRun:
                 )
             names.strand = strand  # a framework makes an approved tool call again: after the first, in another task
         names.count += 1
+        if names.count > 1:
+            names.newest = f"{names.first}#{names.count}"
         return names.newest
 
     def next_inside(self, parent: str) -> str | None:
@@ -261,8 +263,6 @@ class LiveRun:
         )
 
     def _check_order(self, strand: Strand, parent: str, identity: str, recorded: Recorded | None) -> None:
-        if strand.is_fork:
-            return
         expected = self._expected(parent, strand.after)
         if expected == identity:
             return
@@ -274,9 +274,10 @@ class LiveRun:
     def _expected(self, parent: str, after: int) -> str | None:
         """Return the recorded step that comes next in a task. One that another task has asked for is passed: before tasks
         that call a function in a thread stood alone, its step could be recorded as one of the task that started it."""
-        expected = self.history.follower(parent, after)
+        followers = self.history.followers
+        expected = followers.get((parent, after))
         while expected is not None and (passed := self.history.steps[expected]).is_asked:
-            expected = None if passed.ended is None else self.history.follower(parent, passed.ended.seq)
+            expected = None if passed.ended is None else followers.get((parent, passed.ended.seq))
         return expected
 
     def _check_deadline(self, step: LiveStep) -> None:
@@ -563,11 +564,6 @@ class LiveRun:
         for task in tasks:
             task.cancel("surefoot: the run has ended")
         return tasks
-
-    def note_replay(self, step: LiveStep) -> None:
-        """Note that a recorded step is asked for, and is to be given its outcome."""
-        if self.cancels.pending:
-            self.cancels.note_replay(step)
 
     def note_closed(self, step: LiveStep) -> None:
         """Note that nobody works on a step any more."""

@@ -57,7 +57,11 @@ class Recorded:
 
 @dataclass(slots=True)
 class History:
-    """A run's records by step."""
+    """A run's records by step.
+
+    Attributes:
+        followers: The step recorded after a record, in the same task and under the same parent.
+    """
 
     steps: dict[str, Recorded] = field(default_factory=dict)
     followers: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -67,10 +71,6 @@ class History:
     expired: Record | None = None
     cancels: dict[int, Record] = field(default_factory=dict)
     drifts: set[str] = field(default_factory=set)
-
-    def follower(self, parent: str, after: int) -> str | None:
-        """Return the step recorded after this record, in the same task and under the same parent."""
-        return self.followers.get((parent, after))
 
     def left_over(self, before: int | None = None) -> list[str]:
         """Return recorded steps the code has not asked for, except those inside a step whose outcome was replayed.

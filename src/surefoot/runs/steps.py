@@ -173,7 +173,8 @@ async def take_step(
     taken = run.open_step(name, key)
     if taken.ended is not None:
         try:
-            _note_drift(run, taken, request)
+            if request:
+                _note_drift(run, taken, request)
             value = await _replayed(run, taken, codec)
         finally:
             taken.close()
@@ -245,7 +246,7 @@ def load_recorded(run: LiveRun, codec: ValueCodec, body: bytes) -> Any:
 def _note_drift(run: LiveRun, taken: LiveStep, request: str) -> None:
     """The same decision with other request content (a date in the prompt): recorded once; the recorded answer is used."""
     record = taken.ended
-    if record is None or not request or not record.head.request or record.head.request == request:
+    if record is None or not record.head.request or record.head.request == request:
         return
     if taken.key not in run.history.drifts:
         run.history.drifts.add(taken.key)

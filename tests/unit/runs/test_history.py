@@ -62,5 +62,5 @@ def test_cancellations_signals_and_deadlines_are_found() -> None:
     assert (history.signals_taken, list(history.cancels)) == ({3}, [4])
     assert history.expired is not None
     assert history.steps["late"].is_fork
-    assert history.follower("", 0) == "signal go"
-    assert history.follower("", -2) is None
+    assert history.followers["", 0] == "signal go"
+    assert ("", -2) not in history.followers
