@@ -181,9 +181,7 @@ class Surefoot:
         )
         guard = Guard(store, sessions, self._session, incarnation, self._gates)
         guard.lost_since = lost_since_ms if store.read_now(has_lost_time) else None
-        worker = self._worker = Worker(
-            store, sessions, self._session, guard, room=self.concurrency, on_escalation=self._on_escalation
-        )
+        worker = self._worker = Worker(store, sessions, guard, room=self.concurrency, on_escalation=self._on_escalation)
         worker.sources.append(Dispatcher())
         desk = LeaseDesk(guard, is_open, worker.tell)
         guard.holding = ResourceGate(desk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import Pass
+from surefoot.effects import Outcome, Pass
+from surefoot.effects.guard import Case, Claim
 from surefoot.journal import current_frame
 from surefoot.leases import LeaseLost
 from surefoot.runs.life import TAKEOVERS_MAX
@@ -159,3 +161,61 @@ async def test_a_run_that_another_has_taken_is_written_by_that_one_only(
     await run.signal("go", 7)
     assert await run.result(timeout_s=10) == 7
     assert kinds(app, "r") == ["started", "decided", "signal", "ended"]
+
+
+@pytest.mark.parametrize("is_worker", [False, True])
+async def test_after_a_long_stop_effects_and_leases_outside_runs_go_on(url: str, is_worker: bool) -> None:
+    """Catches a process that nobody's worker is in (a web server, a notebook on a laptop) and that can do nothing any more
+    after it was stopped once; and a session for each of those who ask at the same time."""
+    clock, acts = JumpingClock(), list[Any]()
+
+    @sf.effect(key="{number}")
+    async def act(number: int) -> int:
+        acts.append(number)
+        return number
+
+    async with sf.Surefoot(url, clock=clock, is_worker=is_worker) as app:
+        first = app.worker.session.id
+        await act(0)
+        clock.ahead_ms += 60_000
+        assert await asyncio.gather(*(act(number) for number in range(1, 6))) == [1, 2, 3, 4, 5]
+        assert app.worker.session.id == first + 1
+        clock.ahead_ms += 60_000
+        async with sf.lease("thing") as lease:
+            assert lease.is_held
+        assert app.worker.session.id == first + 2
+
+
+async def test_what_was_claimed_before_a_long_stop_is_not_acted_on_after_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a claim of a session that has run out, and that others may have taken over, acted on because the process has
+    a new one meanwhile."""
+    clock, acts = JumpingClock(), list[Any]()
+
+    @sf.effect(key="{name}")
+    async def act(name: str) -> str:
+        acts.append(name)
+        return name
+
+    async with sf.Surefoot(url, clock=clock, is_worker=False) as app:
+        guard, is_claimed, may_go_on = app.worker.guard, asyncio.Event(), asyncio.Event()
+        claim = guard.claim
+
+        async def claim_and_stop(case: Case) -> Claim | Outcome:
+            found = await claim(case)
+            if case.request["name"] == "first":
+                clock.ahead_ms += 60_000
+                is_claimed.set()
+                await may_go_on.wait()
+            return found
+
+        monkeypatch.setattr(guard, "claim", claim_and_stop)
+        first = asyncio.create_task(act("first"))
+        await is_claimed.wait()
+        await act("second")
+        assert guard.session.may_act()
+        may_go_on.set()
+        with pytest.raises(LeaseLost, match="nothing was sent"):
+            await first
+        assert acts == ["second"]

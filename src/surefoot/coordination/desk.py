@@ -12,7 +12,7 @@ from surefoot.coordination.line import Granted, Outlook, Standing, Wanted
 from surefoot.coordination.owners import Owners
 from surefoot.coordination.tables import Owner, Row
 from surefoot.effects import Guard
-from surefoot.leases import LeaseLost
+from surefoot.leases import LeaseLost, Session
 from surefoot.store import StoreError, Tx
 from surefoot.store.connection import Connection
 
@@ -56,12 +56,12 @@ class LeaseDesk:
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self._swept_to = 0
 
-    def require_session(self) -> None:
-        """Raise unless this process may take anything: what it takes is its session's."""
-        if not self.guard.session.may_act():
+    def require_session(self, session: Session) -> None:
+        """Raise unless something may be taken for this session of ours."""
+        if session is not self.guard.session or not session.may_act():
             raise LeaseLost(
-                f"this process's lease ({self.guard.session.name}) has run out; nothing was taken",
-                hint="was it stopped, or the disk stuck? a worker begins a new one by itself; else open the app anew",
+                f"this process's lease ({session.name}) has run out; nothing was taken",
+                hint="was it stopped, or the disk stuck? ask again: then it is asked under a new one",
             )
 
     def take(

@@ -215,12 +215,13 @@ async def enter(desk: LeaseDesk, wanted: Wanted, timeout_s: float | None) -> InP
         ResourceBusy: It was not free in time.
         LeaseLost: This process may hold nothing any more.
     """
+    await desk.guard.on_duty()
     clock, session = desk.store.clock, desk.guard.session
     since_s, asking = clock.monotonic_s(), Asking(wanted, Owner(session.id, session.name))
     session.hasten(wanted.ttl_ms)
     try:
         while True:
-            desk.require_session()
+            desk.require_session(session)
             left_s = None if timeout_s is None else timeout_s - (clock.monotonic_s() - since_s)
             boot_ms = clock.boot_ms()
             until_boot_ms = None if left_s is None else boot_ms + int(left_s * 1_000)

@@ -70,7 +70,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         Unserializable: The effect is done, and recorded as done, but its value can't be kept.
     """
     row = _row(case)
-    if not guard.session.may_act():
+    if row.holder != guard.session.id or not guard.session.may_act():
         raise LeaseLost(
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",

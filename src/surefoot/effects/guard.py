@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +34,9 @@ from surefoot.store import Store, StoreError, Tx, Unit
 from surefoot.store.connection import Connection
 
 PASS = Pass()
+POLL_S = 0.02
+"""Pause between two looks at what another in this process is about to change."""
+
 GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
 """Pauses between two looks at what a gate waits for, outside runs: the first, and the longest."""
 
@@ -162,9 +166,36 @@ class Guard:
         self.on_settled: Callable[[Tx, int], object] = _nobody_waits
         self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
         self.nudge: Callable[[], object] = lambda: None
+        self.is_tended: Callable[[], bool] = lambda: False  # whether a worker sees to the session
+        self._opening = threading.Lock()
         self.acting: dict[int, Acting] = {}
         self.resolving: dict[int, Acting] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def on_duty(self) -> None:
+        """Return once this process has a session to act for, for whoever acts outside runs.
+
+        One that has run out, because the process was stopped for long, is followed by a new one: of the worker, which lets
+        go of its runs before that, or of the first who asks where no worker runs.
+
+        Raises:
+            StoreError: None can be opened.
+        """
+        while not self.session.may_act():
+            if self.is_tended() or not self._opening.acquire(blocking=False):
+                self.nudge()
+                await asyncio.sleep(POLL_S)
+                continue
+            try:
+                if not self.session.may_act():
+                    await self.begin_anew()
+            finally:
+                self._opening.release()
+
+    async def begin_anew(self) -> None:
+        """Open a new session. All that the old one held may be another's by now: nothing that was begun under it acts."""
+        lost, self.session = self.session, await self.sessions.open(self.session.name)
+        await asyncio.to_thread(lost.close, is_acting=bool(self.acting))
 
     async def claim(self, case: Case) -> Claim | Outcome:
         """Claim the effect in one transaction, or say what is there instead; one record tells the run either way."""

@@ -81,6 +81,7 @@ async def perform(
                 f"effect {spec.name}: unchanged= is about what a run has read, and this call is in no run",
                 hint="call it in a run; outside, compare what you read: seen = await read.seen(...), await seen.check()",
             )
+        await guard.on_duty()
         identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
         case = Case(spec, bound, arguments, identity, None, None, approve=spec.approve, around=held, resources=resources,
                     leads=leads)  # fmt: skip

@@ -41,9 +41,12 @@ class Host(Protocol):
 
     store: Store
     sessions: Sessions
-    session: Session
     guard: Guard
     is_stopping: bool
+
+    @property
+    def session(self) -> Session:
+        """What it holds its runs by."""
 
     def tell(self, tx: Tx, target: Target, *, is_expected: bool = False) -> None:
         """Wake whoever waits for this, in the transaction that writes it."""

@@ -96,7 +96,6 @@ class Worker:
         self,
         store: Store,
         sessions: Sessions,
-        session: Session,
         guard: Guard,
         *,
         room: int = ROOM,
@@ -104,7 +103,6 @@ class Worker:
     ) -> None:
         self.store = store
         self.sessions = sessions
-        self.session = session
         self.guard = guard
         self.simulated = SimulatedGuard.like(guard)
         self.room = room
@@ -130,6 +128,12 @@ class Worker:
         guard.on_settled = self._tell_settled
         guard.wake = wake
         guard.nudge = self.nudge
+        guard.is_tended = lambda: self.is_executing
+
+    @property
+    def session(self) -> Session:
+        """What this process holds its runs by: a new one, once it has run out."""
+        return self.guard.session
 
     # -- service ---------------------------------------------------------------------------------------------------
 
@@ -259,12 +263,11 @@ class Worker:
 
     async def _begin_anew(self) -> None:
         """Go on after the session has run out: all that it held may be another's by now, so nothing of it is touched."""
-        lost = self.session
         await self._halt(
-            LeaseLost(f"the lease of {lost.name} has run out", hint="another worker goes on with its runs")
+            LeaseLost(f"the lease of {self.session.name} has run out", hint="another worker goes on with its runs")
         )
-        self.session = self.guard.session = self.simulated.session = await self.sessions.open(lost.name)
-        await asyncio.to_thread(lost.close, is_acting=bool(self.guard.acting))
+        await self.guard.begin_anew()
+        self.simulated.session = self.session
 
     def _waits(self) -> Iterator[Waiting]:
         return (waiting for run in self.live.values() for waiting in run.waits)
