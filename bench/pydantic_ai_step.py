@@ -8,6 +8,8 @@ decisions: the framework, the tool, and what the lane adds.
 The scripted model states its own usage. Without that `FunctionModel` estimates tokens over the whole history at every
 step, which no real model does. What still grows in `plain` is Pydantic AI's own: it goes through all messages before
 each request. So read a durable lane by its difference from `plain` at the same step; that difference should not grow.
+After the warm-up every lane lets the collector forget what is there, as `surefoot worker` and many servers do: else
+walking through all imported modules, again and again, is a third of each figure, and most of what makes them differ.
 
 Lanes: `plain` (no durability), `contract` (Pydantic AI's own durability contract with nothing behind it: each unit just
 runs, so this is the least that any engine on it costs), `dbos` (`DBOSDurability` inside a `@DBOS.workflow`, the tool a
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import tempfile
@@ -173,6 +176,8 @@ async def measure(lane: str, directory: Path, cycles: int, rounds: int) -> dict[
     run_agent = await LANES[lane](directory)
     script.begin(run=0, cycles=WARM_UP_CYCLES)
     await run_agent(0)
+    gc.collect()
+    gc.freeze()
     cpu_s: list[list[float]] = []
     wall_s: list[list[float]] = []
     for this_round in range(1, rounds + 1):
