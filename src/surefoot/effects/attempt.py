@@ -77,10 +77,8 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         )
     if case.around and (lost := _lost(case)) is not None:
         state = UNKNOWN if case.is_resent else NOT_DONE
-        outcome = await settle(guard, case, row, Finding(state, reason=lost.message))
-        if case.step is None:
-            raise lost
-        return outcome
+        await settle(guard, case, row, Finding(state, reason=lost.message))
+        raise lost
     acting = guard.acting[row.id] = Acting()
     token = _current.set(partial(_describe, guard, case, row))
     # What the effect's own code calls is told to that code, not to a model.
