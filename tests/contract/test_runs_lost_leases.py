@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -219,3 +220,28 @@ async def test_what_was_claimed_before_a_long_stop_is_not_acted_on_after_it(
         with pytest.raises(LeaseLost, match="nothing was sent"):
             await first
         assert acts == ["second"]
+
+
+async def test_a_worker_that_can_not_let_go_of_its_runs_is_not_waited_for_for_ever(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches an effect outside runs that hangs because the code of a run does."""
+    clock, may_end = JumpingClock(), asyncio.Event()
+    monkeypatch.setattr("surefoot.effects.guard.NEW_SESSION_S", 0.2)
+
+    @sf.durable
+    async def clings() -> None:
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_end.wait()
+
+    @sf.effect(key="once")
+    async def act() -> None: ...
+
+    async with sf.Surefoot(url, clock=clock) as app:
+        await app.start(clings, id="c")
+        clock.ahead_ms += 60_000
+        with pytest.raises(LeaseLost, match="nothing was sent"):
+            await act()
+        may_end.set()
+        await act()

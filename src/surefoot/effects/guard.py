@@ -37,6 +37,9 @@ PASS = Pass()
 POLL_S = 0.02
 """Pause between two looks at what another in this process is about to change."""
 
+NEW_SESSION_S = 10.0
+"""How long a new session is waited for."""
+
 GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
 """Pauses between two looks at what a gate waits for, outside runs: the first, and the longest."""
 
@@ -180,8 +183,15 @@ class Guard:
 
         Raises:
             StoreError: None can be opened.
+            LeaseLost: The worker did not open one in time: code of a run does not let itself be ended.
         """
+        until_s = self.store.clock.monotonic_s() + NEW_SESSION_S
         while not self.session.may_act():
+            if self.store.clock.monotonic_s() > until_s:
+                raise LeaseLost(
+                    f"this process's lease ({self.session.name}) has run out; nothing was sent",
+                    hint="its worker waits for the code of its runs to end; look for code that catches CancelledError",
+                )
             if self.is_tended() or not self._opening.acquire(blocking=False):
                 self.nudge()
                 await asyncio.sleep(POLL_S)
