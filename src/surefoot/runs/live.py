@@ -7,7 +7,6 @@ store's `commit`, guarded by the epoch. When the run is parked or taken away, ev
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
@@ -26,10 +25,10 @@ from surefoot.runs.durable import SIMULATED
 from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.replay import History, Recorded, parent_of, step_key
-from surefoot.runs.signals import Looked, Signal
 from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand, lent
 from surefoot.runs.tables import CANCEL, Letter, RunRow
 from surefoot.runs.taken import LiveStep, writable
+from surefoot.runs.unread import Unread
 from surefoot.runs.waiting import Parking, Target, Waiting
 from surefoot.store import Store, Tx
 
@@ -89,9 +88,8 @@ class LiveRun:
         self.is_closing = False
         self.refused: BaseException | None = None
         self.waits: list[Waiting] = []
-        self.letters: list[Letter] = []
+        self.unread = Unread()
         self.last_letter = 0
-        self._looked: dict[tuple[str, int], Looked] = {}
         self.parking: Parking | None = None
         self.stopped: BaseException | None = None
         self.cancels = Cancels(self)
@@ -503,7 +501,7 @@ class LiveRun:
             if letter.id not in self.history.cancels:
                 self.cancel(letter.sent_by, letter.id)
         elif letter.id not in self.history.signals_taken:
-            self.letters.append(letter)
+            self.unread.add(letter)
             self._hand_out(letter)
 
     def _hand_out(self, letter: Letter) -> None:
@@ -511,26 +509,6 @@ class LiveRun:
             is_meant = waiting.wait_for in (WaitFor.SIGNAL, WaitFor.CHILD) or letter.name == tables.WAKE
             if is_meant and not waiting.future.done():
                 waiting.future.set_result(None)
-
-    def take_letter(self, signal: Signal[Any], looked: Looked) -> Letter | None:
-        """Return the oldest unread letter that fits a signal, and remove it. What was looked at and did not fit is not
-        looked at again."""
-        first = bisect_right(self.letters, looked.after, key=_letter_id) if looked.after else 0
-        for place in range(first, len(self.letters)):
-            letter = self.letters[place]
-            looked.after = letter.id
-            if letter.name != signal.name:
-                continue
-            problem = signal.problem(letter.payload or b"null")
-            if not problem:
-                del self.letters[place]
-                return letter
-            looked.unfit, looked.last, looked.words = looked.unfit + 1, letter.id, without_surrogates(problem)
-        return None
-
-    def looked(self, signal: Signal[Any]) -> Looked:
-        """Return how far the run's letters were looked through for a signal."""
-        return self._looked.setdefault((signal.name, id(signal.type)), Looked(signal.type))
 
     def cancel(self, by: str, letter: int = 0) -> None:
         """Cancel the run's code: it sees asyncio.CancelledError where it stands; in a replay, once it is up to date."""
@@ -584,7 +562,3 @@ class LiveRun:
             if is_free and step is not None and self.history.expired is None and self.stopped is None:
                 self._end_expired(step)
                 waiting.future.set_exception(self._overdue())
-
-
-def _letter_id(letter: Letter) -> int:
-    return letter.id

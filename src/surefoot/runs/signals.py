@@ -7,7 +7,6 @@ not known to it       -> it is kept unread: the run goes on waiting, and says wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -23,25 +22,6 @@ _CHECKED: dict[Any, Any] = {str: str, int: int, float: int | float, bool: bool, 
 """Types whose values are read as plain JSON, whatever it holds; a sender is not trusted with that."""
 
 _JSON = codec_of(object, "a signal")
-
-
-@dataclass(slots=True)
-class Looked:
-    """How far a run's code has looked through its unread signals of one name for payloads of one type.
-
-    Attributes:
-        type: The type; kept so that its identity stays its own.
-        after: The last letter up to which there is none left that fits.
-        unfit: How many there are that don't.
-        last: The last of these.
-        words: Why it doesn't.
-    """
-
-    type: Any
-    after: int = 0
-    unfit: int = 0
-    last: int = 0
-    words: str = ""
 
 
 class Signal(Generic[T]):

@@ -22,9 +22,10 @@ from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import LiveRun
-from surefoot.runs.signals import Looked, Signal
+from surefoot.runs.signals import Signal
 from surefoot.runs.strand import _beside, _parent
 from surefoot.runs.taken import LiveStep
+from surefoot.runs.unread import Looked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -374,9 +375,9 @@ async def wait_signal(
         await meet_again_if_interrupted(run, taken)
         return None if taken.ended.body is None else load_recorded(run, codec, taken.ended.body)
     wake_at_ms = _timeout_at(run, taken, timeout)
-    looked = run.looked(signal)
+    looked = run.unread.looked(signal)
     try:
-        letter = run.take_letter(signal, looked)
+        letter = run.unread.take(signal, looked)
         while letter is None and (wake_at_ms is None or run.store.clock.wall_ms() < wake_at_ms):
             alarm = None
             if wake_at_ms is not None:
@@ -387,7 +388,7 @@ async def wait_signal(
             finally:
                 if alarm is not None:
                     alarm.cancel()
-            letter = run.take_letter(signal, looked)
+            letter = run.unread.take(signal, looked)
     except Undecodable as error:  # its key is not here: it stays unread, and the wait is no step that has failed
         raise run.stop(error) from None
     except BaseException as error:
