@@ -302,8 +302,6 @@ class _Settlement(msgspec.Struct, gc=False):
         is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
         # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
         insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
-        if finding.state is DONE and case.also is not None:
-            case.also(tx)
         guard.settled(tx, row, by_run=record.run if is_held else None)
         guard.release(tx, case)
         return True

@@ -64,7 +64,6 @@ class Case(msgspec.Struct):
     sends: int = 0
     asks: int = 0
     is_precondition_failed: bool = False
-    also: Callable[[Tx], object] | None = None
     patience_s: float | None = None
     is_wanted: bool = True
     is_awaited: bool = True

@@ -10,7 +10,6 @@ in doubt  -> the same key again, a question behind a fence, a person            
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 
 from surefoot.effects import ledger
@@ -30,7 +29,7 @@ from surefoot.effects.states import State
 from surefoot.journal import Frame, Kind, Record, Step, Undecodable, current_frame, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
-from surefoot.store import StoreError, Tx, new_id
+from surefoot.store import StoreError, new_id
 
 WAIT_S = 60.0
 """How long a caller waits for another that acts under the same key; then it is told that the outcome is unknown."""
@@ -54,7 +53,6 @@ async def perform(
     key: str | None,
     *,
     identity: Identity | None = None,
-    also: Callable[[Tx], object] | None = None,
     is_row_asked: bool = False,
 ) -> Outcome:
     """Perform one call and return what became of it.
@@ -65,7 +63,6 @@ async def perform(
         bound: Its arguments, defaults applied.
         key: The caller's distinction between steps of one name in a run; None to count.
         identity: Which effect it is, where the caller knows better than the declaration; None to derive it.
-        also: What to write in the transaction that settles it as done, or None.
         is_row_asked: Whether the outcome itself is asked for, and so which row of the ledger it is: on replay that must be
             looked up.
     """
@@ -96,7 +93,7 @@ async def perform(
     patience_s = None if telling is None else telling.timeout_s
     approve = spec.approve if telling is None or telling.approve is None else telling.approve
     case = Case(
-        spec, bound, arguments, identity, frame, step, also=also, patience_s=patience_s, approve=approve, around=held,
+        spec, bound, arguments, identity, frame, step, patience_s=patience_s, approve=approve, around=held,
         resources=resources, leads=leads
     )  # fmt: skip
     try:

@@ -27,6 +27,7 @@ from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.errors import CannotUndo
 from surefoot.runs.handle import free_undo_id
 from surefoot.runs.life import ENDED, RunState
+from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import Recorded, step_key
 from surefoot.runs.steps import live_run
 from surefoot.runs.strand import _parent
@@ -162,9 +163,8 @@ async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     assert guard is not None, "a run has a guard"
     undone = _generation(piece)  # one compensation per generation, whoever asks for it
     identity = identify(SCOPE, name, undone, fingerprint(undone.encode()))
-    note = partial(ledger.compensated, effect=piece["id"])
-    (await perform(guard, spec, bound, key, identity=identity, also=note)).unwrap()
-    run.append(partial(_note_held, run, note), "compensated", 0)  # a person may have said that it is done
+    (await perform(guard, spec, bound, key, identity=identity)).unwrap()
+    run.append(partial(_note_compensated, run, piece["id"]), "compensated", 0)
     return True
 
 
@@ -178,9 +178,9 @@ def _undo_of(connection: Connection, run_id: str, reason: str) -> tuple[str, str
     return undo_id, msgspec.json.decode(started.body or b"{}")["reason"]
 
 
-def _note_held(run: Any, note: Any, tx: Tx) -> None:
+def _note_compensated(run: LiveRun, effect: int, tx: Tx) -> None:
     run.require(tx)
-    note(tx)
+    ledger.compensated(tx, effect)
 
 
 def step_of(piece: Piece, attempt: int) -> tuple[str, str]:
