@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import ProcessHistory
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models.function import AgentInfo
 from tests.contract.conftest import Calls, until
 from tests.support.agents import Part, Script, call, text, twice
 
@@ -125,3 +127,33 @@ async def test_what_a_step_does_inside_an_identical_call_is_the_same_too(url: st
     told = await asked(url, script, inform)
     assert acts == ["ann", "bob", "ann"]
     assert told[1] == "; ".join(["tool-return: ['sent 1', 'sent 2', 'sent 3']"] * 2)
+
+
+async def test_what_was_not_known_before_a_restart_is_not_done_again_after_it(url: str, acts: Calls) -> None:
+    """Catches a process that was told that nobody knows, and a later one that has forgotten it was told."""
+    has_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    @sf.effect(when_unknown="tell_model")
+    async def send(to: str) -> str:
+        acts.append(to)
+        raise TimeoutError
+
+    class Slow(Script):
+        async def __call__(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+            if len(messages) == 5 and not may_answer.is_set():  # has asked twice
+                has_asked.set()
+                await may_answer.wait()
+            return await super().__call__(messages, info)
+
+    script = Slow(*asking(3), text("thanks"))
+    async with sf.Surefoot(url) as app:
+        await app.agent(Agent(script.model, name="sender", tools=[send])).start("send it", id="r")
+        await has_asked.wait()
+    may_answer.set()
+    async with sf.Surefoot(url) as app:
+        run = await app.run("r")
+        await until(lambda: script.asked == 4)
+        (doubt,) = await app.unknowns()
+        await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it", value="sent")
+        assert await run.result(timeout_s=10) == "thanks"
+    assert acts == ["ann"]

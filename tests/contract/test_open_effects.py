@@ -127,3 +127,21 @@ async def test_a_probe_is_given_the_arguments_it_names(app: sf.Surefoot, is_all:
     )
     outcome = await act(app, spec, sent, TimeoutError(), order="A", cents=5)
     assert (outcome.told, outcome.value, asked) == ("done", "found", [("A", {"cents": 5}) if is_all else "A"])
+
+
+async def test_what_it_acts_on_is_named_by_its_arguments(app: sf.Surefoot) -> None:
+    """Catches a resource that nobody holds because the tool is somebody else's, and a call that does not say which it is
+    about."""
+    spec, held = OpenSpec("pay", key="pay:{order}:{n}", resource="order/{order}"), list[Any]()
+
+    async def do(**given: Any) -> None:
+        held.append(list(sf.current_effect().tokens))
+
+    one = spec.doing(do)
+    await perform(app.guard, one, one.bind((), {"order": "A", "n": 1}), None)
+    assert held == [["order/A"]]
+    unheld = OpenSpec("look", key="look:{n}", resource="order/{order}").doing(do)
+    for arguments in ({"n": 1}, {"n": 1, "order": ""}):
+        with pytest.raises(sf.BadEffect, match="order"):
+            await perform(app.guard, unheld, unheld.bind((), arguments), None)
+    assert len(held) == 1
