@@ -278,3 +278,33 @@ def settle(effect: int, tx: Tx) -> None:
     """Write an outcome, and tell nobody."""
     record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=b'"saw it"'))
     tx.execute("UPDATE ledger SET state = 4, record = ? WHERE id = ?", (record, effect))
+
+
+async def test_what_follows_an_unknown_that_was_told_follows_it_on_replay(app: sf.Surefoot) -> None:
+    """Catches a run that is blocked because the step after an unknown is recorded as one in its place."""
+    looks: list[int] = []
+
+    @sf.effect(when_unknown="tell_model")
+    async def act() -> None:
+        raise TimeoutError
+
+    @sf.step
+    async def think() -> str:
+        return "thought"
+
+    @sf.durable
+    async def goes_on() -> list[str]:
+        looks.append(1)
+        told = [(await act.outcome()).told, await think()]
+        await sf.wait_signal("go")
+        return told
+
+    run = await app.start(goes_on, id="g")
+    await until(lambda: len(app.worker.live[run.row].waits) == 1)
+    app.worker.live[run.row].evict(app.worker.live[run.row].waits)
+    await until(lambda: not app.worker.is_live(run.row))
+    await run.signal("go")
+    (doubt,) = await app.unknowns()
+    await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it")
+    assert await run.result(timeout_s=10) == ["unknown", "thought"]
+    assert len(looks) == 2
