@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import signal
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from tests.histories.models import LeasedRegister, TokenService
 from tests.histories.recording import now_s, read
 from tests.histories.worker import TTL_S
+from tests.late.service import serving
 
 import surefoot as sf
 from surefoot.coordination.rules import margin_ms
@@ -46,36 +46,6 @@ class Recorded:
         of_services = [one for one in self.operations if one.action == "send"]
         of_leases = [one for one in self.operations if one.action != "send"]
         return [*check_all(of_leases, LeasedRegister()).values(), *check_all(of_services, TokenService()).values()]  # type: ignore[list-item]  # one kind of state or the other
-
-
-class Service:
-    """A service outside that checks tokens, in this process."""
-
-    def __init__(self) -> None:
-        self.highest: dict[str, int] = {}
-        self.refused = 0
-        self.port = 0
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> Service:
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            resource, token = (await reader.readline()).split()
-            highest = self.highest.get(resource.decode(), 0)
-            self.refused += int(token) < highest
-            self.highest[resource.decode()] = max(highest, int(token))
-            writer.write(b"refused\n" if int(token) < highest else b"ok\n")
-            await writer.drain()
-        writer.close()
 
 
 class Crew:
@@ -160,7 +130,7 @@ async def record(url: str, folder: Path, *, operations: int, processes: int, see
         await app.store.commit(
             lambda tx: tx.execute("CREATE TABLE registers (name TEXT PRIMARY KEY, value TEXT NOT NULL)"), label="test"
         )
-    async with Service() as service:
+    async with serving(folder / "requests") as service:
         crew = Crew(url, folder, service.port, draws)
         try:
             for _ in range(processes):
@@ -172,7 +142,7 @@ async def record(url: str, folder: Path, *, operations: int, processes: int, see
         finally:
             await crew.kill_all()
     recorded.operations = crew.history()
-    recorded.late = service.refused
+    recorded.late = sum(one.is_refused for one in service.arrivals())
     return recorded
 
 
