@@ -273,6 +273,10 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     return Record(None, 0, kind, "", head=head, body=finding.body)
 
 
+def _is_told_what_is_now(finding: Finding) -> bool:
+    return isinstance(finding.stale, dict) and finding.stale["now"] is not None
+
+
 class _Settlement(msgspec.Struct, gc=False):
     """The unit that writes what was found; it returns whether that was still ours to say."""
 
@@ -308,7 +312,7 @@ class _Settlement(msgspec.Struct, gc=False):
         if finding.state is DONE and case.also is not None:
             case.also(tx)
         guard.settled(tx, row, by_run=record.run if is_held else None)
-        guard.release(tx, case)
+        guard.release(tx, case, is_stale=is_held and _is_told_what_is_now(finding))
         return True
 
 
