@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import sys
@@ -69,15 +70,22 @@ class Crew:
         )  # fmt: skip
 
     def operations(self) -> int:
-        """Return about how many operations have returned so far: each has two lines."""
-        return sum(file.read_bytes().count(b"\n") for file in self._folder.glob("*.log")) // 2
+        """Return how many operations have returned so far."""
+        return sum(one.returned is not None for file in self._folder.glob("*.log") for one in read(file))
+
+    async def replace_ended(self) -> None:
+        """Start another for each that has ended by itself, because its session was not renewed in time."""
+        for name in [name for name, process in self.members.items() if process.returncode is not None]:
+            assert self.members.pop(name).returncode == 0
+            await self.start()
 
     async def stop_one(self) -> None:
         """Stop one for a while, and let it go on."""
         process = self.members[self._draws.choice(sorted(self.members))]
-        process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(self._draws.uniform(*STOPS_S))
-        process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(self._draws.uniform(*STOPS_S))
+            process.send_signal(signal.SIGCONT)
 
     async def kill_one(self) -> None:
         """Kill one, and start another in its place."""
@@ -88,7 +96,8 @@ class Crew:
     async def _kill(self, name: str) -> None:
         process = self.members.pop(name)
         self.killed[name] = now_s()
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
     async def kill_all(self) -> None:
@@ -111,7 +120,7 @@ class Crew:
         """Return from when on a lease may be another's: at the kill of its holder, or when a holder that was not heard of
         gives up by itself, a margin before its life after the grant is over."""
         gives_up_s = acquired.called + TTL_S - margin_ms(int(TTL_S * 1_000)) / 1_000
-        return min(self.killed[acquired.process], gives_up_s)
+        return min(self.killed.get(acquired.process, gives_up_s), gives_up_s)
 
 
 async def record(url: str, folder: Path, *, operations: int, processes: int, seed: int, limit_s: float) -> Recorded:
@@ -138,6 +147,7 @@ async def record(url: str, folder: Path, *, operations: int, processes: int, see
             async with asyncio.timeout(limit_s):
                 while crew.operations() < operations:
                     await asyncio.sleep(draws.uniform(0.1, 0.6))
+                    await crew.replace_ended()
                     await _harm(crew, recorded, draws)
         finally:
             await crew.kill_all()
