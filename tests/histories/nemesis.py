@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.histories.models import LeasedRegister, TokenService
 from tests.histories.recording import now_s, read
 from tests.histories.worker import TTL_S
+from tests.late.service import serving
 
 import surefoot as sf
 from surefoot.coordination.rules import margin_ms
@@ -48,36 +49,6 @@ class Recorded:
         return [*check_all(of_leases, LeasedRegister()).values(), *check_all(of_services, TokenService()).values()]  # type: ignore[list-item]  # one kind of state or the other
 
 
-class Service:
-    """A service outside that checks tokens, in this process."""
-
-    def __init__(self) -> None:
-        self.highest: dict[str, int] = {}
-        self.refused = 0
-        self.port = 0
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> Service:
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            resource, token = (await reader.readline()).split()
-            highest = self.highest.get(resource.decode(), 0)
-            self.refused += int(token) < highest
-            self.highest[resource.decode()] = max(highest, int(token))
-            writer.write(b"refused\n" if int(token) < highest else b"ok\n")
-            await writer.drain()
-        writer.close()
-
-
 class Crew:
     """The processes."""
 
@@ -99,15 +70,22 @@ class Crew:
         )  # fmt: skip
 
     def operations(self) -> int:
-        """Return about how many operations have returned so far: each has two lines."""
-        return sum(file.read_bytes().count(b"\n") for file in self._folder.glob("*.log")) // 2
+        """Return how many operations have returned so far."""
+        return sum(one.returned is not None for file in self._folder.glob("*.log") for one in read(file))
+
+    async def replace_ended(self) -> None:
+        """Start another for each that has ended by itself, because its session was not renewed in time."""
+        for name in [name for name, process in self.members.items() if process.returncode is not None]:
+            assert self.members.pop(name).returncode == 0
+            await self.start()
 
     async def stop_one(self) -> None:
         """Stop one for a while, and let it go on."""
         process = self.members[self._draws.choice(sorted(self.members))]
-        process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(self._draws.uniform(*STOPS_S))
-        process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(self._draws.uniform(*STOPS_S))
+            process.send_signal(signal.SIGCONT)
 
     async def kill_one(self) -> None:
         """Kill one, and start another in its place."""
@@ -118,7 +96,8 @@ class Crew:
     async def _kill(self, name: str) -> None:
         process = self.members.pop(name)
         self.killed[name] = now_s()
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
     async def kill_all(self) -> None:
@@ -141,7 +120,7 @@ class Crew:
         """Return from when on a lease may be another's: at the kill of its holder, or when a holder that was not heard of
         gives up by itself, a margin before its life after the grant is over."""
         gives_up_s = acquired.called + TTL_S - margin_ms(int(TTL_S * 1_000)) / 1_000
-        return min(self.killed[acquired.process], gives_up_s)
+        return min(self.killed.get(acquired.process, gives_up_s), gives_up_s)
 
 
 async def record(url: str, folder: Path, *, operations: int, processes: int, seed: int, limit_s: float) -> Recorded:
@@ -160,7 +139,7 @@ async def record(url: str, folder: Path, *, operations: int, processes: int, see
         await app.store.commit(
             lambda tx: tx.execute("CREATE TABLE registers (name TEXT PRIMARY KEY, value TEXT NOT NULL)"), label="test"
         )
-    async with Service() as service:
+    async with serving(folder / "requests") as service:
         crew = Crew(url, folder, service.port, draws)
         try:
             for _ in range(processes):
@@ -168,11 +147,12 @@ async def record(url: str, folder: Path, *, operations: int, processes: int, see
             async with asyncio.timeout(limit_s):
                 while crew.operations() < operations:
                     await asyncio.sleep(draws.uniform(0.1, 0.6))
+                    await crew.replace_ended()
                     await _harm(crew, recorded, draws)
         finally:
             await crew.kill_all()
     recorded.operations = crew.history()
-    recorded.late = service.refused
+    recorded.late = sum(one.is_refused for one in service.arrivals())
     return recorded
 
 

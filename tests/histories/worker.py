@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import sys
 import time
 from pathlib import Path
 
 from tests.histories.recording import Recorder
+from tests.late.service import send
 
 import surefoot as sf
 from surefoot.store import SystemClock
@@ -61,7 +61,7 @@ class Agent:
         self._values = 0
 
     async def work(self) -> None:
-        while True:
+        while self._app.guard.session.may_act():  # without it nothing is to be had: another process goes on
             resource = f"r{self._draws.randrange(RESOURCES)}"
             if self._draws.random() < 0.2:
                 await self._read(resource)
@@ -114,9 +114,7 @@ class Agent:
 def _sent(port: int, resource: str, token: int, slowness: float) -> str:
     """Call the service as a synchronous client does, in a thread that no cancellation stops."""
     time.sleep(slowness * 0.4)
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"{resource} {token}\n".encode())
-        return connection.makefile().readline().strip()
+    return send(port, resource, token)
 
 
 async def main(url: str, folder: str, name: str, seed: str, port: str) -> None:

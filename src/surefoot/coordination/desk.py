@@ -72,6 +72,10 @@ class LeaseDesk:
             tx, self.owners, wanted, owner, number, self.call, boot_ms=boot_ms, until_boot_ms=until_boot_ms
         )
 
+    def kept(self, tx: Tx, wanted: Wanted, owner: Owner) -> Granted | None:
+        """See `line.kept`."""
+        return line.kept(tx, self.owners, wanted, owner, self.call)
+
     def ask(self, asking: Asking, *, boot_ms: int, until_boot_ms: int | None) -> Callable[[Tx], Granted | Standing]:
         """Return the unit that asks once."""
         number = asking.number

@@ -2,7 +2,10 @@
 
 What holds: an effect's resources are its own in the transaction that claims it, or it is not claimed; whoever takes the
 effect over takes them over under a new token; they are given back in the transaction that settles it. What is in doubt
-keeps them: what it has sent may land yet.
+keeps them: what it has sent may land yet. A run that was told what has changed keeps them, too, for as long as it takes to
+decide again: else all who wait behind it would act meanwhile, and it would find them changed each time.
+
+Source: Yu and Dias 1992 (an optimistic transaction that must run again takes locks).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from functools import partial
 from surefoot.coordination import tables
 from surefoot.coordination.desk import LeaseDesk
 from surefoot.coordination.line import Granted, Wanted
-from surefoot.coordination.rules import canonical
+from surefoot.coordination.rules import KEEP_MS, canonical
 from surefoot.coordination.tables import Owner
 from surefoot.coordination.words import busy
 from surefoot.effects import Pass, Refuse, Request, Wait
@@ -34,6 +37,8 @@ class ResourceGate:
         """Take all resources of the effect, or none and stand in line for them."""
         wanted = Wanted("lease", canonical(request.resources), 1, TTL_MS)
         mine = self._mine(tx, request, wanted)
+        if mine is None and (kept := self.desk.kept(tx, wanted, _owner(request))) is not None:
+            return Pass(tuple((name, kept.token) for name in wanted.resources))
         limit_s = request.resource_timeout_s - request.waited_s
         boot_ms = self.desk.store.clock.boot_ms()
         taken = self.desk.take(
@@ -69,6 +74,17 @@ class ResourceGate:
     def release(self, tx: Tx, request: Request) -> None:
         """See `Gate.release`."""
         self.desk.give_back(tx, tables.of_effect(tx.connection, request.identity))
+
+    def keep(self, tx: Tx, request: Request) -> None:
+        """See `HoldingGate.keep`. However often it has to decide again, it keeps them no longer than once."""
+        rows, boot_ms = tables.of_effect(tx.connection, request.identity), self.desk.store.clock.boot_ms()
+        if not rows:
+            return
+        until_boot_ms = rows[0].until_boot_ms or boot_ms + KEEP_MS
+        if request.run is None or boot_ms >= until_boot_ms:
+            self.desk.give_back(tx, rows)
+        else:
+            tables.keep(tx, rows[0].number, until_boot_ms)
 
     def leave(self, tx: Tx, request: Request) -> None:
         """See `HoldingGate.leave`. What it holds stays: another caller of the same key may act under it."""

@@ -109,6 +109,8 @@ class RunLease:
             mine = tables.of_step(tx.connection, run.run, step.key)
             if mine and mine[0].is_held:
                 return Granted(mine[0].number, mine[0].token)
+            if not mine and (kept := self._desk.kept(tx, self._wanted, owner)) is not None:
+                return kept
             number = mine[0].number if mine else None
             return self._desk.take(tx, self._wanted, owner, number, boot_ms=boot_ms, until_boot_ms=None)
 

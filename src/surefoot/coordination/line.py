@@ -198,6 +198,32 @@ def act_for(tx: Tx, rows: list[Row], session: int, epoch: int) -> int:
     return token
 
 
+def kept(tx: Tx, owners: Owners, wanted: Wanted, owner: Owner, call: Call) -> Granted | None:
+    """Return what a run has kept of what it wants, under a new token for its new owner; give back what else it has kept: it
+    has decided on something else.
+
+    Args:
+        tx: The transaction.
+        owners: Tells who lives.
+        wanted: What.
+        owner: For whom: an effect or a step of the run.
+        call: Tells those whose turn comes.
+    """
+    if owner.run is None:
+        return None
+    rows = tables.kept(tx.connection, owner.run)
+    mine = [row for row in rows if row.kind == wanted.kind and owners.is_alive(tx.connection, row)]
+    numbers = {row.number for row in mine if row.resource in wanted.resources}
+    mine = [row for row in mine if row.number in numbers]
+    is_it = len(numbers) == 1 and {row.resource for row in mine} == set(wanted.resources)
+    give_back(tx, owners, [row for row in rows if not is_it or row not in mine], call)
+    if not is_it:
+        return None
+    granted = Granted(mine[0].number, tables.draw(tx))
+    tables.pass_on(tx, granted.number, granted.token, owner)
+    return granted
+
+
 def sweep(tx: Tx, owners: Owners, seen: Sequence[Row], call: Call) -> int:
     """Take out those of these asks whose owners are gone, and call who comes next; return how many rows were taken out."""
     asks = [tables.of_number(tx.connection, number) for number in dict.fromkeys(row.number for row in seen)]

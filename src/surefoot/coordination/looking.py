@@ -31,7 +31,8 @@ class LeaseView:
         process: The process that acts, or acted last, for its owner.
         asked_at_ms: When it was asked for.
         granted_at_ms: Since when it is held.
-        until_ms: When whoever waits in memory gives up, wall clock; None for never, and for runs: see the run.
+        until_ms: When whoever waits in memory gives up, or a run that decides again may not keep it any more, wall clock;
+            None for never, and for other waits of runs: see the run.
     """
 
     kind: str
@@ -68,7 +69,8 @@ def list_leases(
 
 def _view(connection: Connection, sessions: Sessions, clock: Clock, incarnation: int, row: Row) -> LeaseView:
     is_alive = Owners(sessions, clock.boot_ms, is_open).is_alive(connection, row)
-    left_ms = None if row.until_boot_ms is None else row.until_boot_ms - clock.boot_ms()
+    until_boot_ms = None if row.is_held and row.effect is not None else row.until_boot_ms
+    left_ms = None if until_boot_ms is None else until_boot_ms - clock.boot_ms()
     return LeaseView(
         kind=row.kind,
         resource=row.resource,

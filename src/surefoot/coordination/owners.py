@@ -2,6 +2,7 @@
 
 owned by an effect    until the ledger has its outcome: what is in doubt keeps its resource, for its request may land yet
 owned by a run        until the run ends: a takeover, an eviction or a restart leaves it the run's
+kept by a run         likewise, and no longer than `KEEP_MS`
 owned by a session    until the session is dead, or was not renewed for the lease's own time
 waiting               as long as somebody waits: its session lives, or, parked, its run is open
 """
@@ -45,7 +46,8 @@ class Owners:
             found = ledger.find(connection, row.effect)
             return found is not None and ledger.is_open(found)
         if row.run is not None:
-            return self._is_open(connection, row.run)
+            is_over = row.until_boot_ms is not None and self._boot_ms() >= row.until_boot_ms
+            return not is_over and self._is_open(connection, row.run)
         return self._session_lives(connection, row)
 
     def _waits(self, connection: Connection, row: Row) -> bool:

@@ -22,6 +22,10 @@ NAME_CHARS_MAX = 512
 TTL_MIN_MS = 1_000
 """Shortest life of a lease without renewal: ten times what a busy machine may keep a thread waiting."""
 
+KEEP_MS = 10_000
+"""How long a run that was told that what it relied on has changed keeps the resource, to decide again: as long as a model
+takes for it, and a third of what others wait at the longest."""
+
 RESOURCES_MAX = 16
 """Most resources of one ask: each is a row, and all are looked at in one transaction."""
 

@@ -82,7 +82,8 @@ class Row:
         places: How many may hold the resource at once, as it says.
         token: Drawn when it was granted, and anew when another acts for its owner; 0 while it waits.
         boot_ms: Boot time when it was granted, from before it was asked for.
-        until_boot_ms: Boot time when whoever waits in memory gives up; None for never, and for runs, which know it.
+        until_boot_ms: Boot time when whoever waits in memory gives up; None for never, and for runs, which know it. Of what
+            is held: until when a run keeps it, or, owned by an effect, may keep it.
         is_called: A parked run was told that its turn has come.
     """
 
@@ -153,6 +154,15 @@ def of_effect(connection: Connection, effect: bytes) -> list[Row]:
     return _rows(connection, f"{_SELECT} WHERE effect = ? ORDER BY id", (effect,))
 
 
+def kept(connection: Connection, run: int) -> list[Row]:
+    """Return what a run keeps of effects that it decides anew."""
+    return _rows(
+        connection,
+        f"{_SELECT} WHERE run = ? AND effect IS NULL AND token > 0 AND until_boot_ms IS NOT NULL ORDER BY id",
+        (run,),
+    )
+
+
 def everything(connection: Connection, *, after: int = 0, limit: int = 1_000) -> list[Row]:
     """Return rows in the order of their ids, from above one on."""
     return _rows(connection, f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
@@ -168,7 +178,7 @@ def listed(connection: Connection, *, resource: str | None, limit: int) -> list[
 def grant(tx: Tx, number: int, token: int, boot_ms: int) -> None:
     """Write that an ask which waited has been granted."""
     tx.execute(
-        "UPDATE leases SET token = ?, boot_ms = ?, granted_at_ms = ? WHERE number = ?",
+        "UPDATE leases SET token = ?, boot_ms = ?, granted_at_ms = ?, until_boot_ms = NULL WHERE number = ?",
         (token, boot_ms, tx.now_ms, number),
     )
 
@@ -176,6 +186,20 @@ def grant(tx: Tx, number: int, token: int, boot_ms: int) -> None:
 def act_for(tx: Tx, row: Row, token: int, session: int, epoch: int) -> None:
     """Write that another acts for a row's owner from now on, under a token of its own."""
     tx.execute("UPDATE leases SET token = ?, session = ?, epoch = ? WHERE id = ?", (token, session, epoch, row.id))
+
+
+def keep(tx: Tx, number: int, until_boot_ms: int) -> None:
+    """Write that what an effect held is its run's, until then."""
+    tx.execute("UPDATE leases SET effect = NULL, until_boot_ms = ? WHERE number = ?", (until_boot_ms, number))
+
+
+def pass_on(tx: Tx, number: int, token: int, owner: Owner) -> None:
+    """Write that what a run kept is owned by its next effect, which may keep it no longer than that; or by a step."""
+    bound = "" if owner.effect is not None else ", until_boot_ms = NULL"
+    tx.execute(
+        f"UPDATE leases SET token = ?, session = ?, epoch = ?, step = ?, effect = ?, holder = ?{bound} WHERE number = ?",
+        (token, owner.session, owner.epoch, owner.step, owner.effect, owner.holder, number),
+    )
 
 
 def call(tx: Tx, number: int, *, is_called: bool) -> None:

@@ -270,6 +270,10 @@ def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     return Record(None, 0, kind, "", head=head, body=finding.body)
 
 
+def _is_told_what_is_now(finding: Finding) -> bool:
+    return isinstance(finding.stale, dict) and finding.stale["now"] is not None
+
+
 class _Settlement(msgspec.Struct, gc=False):
     """The unit that writes what was found; it returns whether that was still ours to say."""
 
@@ -303,7 +307,7 @@ class _Settlement(msgspec.Struct, gc=False):
         # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
         insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
         guard.settled(tx, row, by_run=record.run if is_held else None)
-        guard.release(tx, case)
+        guard.release(tx, case, is_stale=is_held and _is_told_what_is_now(finding))
         return True
 
 

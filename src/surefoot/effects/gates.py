@@ -131,6 +131,9 @@ class HoldingGate(Gate, Protocol):
     def retake(self, tx: Tx, request: Request) -> Pass:
         """Go on for an effect that was taken over, in that transaction; return its new tokens."""
 
+    def keep(self, tx: Tx, request: Request) -> None:
+        """Leave what `admit` took to the run, in the transaction that settles the effect as stale: it decides again."""
+
     def leave(self, tx: Tx, request: Request) -> None:
         """Forget a caller that was told to wait and waits no more."""
 

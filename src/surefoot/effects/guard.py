@@ -388,13 +388,23 @@ class Guard:
             )
         return (self.holding,)
 
-    def release(self, tx: Tx, case: Case, passed: int | None = None) -> None:
-        """Give back, in the settlement's transaction, what the gates took; `passed`: the first so many only."""
+    def release(self, tx: Tx, case: Case, passed: int | None = None, *, is_stale: bool = False) -> None:
+        """Give back, in the settlement's transaction, what the gates took.
+
+        Args:
+            tx: The transaction.
+            case: The call.
+            passed: Of the first so many gates only; None for all.
+            is_stale: Whether its run was told what has changed, and keeps what the effect held.
+        """
         gates = self._gates_of(case)
         if gates:
             request = case.gate_request(session=self.session.id)
             for gate in reversed(gates[:passed]):
-                gate.release(tx, request)
+                if is_stale and gate is self.holding:
+                    self.holding.keep(tx, request)
+                else:
+                    gate.release(tx, request)
 
     def retake(self, tx: Tx, case: Case) -> None:
         """Take over, in the transaction that takes over an effect, what it holds, under tokens of our own."""
