@@ -194,7 +194,8 @@ async def scheduled_hire(item: str, because: str) -> str:
 # -- what is shared ----------------------------------------------------------------------------------------------------
 
 
-@sf.effect(in_doubt=_asking("desk"), refused_on=(Refused,), one_request=True, resource="desk/{desk}")
+@sf.effect(in_doubt=_asking("desk"), refused_on=(Refused,), one_request=True, resource="desk/{desk}",
+           resource_timeout_s=1.0)  # fmt: skip
 async def scheduled_work(desk: str, item: str, because: str) -> str:
     """Nobody else works at the desk meanwhile."""
     return await _send("desk", f"{desk} {item}", because)

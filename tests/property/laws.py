@@ -90,6 +90,13 @@ class Watch(StoreLaws):
             for row, digest, generation, body in rows
         ]
 
+    def contradictions(self) -> list[tuple[int, str, str]]:
+        """Return what disagrees; not where both say that it is done, the person in words of their own."""
+        by_person = {effect for (effect,) in self._all("SELECT effect FROM evidence WHERE kind = 'resolved as done'")}
+        return [
+            one for one in super().contradictions() if one[0] not in by_person or json.loads(one[2])["found"] != "done"
+        ]
+
     def news(self) -> list[Any]:
         """Return the events that a group was not brought yet."""
         return self._all("SELECT e.id FROM events e JOIN event_groups g ON g.topic = e.topic WHERE e.id > g.place")

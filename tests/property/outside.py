@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections import Counter
 from typing import Any
@@ -11,6 +12,10 @@ from tests.support.services import Network, Service
 
 import surefoot as sf
 from surefoot.testing.laws import LawBroken, require
+
+
+OTHERS_CHANGE = 0.3
+"""How often a shelf is changed right after somebody has looked."""
 
 
 class Outside:
@@ -35,14 +40,16 @@ class Outside:
         self.register = sqlite3.connect(":memory:", check_same_thread=False)
         self.recoded: frozenset[str] = frozenset()
         self.broken: LawBroken | None = None
+        self._others = random.Random(0)
         self._looked: dict[tuple[object, str], str] = {}
         self._workers: dict[tuple[str, int], object] = {}
 
     def look_at(self, shelf: str) -> dict[str, Any]:
-        """Return what is on a shelf; its version is told to whoever acts next in this task."""
-        version = f"v{self.shelves[shelf]}"
-        self._looked[asyncio.current_task(), f"shelf/{shelf}"] = version
-        return {"version": version, "changes": self.shelves[shelf]}
+        """Return what is on a shelf. Others may change it at once; which version was seen last is noted for `note_act`."""
+        changes = self.shelves[shelf]
+        self._looked[asyncio.current_task(), f"shelf/{shelf}"] = f"v{changes}"
+        self.shelves[shelf] += self._others.random() < OTHERS_CHANGE
+        return {"version": f"v{changes}", "changes": changes}
 
     def note_act(self, now: sf.CurrentEffect) -> None:
         """Note that an effect's code begins, and check what it was begun on."""

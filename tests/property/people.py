@@ -30,6 +30,10 @@ TAKES_BACK = 0.05
 """How often they deny what they have approved before."""
 
 
+ANN = "ann has seen"
+"""How what they say is told apart from what a service says."""
+
+
 class Person:
     """One person, who acts through the workers as any client does.
 
@@ -80,15 +84,15 @@ class Person:
     # -- approvals ---------------------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
-        """Decide the oldest question, or take back a yes."""
+        """Decide a question, any of them: some nobody waits for any more. Or take back a yes."""
         if self._deciding is not None and not self._deciding.is_answered:
             return
-        rows = self._schedule.watch.rows("SELECT id, state FROM approvals WHERE state <= 2 ORDER BY state, id")
-        for number, state in rows:
-            is_yes = self._draw.random() < YES if state == 1 else False
-            if state == 1 or self._draw.random() < TAKES_BACK:
-                self._deciding = self._schedule.ask(f"decide {number}", self._decision(number, is_yes=is_yes))
-                return
+        open_ones = self._schedule.watch.rows("SELECT id, state FROM approvals WHERE state <= 2 ORDER BY id")
+        wanted = [number for number, state in open_ones if state == 1 or self._draw.random() < TAKES_BACK]
+        if wanted:
+            number = self._draw.choice(wanted)
+            is_yes = (number, 1) in open_ones and self._draw.random() < YES
+            self._deciding = self._schedule.ask(f"decide {number}", self._decision(number, is_yes=is_yes))
 
     def _decision(self, approval: int, *, is_yes: bool) -> Callable[[sf.Surefoot], Coroutine[Any, Any, Any]]:
         async def decide(app: sf.Surefoot) -> None:
@@ -136,7 +140,7 @@ class Person:
             with contextlib.suppress(desk.CannotResolve):
                 await desk.resolve_by_person(
                     app.store, Sessions(app.store), effect, is_done=is_done, who="ann", reason="looked into the books",
-                    value=f"{service} {item} 1" if is_done else None, wake=look_again,
+                    value=f"{ANN} {service} {item}" if is_done else None, wake=look_again,
                     is_fence_passed=schedule.is_healed and not is_acting,
                 )  # fmt: skip
 

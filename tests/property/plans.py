@@ -59,8 +59,9 @@ class Plan:
     """Whether the completed runs are replayed by other code in the end, which must not go on, instead of by the same."""
 
 
-KINDS = ("kill", "kill", "kill", "stop", "stop", "close", "full", "full late", "lost", "slow", "jump", "reboot", "cancel",
-         "person", "person", "change")  # fmt: skip
+KINDS = ("kill", "kill", "kill", "stop", "stop", "stop", "stop", "close", "full", "full late", "lost", "slow", "slow",
+         "jump", "reboot", "cancel", "person", "person", "change")  # fmt: skip
+"""Who is stopped for longer than its lease, and wakes up, can do most harm."""
 
 
 BARRED = {"token": (), "expiry": ("jump",), "neither": ("stop",)}
@@ -114,6 +115,10 @@ def _one_effect(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
     return ((operation,),) * draw.choice((1, 2)) if EFFECTS[operation[0]].key_words else ((operation,),)
 
 
+def _one_in_a_hurry(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return ((["hurried", draw.choice((0.001, 0.03, 0.5)), _effect(draw, "0")],),)
+
+
 def _signals(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
     return (tuple(["signal"] for _ in range(draw.choice((2, 3)))),)
 
@@ -140,14 +145,17 @@ def _one_board(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
 
 
 def _news(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
-    return tuple(
-        tuple(_tell(draw, f"{number}.{event}", 0) for event in range(draw.choice((1, 2, 3))))
-        for number in range(draw.choice((1, 2)))
-    )
+    """Return one that publishes now and then, mostly of one key, what those who act on it wait for people with."""
+    told: list[Operation] = []
+    for event in range(draw.choice((1, 2, 3))):
+        waits = draw.choice((["signal"], ["pay", draw.choice(SHARED), 1], _effect(draw, f"0.{event}")))
+        told += [["tell", draw.choice(("A", "A", "A", None)), [waits]], ["sleep", draw.choice((0.01, 1.0, 8.0))]]
+    return (tuple(told),)
 
 
 SCENES: dict[Callable[[random.Random], tuple[tuple[Any, ...], ...]], int] = {
     _one_effect: 9,
+    _one_in_a_hurry: 1,
     _signals: 1,
     _questions: 3,
     _one_saga: 3,
@@ -161,7 +169,7 @@ SCENES: dict[Callable[[random.Random], tuple[tuple[Any, ...], ...]], int] = {
 
 def _fault(draw: random.Random, kinds: list[str], is_scene: bool) -> Fault:
     kind = draw.choice(kinds)
-    amounts = {"stop": (0.5, 3.0, 10.3, 10.7, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
+    amounts = {"stop": (0.5, 3.0, 10.3, 10.7, 10.7, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
     amount = draw.choice(amounts.get(kind, (0.0,)))
     after = draw.choice(("act", "send") if is_scene and draw.random() < 0.8 else ("", "act", "send"))
     return Fault(round(2 ** draw.uniform(0, 4 if after else 8)), kind, draw.randrange(2), amount, after)
@@ -231,7 +239,8 @@ def _desk(draw: random.Random, desk: str, place: str) -> Operation:
     work = ["work", desk, place]
     if draw.random() < 0.5:
         return work
-    return ["held", desk, draw.choice((work, work, ["sleep", 1.0], ["signal"], _effect(draw, place)))]
+    return ["held", desk, draw.choice((work, ["post", place], ["post", place], ["sleep", 1.0], ["signal"],
+                                       _effect(draw, place)))]  # fmt: skip
 
 
 def _tell(draw: random.Random, place: str, depth: int) -> Operation:
