@@ -57,7 +57,7 @@ TOLD: dict[str, Json] = {}
 async def bulky(text: str) -> list[Any]:
     """Keep a large value."""
     first = await write_much(text)
-    outcome = await EFFECTS["charge"][0].outcome("bulk", "it is large")
+    outcome = await EFFECTS["charge"].effect.outcome("bulk", "it is large")
     return [first[:1], len(first), outcome.told, outcome.value]
 
 
@@ -214,7 +214,7 @@ async def _person(line: Line, app: sf.Surefoot) -> None:
     """Look at the world, and say what happened, whenever somebody asks."""
     while True:
         for effect in await app.unknowns():
-            service = next(service for one, service, _ in EFFECTS.values() if one.__name__ == effect.name)
+            service = next(one.service for one in EFFECTS.values() if one.effect.__name__ == effect.name)
             if service == "nothing":
                 is_done = line.ask("landed", service, effect.arguments["item"])
                 with contextlib.suppress(sf.SurefootError):  # settled meanwhile
@@ -309,7 +309,7 @@ def check_end(place: Path, world: World, told: dict[str, Json]) -> None:
 
 def _is_done(answers: Json) -> bool:
     if isinstance(answers, list) and len(answers) == 4 and isinstance(answers[0], str):
-        is_for_person = EFFECTS[answers[1]][1] == "nothing"  # who may have found that it was never sent
+        is_for_person = EFFECTS[answers[1]].service == "nothing"  # who may have found that it was never sent
         return answers[0] in ("done", "repeated") or (answers[0] == "not_done" and is_for_person)
     return (
         all(_is_done(answer) for answer in answers) if isinstance(answers, list) and answers[:1] != ["signal"] else True

@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.property.programs import EFFECTS, Operation
+from tests.property.effects import EFFECTS, UNDOABLE
+from tests.property.programs import Operation
 
 SHARED = ("A", "B", "C")
 """Few items, so that runs meet at one key."""
+
+TOTALS = (1, 2)
+"""Few amounts, so that a key is met with another one."""
+
+ACCOUNTS = (("A", "B:C"), ("A:B", "C"), ("A:B", "C%3A"))
+"""Parts of keys that run into each other where they are not kept apart."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,13 @@ class Plan:
     """Seconds between the beginning of an effect's code and its request; one of them is drawn for each."""
     callers: tuple[Any, ...] = ()
     """Effects with a business key that are called outside any run, each again until its outcome is known."""
+    is_recoded: bool = False
+    """Whether the completed runs are replayed by other code in the end, which must not go on, instead of by the same."""
 
 
-KINDS = ("kill", "kill", "kill", "stop", "stop", "close", "full", "full late", "lost", "slow", "jump", "reboot", "cancel",
-         "person", "person")  # fmt: skip
+KINDS = ("kill", "kill", "kill", "stop", "stop", "stop", "stop", "close", "full", "full late", "lost", "slow", "slow",
+         "jump", "reboot", "cancel", "person", "person", "change")  # fmt: skip
+"""Who is stopped for longer than its lease, and wakes up, can do most harm."""
 
 
 BARRED = {"token": (), "expiry": ("jump",), "neither": ("stop",)}
@@ -70,42 +80,102 @@ def plan_of(seed: int) -> Plan:
     usual = [kind for kind in sorted(set(KINDS)) if draw.random() < 0.6]
     kinds = [kind for kind in KINDS if kind in usual and kind not in BARRED[checks]] or ["kill"]
     _usual_effects[:] = draw.sample(sorted(EFFECTS), draw.choice((1, 2, 3, len(EFFECTS))))
-    is_scene = draw.random() < 0.5
-    programs = _scene(draw) if is_scene else _programs(draw)
+    is_scene = draw.random() < 0.6
+    programs = draw.choices(list(SCENES), list(SCENES.values()))[0](draw) if is_scene else _programs(draw)
     faults = tuple(
         _fault(draw, kinds, is_scene) for _ in range(draw.choice((1, 1, 2) if is_scene else (0, 1, 2, 3, 5, 8)))
     )
     connecting = draw.choice(((0.0,), (0.5,), (0.9,), (0.0, 0.01, 0.5, 0.9)))
     return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks, draw.random() < 0.5, connecting,
-                _callers(random.Random(f"callers {seed}")))  # fmt: skip
+                _callers(random.Random(f"callers {seed}")), draw.random() < 0.15)  # fmt: skip
 
 
 def _callers(draw: random.Random) -> tuple[Any, ...]:
     """Return calls outside runs; drawn apart, so that what a seed draws of everything else stays as it is."""
-    keyed = [what for what in sorted(EFFECTS) if EFFECTS[what][2]]
+    keyed = [what for what in sorted(EFFECTS) if EFFECTS[what].key_words]
     usual = [what for what in keyed if what in _usual_effects] or keyed
-    number = draw.choice((0, 0, 0, 1, 2))
-    return tuple([draw.choice(usual), draw.choice(SHARED)] for _ in range(number))
+    return tuple(_caller(draw, usual, number) for number in range(draw.choice((0, 0, 0, 1, 2))))
+
+
+def _caller(draw: random.Random, usual: list[str], number: int) -> Operation:
+    if draw.random() < 0.2:  # nobody else asks for what is done under its lease
+        return ["held", draw.choice(SHARED), ["charge", f"held {number}"]]
+    return _call(draw, draw.choice(usual), f"caller {number}")
 
 
 def _programs(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
     return tuple(tuple(_operations(draw, f"{number}", 3)) for number in range(draw.choice((1, 1, 2, 2, 3))))
 
 
-def _scene(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
-    """Return few programs of few operations: what matters is what happens to one of them at the wrong moment."""
-    if draw.random() < 0.15:
-        return (tuple(["signal"] for _ in range(draw.choice((2, 3)))),)
+# -- scenes: little happens, so that it matters what happens to it at the wrong moment -----------------------------------
+
+
+def _one_effect(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
     operation = _effect(draw, "0.0")
-    return ((operation,),) * draw.choice((1, 2)) if EFFECTS[operation[0]][2] else ((operation,),)
+    return ((operation,),) * draw.choice((1, 2)) if EFFECTS[operation[0]].key_words else ((operation,),)
+
+
+def _one_in_a_hurry(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return ((["hurried", draw.choice((0.001, 0.03, 0.5)), _effect(draw, "0")],),)
+
+
+def _signals(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return (tuple(["signal"] for _ in range(draw.choice((2, 3)))),)
+
+
+def _questions(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    item = draw.choice(SHARED)
+    return tuple((["pay", item, draw.choice(TOTALS)],) * draw.choice((1, 1, 2)) for _ in range(draw.choice((1, 2, 3))))
+
+
+def _one_saga(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return tuple((_saga(draw, f"{number}"),) for number in range(draw.choice((1, 1, 2))))
+
+
+def _one_desk(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return tuple((_desk(draw, "A", f"{number}"),) for number in range(draw.choice((2, 3))))
+
+
+def _one_shelf(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return tuple((["order", f"{number}", "A"],) for number in range(draw.choice((1, 2))))
+
+
+def _one_board(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    return tuple((["share", "A", f"{number}"],) for number in range(draw.choice((2, 3))))
+
+
+def _news(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
+    """Return one that publishes now and then, mostly of one key, what those who act on it wait for people with."""
+    told: list[Operation] = []
+    for event in range(draw.choice((1, 2, 3))):
+        waits = draw.choice((["signal"], ["pay", draw.choice(SHARED), 1], _effect(draw, f"0.{event}")))
+        told += [["tell", draw.choice(("A", "A", "A", None)), [waits]], ["sleep", draw.choice((0.01, 1.0, 8.0))]]
+    return (tuple(told),)
+
+
+SCENES: dict[Callable[[random.Random], tuple[tuple[Any, ...], ...]], int] = {
+    _one_effect: 9,
+    _one_in_a_hurry: 1,
+    _signals: 1,
+    _questions: 3,
+    _one_saga: 3,
+    _one_desk: 2,
+    _one_shelf: 1,
+    _one_board: 1,
+    _news: 2,
+}
+"""How often each is drawn."""
 
 
 def _fault(draw: random.Random, kinds: list[str], is_scene: bool) -> Fault:
     kind = draw.choice(kinds)
-    amounts = {"stop": (0.5, 3.0, 10.3, 10.7, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
+    amounts = {"stop": (0.5, 3.0, 10.3, 10.7, 10.7, 25.0), "slow": (0.2, 3.0, 12.0), "jump": (-90.0, -20.0, 20.0, 90.0)}
     amount = draw.choice(amounts.get(kind, (0.0,)))
     after = draw.choice(("act", "send") if is_scene and draw.random() < 0.8 else ("", "act", "send"))
     return Fault(round(2 ** draw.uniform(0, 4 if after else 8)), kind, draw.randrange(2), amount, after)
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
 
 
 def _operations(draw: random.Random, place: str, depth: int) -> list[Operation]:
@@ -113,25 +183,69 @@ def _operations(draw: random.Random, place: str, depth: int) -> list[Operation]:
 
 
 def _operation(draw: random.Random, place: str, depth: int) -> Operation:
-    if depth == 0 or draw.random() < 0.65:
+    if depth == 0 or draw.random() < 0.6:
         return _effect(draw, place)
-    match draw.choice(("both", "hurried", "sleep", "signal", "signal", "look", "child")):
+    match draw.choice(("both", "hurried", "sleep", "signal", "signal", "look", "child", "twice", "saga", "held", "share",
+                       "tell")):  # fmt: skip
         case "both":
             return ["both", place, *(_operation(draw, f"{place}.{side}", depth - 1) for side in range(2))]
         case "hurried":
-            inner = draw.choice((["look"], ["signal"], ["sleep", 0.4])) if draw.random() < 0.3 else _effect(draw, place)
-            return ["hurried", draw.choice((0.001, 0.03, 0.5, 3.0)), inner]
+            return ["hurried", draw.choice((0.001, 0.03, 0.5, 3.0)), _hurried(draw, place)]
         case "sleep":
             return ["sleep", draw.choice((0.01, 1.0, 8.0))]
         case "child":
             return ["child", _operations(draw, place, depth - 2 if depth > 2 else 0)]
+        case "twice":
+            return ["twice", _effect(draw, place)]
+        case "saga":
+            return _saga(draw, place)
+        case "held":
+            return _desk(draw, draw.choice(SHARED), place)
+        case "share":
+            return ["share", draw.choice(SHARED), place]
+        case "tell":
+            return _tell(draw, place, depth - 2 if depth > 2 else 0)
         case other:
             return [other]
 
 
 def _effect(draw: random.Random, place: str) -> Operation:
-    what = draw.choice(_usual_effects)
-    return [what, draw.choice(SHARED) if EFFECTS[what][2] else place]
+    return _call(draw, draw.choice(_usual_effects), place)
+
+
+def _call(draw: random.Random, what: str, place: str) -> Operation:
+    """Return a call of an effect: about what others ask for too where it has a key, else about a thing of its own."""
+    if what == "transfer":
+        return [what, *draw.choice(ACCOUNTS), draw.choice(TOTALS)]
+    item = draw.choice(SHARED) if EFFECTS[what].key_words else place
+    others = {"total": TOTALS, "desk": SHARED, "shelf": SHARED}
+    return [what, *(item if name == "item" else draw.choice(others[name]) for name in EFFECTS[what].parameters)]
+
+
+def _hurried(draw: random.Random, place: str) -> Operation:
+    if draw.random() < 0.3:
+        return draw.choice((["look"], ["signal"], ["sleep", 0.4]))
+    return _saga(draw, place) if draw.random() < 0.2 else _effect(draw, place)
+
+
+def _saga(draw: random.Random, place: str) -> Operation:
+    end = draw.choice(("well", "fail", "fail", "break"))
+    calls = [_call(draw, draw.choice(UNDOABLE), f"{place}.{number}") for number in range(draw.choice((1, 2, 3)))]
+    return ["saga", place, end, *calls]
+
+
+def _desk(draw: random.Random, desk: str, place: str) -> Operation:
+    """Return work at a desk, or something that is done while the desk is held."""
+    work = ["work", desk, place]
+    if draw.random() < 0.5:
+        return work
+    return ["held", desk, draw.choice((work, ["post", place], ["post", place], ["sleep", 1.0], ["signal"],
+                                       _effect(draw, place)))]  # fmt: skip
+
+
+def _tell(draw: random.Random, place: str, depth: int) -> Operation:
+    operations = [["signal"]] if draw.random() < 0.2 else _operations(draw, f"{place}.told", depth)
+    return ["tell", draw.choice((*SHARED[:2], None)), operations]
 
 
 def smallest(plan: Plan, is_failing: Callable[[Plan], bool], tries: int = 300) -> Plan:

@@ -1,123 +1,32 @@
-"""What is run in a schedule: effects of every class against the simulated services, and runs that are made of data.
+"""What is run in a schedule: runs that are made of data.
 
-A run's input is a list of operations, so that any program can be drawn, kept in the journal and made smaller.
+A run's input is a list of operations, so that any program can be drawn, kept in the journal and made smaller. An operation
+is a word and what goes with it; some hold others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from tests.support.services import LONGEST_LIFE_S, Network, Refused, Sent, Service
+from tests.property.effects import EFFECTS, OUTSIDE, thing
+from tests.property.outside import Outside, enter, outside
 
 import surefoot as sf
+from surefoot.coordination.events.groups import served
 from surefoot.effects.binding import bound_guard
 from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
+from surefoot.journal import current_frame
 
 Operation: TypeAlias = list[Any]
 
+GROUP, TOPIC = "readers", "scheduled-news"
 
-class Outside:
-    """The world of one schedule: the services, and what was asked of live code."""
-
-    def __init__(self, network: Network, services: dict[str, Service]) -> None:
-        self.network = network
-        self.services = services
-        self.decisions = 0
-        self.booked: list[str] = []
-
-
-_outside: list[Outside] = []
-
-
-def enter(outside: Outside) -> None:
-    """Make this the world that effects act on."""
-    _outside[:] = [outside]
-
-
-def outside() -> Outside:
-    """Return the world that effects act on."""
-    return _outside[0]
-
-
-async def _send(service: str, item: str, text: str) -> str:
-    now = sf.current_effect()
-    sent = Sent(service, item, now.idempotency_key, now.token, now.expires_at_ms, text)
-    return await outside().network.call(outside().services[service], sent)
-
-
-async def _ask(service: str, item: str) -> sf.Landed | sf.NotLanded | sf.CannotTell:
-    now, network = sf.current_effect(), outside().network
-    await asyncio.sleep(0.001)
-    if network._draw.random() < network.is_bad / 3:
-        raise ConnectionResetError("reset by peer")
-    network.on_ask(service, item)
-    found = outside().services[service].look_up(now.idempotency_key, now.token)
-    return sf.NotLanded() if found is None else sf.Landed(found)
-
-
-async def _ask_mail(item: str) -> Any:
-    return await _ask("look-up", item)
-
-
-_KEYS = sf.Resend(key_ttl="1h")
-_PROBE = sf.Probe(_ask_mail, longest_life=f"{LONGEST_LIFE_S}s")
-
-
-@sf.effect(key="charge:{item}", free_text=("because",), in_doubt=_KEYS, refused_on=(Refused,), one_request=True)
-async def scheduled_charge(item: str, because: str) -> str:
-    return await _send("keys", item, because)
-
-
-@sf.effect(in_doubt=_KEYS, refused_on=(Refused,), one_request=True)
-async def scheduled_post(item: str, because: str) -> str:
-    return await _send("keys", item, because)
-
-
-@sf.effect(key="mail:{item}", free_text=("because",), in_doubt=_PROBE, refused_on=(Refused,), one_request=True)
-async def scheduled_mail(item: str, because: str) -> str:
-    return await _send("look-up", item, because)
-
-
-@sf.effect(in_doubt=_PROBE, refused_on=(Refused,), one_request=True)
-async def scheduled_note(item: str, because: str) -> str:
-    return await _send("look-up", item, because)
-
-
-@sf.effect(key="ship:{item}", free_text=("because",), refused_on=(Refused,), one_request=True)
-async def scheduled_ship(item: str, because: str) -> str:
-    return await _send("nothing", item, because)
-
-
-@sf.effect(refused_on=(Refused,), one_request=True)
-async def scheduled_parcel(item: str, because: str) -> str:
-    return await _send("nothing", item, because)
-
-
-@sf.effect(when_unknown="tell_model", refused_on=(Refused,), one_request=True)
-async def scheduled_letter(item: str, because: str) -> str:
-    return await _send("nothing", item, because)
-
-
-@sf.effect(key="book:{item}", free_text=("because",), in_doubt=sf.Transactional())
-def scheduled_booking(item: str, because: str) -> str:
-    sf.current_effect().execute("INSERT INTO bookings (item) VALUES (?)", (item,))
-    return f"booked {item}"
-
-
-EFFECTS: dict[str, tuple[Any, str, bool]] = {
-    "charge": (scheduled_charge, "keys", True),
-    "post": (scheduled_post, "keys", False),
-    "mail": (scheduled_mail, "look-up", True),
-    "note": (scheduled_note, "look-up", False),
-    "ship": (scheduled_ship, "nothing", True),
-    "parcel": (scheduled_parcel, "nothing", False),
-    "letter": (scheduled_letter, "nothing", False),
-    "book": (scheduled_booking, "bookings", True),
-}
-"""By operation: the effect, its service, and whether its key is a business key, shared by all who ask for the item."""
+LEASE_TIMEOUT_S = 5.0
+"""How long a run waits for a desk around a block."""
 
 
 @sf.step(name="scheduled decision")
@@ -134,16 +43,20 @@ async def look() -> int:
 
 
 async def _act(operation: Operation, because: str) -> list[Any]:
-    what, item = operation
+    what, *arguments = operation
+    declared = EFFECTS[what]
+    named = dict(zip(declared.parameters, arguments, strict=True))
+    if declared.before is not None:
+        await declared.before(named)
+    words = {"because": because} if declared.says_why else {}
     try:
-        outcome = await EFFECTS[what][0].outcome(item, because)
+        outcome = await declared.effect.outcome(**named, **words)
     except BadEffect as error:
         return ["bad", str(error)]
-    return [outcome.told, what, item, outcome.value]
+    return [outcome.told, what, thing(arguments), outcome.value]
 
 
-OUTSIDE = "no run asks"
-"""Why an effect is called outside runs: no journal gives a reason."""
+# -- outside runs ------------------------------------------------------------------------------------------------------
 
 
 class StillUnknown(Exception):
@@ -158,7 +71,7 @@ async def call_outside(guard: Guard, operation: Operation) -> list[Any]:
     """
     bound_guard.set(guard)
     try:
-        told = await _act(operation, OUTSIDE)
+        told = await _act_at(*operation[1:]) if operation[0] == "held" else await _act(operation, OUTSIDE)
     except sf.SurefootError:
         await asyncio.sleep(0.5)  # whoever asks again at once is told the same
         raise
@@ -166,6 +79,14 @@ async def call_outside(guard: Guard, operation: Operation) -> list[Any]:
         await asyncio.sleep(0.5)
         raise StillUnknown
     return told
+
+
+async def _act_at(desk: str, operation: Operation) -> list[Any]:
+    async with sf.lease(f"desk/{desk}"):
+        return await _act(operation, OUTSIDE)
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
 
 
 async def perform(operation: Operation, because: str) -> Any:
@@ -192,6 +113,11 @@ async def _hurried(because: str, patience_s: float, operation: Operation) -> Any
         return ["gave up", operation]
 
 
+async def _twice(because: str, operation: Operation) -> list[Any]:
+    """Ask for the same in the same words: without a key these are two."""
+    return [await perform(operation, because), await perform(operation, because)]
+
+
 async def _sleep(_because: str, duration_s: float) -> str:
     await sf.sleep(duration_s)
     return "slept"
@@ -212,28 +138,123 @@ async def _child(_because: str, operations: list[Operation]) -> Any:
         return ["child", error.error_type]
 
 
+class _Failed(Exception):
+    """What makes a saga fail."""
+
+
+async def _saga(because: str, place: str, end: str, *operations: Operation) -> list[Any]:
+    """Do all, one after another, then end well or "fail"; or "break": fail with those still going on beside each other."""
+    told: list[Any] = []
+
+    async def side(number: int, operation: Operation) -> None:
+        async with sf.branch(f"side {number}", place):
+            for _ in range(2):
+                told.append(await perform(operation, await decide()))
+
+    try:
+        async with sf.saga("saga", place):
+            if end == "break":
+                for number, operation in enumerate(operations):
+                    asyncio.create_task(side(number, operation))  # noqa: RUF006  the saga ends them
+                await sf.sleep(0.02)
+                raise _Failed
+            for operation in operations:
+                told.append(await perform(operation, because))
+            if end == "fail":
+                raise _Failed
+    except _Failed:
+        return ["undone", place]
+    return told
+
+
+async def _held(because: str, desk: str, operation: Operation) -> list[Any]:
+    try:
+        async with sf.lease(f"desk/{desk}", timeout=LEASE_TIMEOUT_S):
+            return ["held", await perform(operation, because)]
+    except sf.ResourceBusy:
+        return ["busy", desk]
+
+
+async def _share(_because: str, board: str, place: str) -> list[str]:
+    """Add to what others write to, decided on what was seen."""
+    document = sf.document(f"board/{board}", list)
+    seen = await document.read()
+    await decide()
+    try:
+        await document.write([*(seen.value or []), place], seen)
+    except sf.Stale:
+        return ["stale", board, place]
+    return ["wrote", board, place]
+
+
+NEWS: sf.Topic[list[Operation]] = sf.Topic(TOPIC, list)
+
+
+async def _tell(_because: str, key: str | None, operations: list[Operation]) -> list[str]:
+    """Publish an event: whoever acts on it takes these operations."""
+    return ["published", await NEWS.publish(operations, key=key)]
+
+
 _OTHERS: dict[str, Callable[..., Any]] = {
     "both": _both,
     "hurried": _hurried,
+    "twice": _twice,
     "sleep": _sleep,
     "signal": _signal,
     "look": _look,
     "child": _child,
+    "saga": _saga,
+    "held": _held,
+    "share": _share,
+    "tell": _tell,
 }
 
 
 @sf.durable(name="scheduled program")
 async def program(operations: list[Operation]) -> list[Any]:
     """Take each operation because of a decision of its own."""
+    frame = current_frame.get()
+    is_recoded = frame is not None and frame.run_id in outside().recoded
+    in_order = operations[::-1] if is_recoded else operations
+    return [await perform(operation, await decide()) for operation in in_order]
+
+
+async def _react(operations: list[Operation]) -> list[Any]:
     return [await perform(operation, await decide()) for operation in operations]
 
 
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Serve the group that acts on events; other tests' processes don't."""
+    if not _reader:
+        sf.on(NEWS, group=GROUP, since="beginning")(_react)
+        _reader.update(served())
+    served()[TOPIC, GROUP] = _reader[TOPIC, GROUP]
+    try:
+        yield
+    finally:
+        del served()[TOPIC, GROUP]
+
+
+_reader: dict[tuple[str, str], Any] = {}
+
+
 def flat(operations: list[Any]) -> list[Operation]:
-    """Return all operations, those inside others too."""
+    """Return all operations, those inside others too, each as often as it is taken at most."""
     found = []
     for operation in operations:
         found.append(operation)
-        inner = [part for part in operation[1:] if isinstance(part, list)]
-        nested = inner[0] if operation[0] == "child" else inner
-        found += flat(nested)
+        times = 2 if operation[0] == "twice" or operation[:1] + operation[2:3] == ["saga", "break"] else 1
+        for part in operation[1:]:
+            if isinstance(part, list):
+                found += times * flat([part] if part and isinstance(part[0], str) else part)
     return found
+
+
+def root_of(run_id: str) -> str:
+    """Return the id of the run of the plan that a run belongs to: its own, its parent's, or the publisher's."""
+    return run_id.rpartition(f"{GROUP}/{TOPIC}/")[2].partition("/")[0]
+
+
+__all__ = ["EFFECTS", "OUTSIDE", "Operation", "Outside", "call_outside", "enter", "flat", "perform", "program", "reading",
+           "root_of"]  # fmt: skip

@@ -166,9 +166,7 @@ class Network:
 
     async def call(self, service: Service, sent: Sent) -> str:
         """Send a request and wait for its answer; raises whatever the client of such a service would."""
-        self._on_act()
-        if (connecting_s := self._draw.choice(self._connecting)) > 0:
-            await asyncio.sleep(connecting_s)  # connecting: the last moment before the send
+        await self.connect()
         self.sends += 1
         self._on_send(sent)
         fate = self._fate()
@@ -180,6 +178,12 @@ class Network:
         if self._draw.random() < 0.2:
             await asyncio.sleep(0.01)  # reading the answer
         return value
+
+    async def connect(self) -> None:
+        """Begin an effect's code: what it does before the last moment at which it can be stopped from sending."""
+        self._on_act()
+        if (connecting_s := self._draw.choice(self._connecting)) > 0:
+            await asyncio.sleep(connecting_s)
 
     def _route(self, service: Service, sent: Sent, fate: Fate, answer: asyncio.Future[str]) -> None:
         quick_s, late_s = self._draw.uniform(0.001, 0.05), LONGEST_LIFE_S * self._draw.choice((0.15, 0.5, 0.9))

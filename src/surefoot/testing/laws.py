@@ -158,5 +158,9 @@ class StoreLaws:
         signals = self._all("SELECT head FROM journal WHERE kind = 14")
         taken = Counter(json.loads(head).get("signal") for (head,) in signals)
         require(all(count == 1 for count in taken.values()), "a signal is taken once", taken=taken)
-        still_open = self._all("SELECT effect, kind, body FROM evidence WHERE is_open = 1")
+        still_open = self.contradictions()
         require(not still_open, "no contradiction where the world tells the truth", contradictions=still_open)
+
+    def contradictions(self) -> list[tuple[int, str, str]]:
+        """Return the evidence that disagrees with an outcome: its effect, what it is, and what it says as JSON."""
+        return self._all("SELECT effect, kind, body FROM evidence WHERE is_open = 1")
