@@ -270,15 +270,12 @@ class Surefoot:
             The run, once it is on disk.
 
         Raises:
+            BadRunId: The id is no text, empty, or has half a character in it.
             RunConflict: The id belongs to a run with another input; both are shown.
             UnknownKind: The function is not durable.
             Unserializable: An argument can't be kept.
             SurefootError: A priority, a key or a time that is none.
         """
-        if not isinstance(id, str) or not id:
-            raise SurefootError(
-                f"id={id!r}: a run needs a business id", hint='id="ticket-991"; the same id, the same run'
-            )
         kind = runs.kind_of(function)
         kind.refuse_shadowed(args, {"priority": priority != NORMAL, "delay": delay is not None, "at": at is not None,
                                     "key": key is not None})  # fmt: skip

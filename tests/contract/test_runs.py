@@ -14,6 +14,7 @@ from tests.contract.conftest import until
 
 import surefoot as sf
 from surefoot.journal import Undecodable
+from surefoot.runs import BadRunId
 from surefoot.runs.desk import show
 from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
 from surefoot.runs.live import LiveRun
@@ -153,6 +154,31 @@ async def test_what_is_no_run_is_said_to_be_none(app: sf.Surefoot) -> None:
         await app.run("nobody")
     with pytest.raises(sf.RunNotFound, match="there is no run 'nobody'"):
         app.store.read_now(lambda connection: show(connection, "nobody"))
+
+
+@pytest.mark.parametrize("id", ["", 7, None, "ticket-\ud83d"])
+async def test_an_id_that_is_none_is_refused_everywhere(app: sf.Surefoot, id: Any) -> None:
+    """Catches a run, an undo, a fork or a child that nobody can name, and an error from deep inside the store."""
+
+    @sf.durable
+    async def parent() -> str:
+        with pytest.raises(BadRunId):
+            await sf.child(lonely, id=id)
+        return "done"
+
+    @sf.durable
+    async def lonely() -> str:
+        return "done"
+
+    with pytest.raises(BadRunId, match="id="):
+        await app.start(lonely, id=id)
+    run = await app.start(parent if id is not None else lonely, id="one")  # None: the child's id is made of its place
+    assert await run.result() == "done"
+    with pytest.raises(BadRunId):
+        await run.fork("none", id=id)
+    if id is not None:
+        with pytest.raises(BadRunId):
+            await run.undo("a test", id=id)
 
 
 async def test_a_failing_run_says_what_failed(app: sf.Surefoot) -> None:

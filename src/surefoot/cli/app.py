@@ -10,6 +10,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -19,8 +21,8 @@ from typer.main import get_command
 
 import surefoot
 from surefoot.cli import approvals, deploy, doctor, effects, events, extras, fork, keep, leases, runs, work
-from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, exit_code_of
-from surefoot.cli.screen import say, words
+from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, WrongUsage, exit_code_of
+from surefoot.cli.screen import say, to_stdout, words
 from surefoot.cli.shapes import DOCUMENTS, fields_of, title_of
 from surefoot.cli.stopping import leave
 from surefoot.cli.words import clean
@@ -63,14 +65,16 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
 """The commands by what a person wants, in the order of the help."""
 
 
+SENTENCE = 200
+"""More letters than the first sentence of any command's help has: it is wrapped in the list, never cut."""
+
+
 class _Group(TyperGroup):
     """Lists its commands under headings, and names two ways in which a command may be cut short."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with to_stdout():
             return super().make_context(*args, **kwargs)  # which prints --help
-        except BrokenPipeError:
-            raise ReaderLeft from None
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -83,7 +87,7 @@ class _Group(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for title, names in {**{title: list(held) for title, held in HEADINGS.items()}, "Prepare": ["model"]}.items():
             with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(70)) for name in names])
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(SENTENCE)) for name in names])
 
 
 def _json_help(name: str) -> str:
@@ -135,15 +139,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What was typed after `surefoot`; None for this process's own arguments.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before we began, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # as long as the process lives
+        stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that can't show a character is no error
-    leave(_flushed(_run(arguments)))
+    leave(_flushed(_run(list(sys.argv[1:] if arguments is None else arguments))))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: list[str]) -> int:
     try:
-        get_command(app).main(None if arguments is None else list(arguments), prog_name="surefoot")
+        _refuse_bytes(arguments)
+        get_command(app).main(arguments, prog_name="surefoot")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.OK
     except Interrupted:
@@ -155,10 +163,21 @@ def _run(arguments: Sequence[str] | None) -> int:
         _tell(error)
         return exit_code_of(error)
     except Exception:
-        sys.stderr.write(clean(traceback.format_exc()))
+        with suppress(OSError):
+            sys.stderr.write(clean(traceback.format_exc()))
         say("surefoot: this error was not expected; please report it with the lines above")
         return ExitCode.BUG
     return ExitCode.OK
+
+
+def _refuse_bytes(arguments: list[str]) -> None:
+    """Refuse arguments that are no text in this locale: no id, name or value could be kept like that."""
+    for number, word in enumerate(arguments, 1):
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise WrongUsage(
+                f"argument {number} is no text in this locale's encoding, {sys.getfilesystemencoding()}: {word!r}",
+                hint="type it as UTF-8; LC_ALL=C.UTF-8 sets that encoding",
+            )
 
 
 def _tell(error: SurefootError) -> None:
@@ -169,16 +188,18 @@ def _tell(error: SurefootError) -> None:
 
 
 def _flushed(code: int) -> int:
-    """Write what is left in stdout's buffer; nobody may be reading any more."""
+    """Write what is left in stdout's buffer; it may take no more."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = ExitCode.READER_LEFT
-    if code == ExitCode.READER_LEFT:
+    except OSError:
+        code = ExitCode.UNWRITTEN
+    if code in (ExitCode.READER_LEFT, ExitCode.UNWRITTEN):
         _silence(sys.stdout)
     try:
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:
         _silence(sys.stderr)
     return code
 

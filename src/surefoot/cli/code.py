@@ -42,6 +42,10 @@ def load_module(name: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            if Path(name).is_file():
+                raise WrongUsage(
+                    f"{name!r} is a file, and no module", hint=f"a store here: sqlite:///{name}"
+                ) from error
             raise WrongUsage(
                 f"there is no module {error.name!r} in {here} or on the Python path", hint=EXAMPLE
             ) from error

@@ -66,7 +66,7 @@ def doctor(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET]",
+            metavar="TARGET",
             help="A store's URL, or MODULE or MODULE:APP for code and the store of its app. Without it: the store.",
         ),
     ] = None,

@@ -16,7 +16,7 @@ from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.leases import LeaseLost
 from surefoot.people import NotAllowed
 from surefoot.problem import SurefootError
-from surefoot.runs import CannotFork, CannotUndo, RunConflict, RunNotFound, SignalRefused, UnknownKind
+from surefoot.runs import BadRunId, CannotFork, CannotUndo, RunConflict, RunNotFound, SignalRefused, UnknownKind
 from surefoot.store import StoreError
 
 
@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     STORE = 5
     WAITING = 6
     BUG = 70
+    UNWRITTEN = 74
     INTERRUPTED = 130
     READER_LEFT = 141
 
@@ -45,6 +46,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.STORE: "trouble with the store: none there, not writable, damaged, full",
     ExitCode.WAITING: "the run has not ended: it waits for a person, or longer than --timeout",
     ExitCode.BUG: "an error that Surefoot did not expect, with its traceback: please report it",
+    ExitCode.UNWRITTEN: "the output could not be written: a full disk, a terminal that is gone; what was recorded stays",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM; nothing recorded is lost, and what goes on was said",
     ExitCode.READER_LEFT: "the reader of the output has left, as in `surefoot runs | head -1`",
 }
@@ -67,6 +69,10 @@ class NoStoreThere(StoreError):
     """No store was named, or there is none at the place that was named. None was made."""
 
 
+class Unwritten(SurefootError):
+    """What was asked for could not be written to stdout."""
+
+
 class ReaderLeft(Exception):
     """Whoever read our output has closed it."""
 
@@ -78,6 +84,7 @@ class Interrupted(Exception):
 BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (WrongUsage, ExitCode.USAGE),
     (UnknownKind, ExitCode.USAGE),
+    (BadRunId, ExitCode.USAGE),
     (BadEffect, ExitCode.USAGE),
     (Unserializable, ExitCode.USAGE),
     (ValueTooLarge, ExitCode.USAGE),
@@ -97,6 +104,7 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (KeyConflict, ExitCode.REFUSED),
     (Denied, ExitCode.REFUSED),
     (Refused, ExitCode.REFUSED),
+    (Unwritten, ExitCode.UNWRITTEN),
     (StoreError, ExitCode.STORE),
     (LeaseLost, ExitCode.STORE),
     (SurefootError, ExitCode.FAILED),

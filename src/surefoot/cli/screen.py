@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from msgspec import Struct
 from rich.cells import cell_len
@@ -20,7 +20,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from surefoot.cli.exits import ReaderLeft
+from surefoot.cli.exits import ReaderLeft, Unwritten
 from surefoot.cli.shapes import to_json
 from surefoot.cli.words import clean, one_line
 
@@ -37,14 +37,42 @@ FLEXIBLE_MIN = 12
 """Below this a shortened column says nothing any more, and rows are shown as blocks."""
 
 
+@contextmanager
+def to_stdout() -> Iterator[None]:
+    """Name what it means when stdout takes no more.
+
+    Raises:
+        ReaderLeft: Its reader has closed it.
+        Unwritten: It can't be written for another reason.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderLeft from None
+    except OSError as error:
+        raise Unwritten(
+            f"the output could not be written: {error.strerror or error}", hint="what was recorded stays; ask again"
+        ) from error
+
+
 class _Data(Console):
     def on_broken_pipe(self) -> None:
         raise ReaderLeft
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        with to_stdout():
+            super().print(*objects, **options)
+
 
 class _Words(Console):
+    """Goes on when it can't write: work doesn't end because nobody listens to what is said about it."""
+
     def on_broken_pipe(self) -> None:
-        """Go on: work doesn't end because nobody listens to what is said about it."""
+        return
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with suppress(OSError):
+            super().print(*objects, **options)
 
 
 def _console(console: type[Console], file: TextIO) -> Console:
@@ -70,18 +98,9 @@ def _text(text: str, style: str = "") -> Text:
 
 def emit(document: Struct) -> None:
     """Print a document as JSON."""
-    with reader_may_leave():
+    with to_stdout():
         sys.stdout.write(to_json(document) + "\n")
         sys.stdout.flush()
-
-
-@contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Name what it means when stdout is closed."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise ReaderLeft from None
 
 
 def say(text: str, style: str = "") -> None:
@@ -106,7 +125,7 @@ def to_type(text: str) -> None:
 
 def raw(text: str) -> None:
     """Print text of many lines as it is, cleaned, never wrapped."""
-    with reader_may_leave():
+    with to_stdout():
         sys.stdout.write(clean(text) + "\n")
         sys.stdout.flush()
 
@@ -183,6 +202,7 @@ def fields(pairs: Sequence[tuple[str, str]]) -> None:
     _print(console, grid)
 
 
+@to_stdout()
 def _print(console: Console, table: Table) -> None:
     """Print a table; into a pipe without the blanks that fill its last column."""
     if console.is_terminal:

@@ -4,6 +4,7 @@ from surefoot.runs.children import child
 from surefoot.runs.durable import KindSpec, durable, kind_of, known_kinds, register
 from surefoot.runs.errors import (
     AmbiguousStep,
+    BadRunId,
     Blocked,
     CannotFork,
     CannotUndo,
@@ -32,6 +33,7 @@ from surefoot.runs.worker import Worker
 __all__ = [
     "MIGRATIONS",
     "AmbiguousStep",
+    "BadRunId",
     "Blocked",
     "CannotFork",
     "CannotUndo",

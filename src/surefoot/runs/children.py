@@ -25,7 +25,7 @@ from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
 from surefoot.runs import tables
 from surefoot.runs.durable import KindSpec, kind_of
-from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed, name_of, without_surrogates
+from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed, name_of, require_id, without_surrogates
 from surefoot.runs.handle import read_end, start_run
 from surefoot.runs.life import ENDED, WaitFor
 from surefoot.runs.live import LiveRun
@@ -72,11 +72,14 @@ async def child(
             it to stop; "go_on" leaves it.
 
     Raises:
+        BadRunId: The id is none.
         StepFailed: The child failed, with the type and words of its error; or it was cancelled.
     """
     run = live_run("child")
     if when_left not in LEFT:
         raise SurefootError(f"child: when_left={when_left!r}", hint='use "cancel" (default) or "go_on"')
+    if id is not None:
+        require_id(id)
     kind = kind_of(function)
     asked = _Asked(kind, *kind.dump_input(args, {}), id, deadline_s)
     taken = run.open_step(kind.name, key)

@@ -11,6 +11,10 @@ class RunConflict(SurefootError):
     """The id is taken by a run with another kind or input. Nothing was started; both are shown."""
 
 
+class BadRunId(SurefootError):
+    """What was given as a run's id is none: it is empty, or no text that can be kept."""
+
+
 class RunNotFound(SurefootError):
     """There is no run of this id."""
 
@@ -120,6 +124,20 @@ def name_of(error: BaseException) -> str:
     """Return the qualified name of an error's class, as it is recorded."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def require_id(run_id: object) -> None:
+    """Refuse what can't be a run's business id.
+
+    Raises:
+        BadRunId: It is no text, empty, or has half a character in it.
+    """
+    if not isinstance(run_id, str) or not run_id:
+        raise BadRunId(f"id={run_id!r}: a run needs a business id", hint='id="ticket-991"; the same id, the same run')
+    if without_surrogates(run_id) != run_id:
+        raise BadRunId(
+            f"id={run_id!r} can't be written as UTF-8", hint="half a character: where was it cut or misread?"
+        )
 
 
 def without_surrogates(text: str) -> str:

@@ -26,6 +26,7 @@ from surefoot.runs.errors import (
     RunNotFound,
     SignalRefused,
     UnknownKind,
+    require_id,
 )
 from surefoot.runs.fork import Again, plan, write
 from surefoot.runs.life import ENDED, RunState
@@ -224,11 +225,12 @@ class Run:
             by: Who makes it; kept with it.
 
         Raises:
+            BadRunId: The id is none.
             NotAllowed: This person may not (`sf.People`).
             CannotFork: There is no such step; or it would act, and this run is simulated.
             RunConflict: The id belongs to another run.
         """
-
+        require_id(id)
         deed = self._deed("fork", by, f"at {at}, as {id}, {'acting' if act else 'simulated'}")
 
         def unit(tx: Tx) -> RunRow:
@@ -316,8 +318,10 @@ async def start_run(
         is_elsewhere: Whether another engine executes it, so that no worker of ours takes it.
 
     Raises:
+        BadRunId: The id is none.
         RunConflict: The id belongs to a run with another kind or input.
     """
+    require_id(run_id)
     name = kind.name
     if source is not None:
         name, digest = f"{SIMULATED}{name}", simulated(digest)

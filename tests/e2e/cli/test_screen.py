@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -121,6 +122,47 @@ def test_nobody_listens_to_the_words(shell: Shell) -> None:
     out, _ = process.communicate()
     assert process.returncode == 0
     assert "refunded" in out
+
+
+@pytest.mark.parametrize("words", [["runs"], ["runs", "--json"], ["show", "a-1"], ["--help"], ["doctor"]])
+def test_output_that_cannot_be_written(shell: Shell, words: list[str]) -> None:
+    """Catches "please report this bug" for a full disk, and a failure where the output was closed on purpose."""
+    shell.submit("ask_parcel", "A", id="a-1")
+    command = shlex.join([sys.executable, "-m", "surefoot", *words])
+    full = subprocess.run(["sh", "-c", f"{command} >/dev/full"], capture_output=True, text=True, check=False)
+    assert full.returncode == 74
+    assert full.stderr.startswith("error: the output could not be written: No space left on device\n")
+    closed = subprocess.run(["sh", "-c", f"{command} >&- 2>&-"], capture_output=True, check=False)
+    assert closed.returncode == 0
+
+
+def test_a_result_that_cannot_be_written(shell: Shell) -> None:
+    """Catches a run that is not ended, or is told as failed, because nobody could write down what it returned."""
+    words = ["run", "floor:label_parcel", "A", "--id", "l-1", "--store", shell.url]
+    command = shlex.join([sys.executable, "-m", "surefoot", *words])
+    deaf = subprocess.run(["sh", "-c", f"{command} >/dev/full 2>/dev/full"], check=False)
+    assert deaf.returncode == 74
+    assert shell.state("l-1") == "completed"
+
+
+def test_arguments_that_are_no_text(shell: Shell) -> None:
+    """Catches a traceback for an id in another encoding than the locale's."""
+    shell.submit("ask_parcel", "A", id="a-1")
+    for words in (["show", "a-\udcff"], ["run", "floor:ask_parcel", "\udcff", "--id", "x", "--store", shell.url]):
+        done = shell.here(*words)
+        assert done.code == 2
+        assert "is no text in this locale's encoding" in done.err
+        assert "LC_ALL=C.UTF-8" in done.err
+
+
+def test_an_id_that_is_none(shell: Shell) -> None:
+    """Catches an empty id that is told as a run that failed."""
+    assert shell.here("run", "floor:ask_parcel", "A", "--id", "", "--store", shell.url).code == 2
+
+
+def test_the_help_cuts_no_sentence(shell: Shell) -> None:
+    """Catches a list of commands in which a reader must guess the end."""
+    assert "..." not in shell.here("--help").out.split("Exit codes")[0].replace("[ARGS]...", "")
 
 
 def test_through_head(shell: Shell) -> None:
