@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import apsw
@@ -15,6 +16,8 @@ from tests.contract.test_runs import wait_state
 import surefoot as sf
 from surefoot.runs import queue
 from surefoot.runs.invariants import INVARIANTS
+from surefoot.runs.life import SUSPECT_AFTER
+from surefoot.store import Tx
 from surefoot.store.finding import broken
 
 
@@ -214,6 +217,34 @@ async def test_the_lowest_priority_is_taken_first(url: str) -> None:
     async with sf.Surefoot(url, concurrency=1) as app:
         await ends(app)
     assert order == ["first", "b", "c", "last"]
+
+
+@sf.durable(concurrency=1)
+async def single(number: int) -> int:
+    """One of which one is executed at a time."""
+    return number
+
+
+async def test_a_suspect_takes_no_place_beyond_the_limits(url: str) -> None:
+    """Catches a run on probation that is executed beside another of a kind that may have one, or in a full process; and one
+    that is passed for ever by those that came later."""
+
+    async with sf.Surefoot(url, is_worker=False) as app:
+        for number in range(4):
+            await app.start(single, number, id=str(number))
+
+        def claimed(limit: int, most: int | None, tx: Tx) -> list[str]:
+            tx.execute(f"UPDATE runs SET takeovers = {SUSPECT_AFTER} WHERE run_id IN ('1', '2')")
+            rows = queue.claim_runs(tx, 1, {"single": most}, limit, may_try_suspect=True)
+            tx.execute("UPDATE runs SET state = 1, holder = NULL WHERE state = 2")
+            return [row.run_id for row in rows]
+
+        async def found(limit: int, most: int | None) -> list[str]:
+            return await app.store.commit(partial(claimed, limit, most), label="test")
+
+        assert await found(9, 1) == ["0"]
+        assert await found(2, None) == await found(9, 2) == ["0", "1"]
+        assert await found(9, None) == ["0", "1", "3"]
 
 
 async def test_a_delayed_run_begins_when_it_is_due(url: str) -> None:

@@ -97,8 +97,19 @@ def claim_runs(tx: Tx, session: int, limits: Limits, limit: int, *, may_try_susp
     found = _first(tx, rooms, limit, f"takeovers < {SUSPECT_AFTER}")
     if may_try_suspect:
         found += _first(tx, dict.fromkeys(rooms, 1), 1, f"takeovers >= {SUSPECT_AFTER}")
-    held = {row.id: row for row in tables.hold(tx, found, session)}
-    return [held[run] for run in found]
+    chosen = _within(sorted(found), rooms, limit)
+    held = {row.id: row for row in tables.hold(tx, chosen, session)}
+    return [held[run] for run in chosen]
+
+
+def _within(found: Iterable[tuple[int, int, str]], rooms: Mapping[str, int], limit: int) -> list[int]:
+    """Return the first of these runs, as many as there is room for in all and in each kind."""
+    left, chosen = dict(rooms), list[int]()
+    for _, run, kind in found:
+        if left[kind] > 0 and len(chosen) < limit:
+            left[kind] -= 1
+            chosen.append(run)
+    return chosen
 
 
 def _rooms(connection: Connection, limits: Limits, limit: int) -> dict[str, int]:
@@ -115,16 +126,17 @@ def _executed(connection: Connection, kind: str) -> int:
     return int(cast(int, rows.fetchall()[0][0]))
 
 
-def _first(tx: Tx, rooms: Mapping[str, int], limit: int, which: str) -> list[int]:
-    found: list[tuple[int, int]] = []
+def _first(tx: Tx, rooms: Mapping[str, int], limit: int, which: str) -> list[tuple[int, int, str]]:
+    """Return priority, row and kind of the next runs that wait for a worker."""
+    found: list[tuple[int, int, str]] = []
     one = (
-        "SELECT priority, id FROM (SELECT priority, id FROM runs WHERE kind = ? AND state = 1 AND state <= 2"
-        f" AND {which} ORDER BY priority, id LIMIT ?) AS of_kind"
+        "SELECT priority, id, kind FROM (SELECT priority, id, kind FROM runs WHERE kind = ? AND state = 1"
+        f" AND state <= 2 AND {which} ORDER BY priority, id LIMIT ?) AS of_kind"
     )
     for part in _parts(rooms.items()):
         sql = f"{' UNION ALL '.join([one] * len(part))} ORDER BY 1, 2 LIMIT ?"
         found += tx.execute(sql, (*(value for pair in part for value in pair), limit)).fetchall()
-    return [run for _, run in sorted(found)[:limit]]
+    return sorted(found)[:limit]
 
 
 def may_begin(tx: Tx, kind: str, most: int | None) -> bool:
