@@ -17,6 +17,7 @@ from surefoot.leases import Sessions
 from surefoot.runs import tables
 from surefoot.runs.desk import wake
 from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.tables import Letter
 from surefoot.store import Tx
 
 
@@ -308,3 +309,27 @@ async def test_what_follows_an_unknown_that_was_told_follows_it_on_replay(app: s
     await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it")
     assert await run.result(timeout_s=10) == ["unknown", "thought"]
     assert len(looks) == 2
+
+
+async def test_a_signal_that_comes_as_the_run_is_to_leave_memory_is_not_lost(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run that waits for ever for what it was sent: told of it, evicted before its code could look, and not woken
+    by a letter that it has seen."""
+
+    @sf.durable
+    async def waits() -> str:
+        return str(await sf.wait_signal("go"))
+
+    run = await app.start(waits, id="w")
+    await until(lambda: len(app.worker.live[run.row].waits) == 1)
+    live = app.worker.live[run.row]
+    receive = live.receive
+
+    def receive_as_its_time_is_up(letter: Letter) -> None:
+        receive(letter)
+        live._allow_eviction(live.waits[0])  # the timer of the same turn of the loop
+
+    monkeypatch.setattr(live, "receive", receive_as_its_time_is_up)
+    await run.signal("go", "now")
+    assert await run.result(timeout_s=5) == "now"

@@ -454,10 +454,13 @@ class LiveRun:
         self._quiet = self.loop.call_later(QUIET_S, self.consider_eviction)
 
     def consider_eviction(self) -> None:
-        """Evict the run when all that goes on in it is waiting, and has waited long enough."""
+        """Evict the run when all that goes on in it is waiting, and has waited long enough.
+
+        What has been told that its wait is over goes on: the letter that told it counts as seen, and wakes no run again.
+        """
         if self.is_closing or self.stopped is not None or not self.waits:
             return
-        if any(not waiting.is_evictable for waiting in reversed(self.waits)):
+        if any(waiting.future.done() or not waiting.is_evictable for waiting in reversed(self.waits)):
             return
         if not self.acting and not self.steps_in_progress():
             self.evict(self.waits)
