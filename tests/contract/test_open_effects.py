@@ -145,3 +145,19 @@ async def test_what_it_acts_on_is_named_by_its_arguments(app: sf.Surefoot) -> No
         with pytest.raises(sf.BadEffect, match="order"):
             await perform(app.guard, unheld, unheld.bind((), arguments), None)
     assert len(held) == 1
+
+
+@pytest.mark.parametrize(("once_for", "acts"), [("run", 3), ("app", 1)])
+async def test_a_key_is_once_for_what_it_says(app: sf.Surefoot, once_for: Any, acts: int) -> None:
+    """Catches a key of one run that stands in the way of another run's, or of a call in none."""
+    spec, sent = OpenSpec("greet", key="greet:{who}", once_for=once_for), list[Any]()
+
+    @sf.durable
+    async def greets(_number: int) -> None:
+        await act(app, spec, sent, who="ann")
+        await act(app, spec, sent, who="ann")
+
+    for number in range(2):
+        await (await app.start(greets, number, id=f"g{number}")).result(timeout_s=10)
+    await act(app, spec, sent, who="ann")
+    assert len(sent) == acts

@@ -358,3 +358,25 @@ async def test_a_value_without_its_version_is_an_error(app: sf.Surefoot) -> None
 
     with pytest.raises(sf.BadEffect, match="its version is None"):
         await look.seen()  # type: ignore[attr-defined]
+
+
+async def test_what_is_sent_again_is_not_looked_at_again(app: sf.Surefoot) -> None:
+    """Catches a resend that is given up because its own first send has changed what it relied on."""
+    shop, sends = Shop(), list[int]()
+    get_order, _ = tools(shop)
+
+    @sf.effect(name="ship", key="ship:{order_id}", unchanged="order/{order_id}", in_doubt=sf.Resend())
+    async def ship(order_id: str) -> str:
+        sends.append(1)
+        if len(sends) == 1:
+            shop.change("shipped")
+            raise TimeoutError
+        return "shipped"
+
+    @sf.durable
+    async def support() -> str:
+        await get_order("7")
+        return str(await ship("7"))
+
+    assert await (await app.start(support, id="s")).result(timeout_s=10) == "shipped"
+    assert len(sends) == 2

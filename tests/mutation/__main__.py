@@ -26,7 +26,7 @@ from tests.mutation.mutants import Mutant, mutants_of
 SUITE = ("tests/contract", "tests/property/test_rules.py", "tests/unit/effects", "tests/unit/adapters")
 WANTED = 0.85
 TESTS_S = 40.0
-"""Seconds of tests that may try one mutant: of a line that all tests pass, the quickest."""
+"""Seconds of tests that may try one mutant: of a line that all tests pass, the quickest of each file."""
 
 AT_IMPORT = ""
 """Coverage's name for what no test has passed, but an import has."""
@@ -100,13 +100,22 @@ def _map(room: str) -> tuple[dict[tuple[str, int], set[str]], dict[str, float]]:
 
 
 def _tests_of(mutant: Mutant, who: dict[tuple[str, int], set[str]], took_s: dict[str, float]) -> list[str]:
-    """Return the tests that pass a mutant's line, the quickest of `TESTS_S`; of what is imported, all that use the file."""
+    """Return the tests that pass a mutant's line, as many as `TESTS_S` allows; of what is imported, all that use the file.
+
+    The quickest of each file of tests come first, then the second of each: those of one file resemble each other.
+    """
     found = who.get((mutant.path, mutant.line), set())
     if found == {AT_IMPORT}:
         found = {test for (path, _), tests in who.items() if path == mutant.path for test in tests}
-    quickest = sorted(found - {AT_IMPORT}, key=lambda test: took_s.get(test, 1.0))
-    until_s = itertools.accumulate(took_s.get(test, 1.0) for test in quickest)
-    return [test for test, sum_s in zip(quickest, until_s, strict=True) if sum_s <= TESTS_S] or quickest[:1]
+    quickest, places = sorted(found - {AT_IMPORT}, key=lambda test: took_s.get(test, 1.0)), Counter[str]()
+    turns = []
+    for test in quickest:
+        file = test.partition("::")[0]
+        turns.append((places[file], test))
+        places[file] += 1
+    in_turn = [test for _, test in sorted(turns, key=lambda turn: turn[0])]
+    until_s = itertools.accumulate(took_s.get(test, 1.0) for test in in_turn)
+    return [test for test, sum_s in zip(in_turn, until_s, strict=True) if sum_s <= TESTS_S] or in_turn[:1]
 
 
 def _try_all(
