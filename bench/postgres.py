@@ -154,6 +154,20 @@ def measure_claims(running: Server, python: Path, stored: Sequence[int]) -> list
     return found
 
 
+def measure_leases(running: Server, python: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Measure what it costs to take a lease and give it back on either engine, beside the engine's own lock.
+
+    Raises:
+        processes.MeasurementFailed: A process did not end well.
+    """
+    found: dict[str, list[dict[str, Any]]] = {"SQLite": [], "PostgreSQL": []}
+    for _ in range(repeats):
+        found["SQLite"].append(processes.measure(python, "bench.leases", []))
+        with running.database() as url:
+            found["PostgreSQL"].append(processes.measure(python, "bench.leases", ["--url", url]))
+    return found
+
+
 def merged(figures: list[dict[str, Any]], server_s: float) -> dict[str, Any]:
     """Return the figures of processes that worked together as one."""
     steps = sum(each["steps"] for each in figures)

@@ -16,8 +16,8 @@ TITLE = "Benchmarks: workers on PostgreSQL"
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """Return all tables of the page, in reading order."""
     found = results["postgres"]
-    made = [_rates(found.get("lanes", {})), _claims(found.get("claims", [])), _durability(found)]
-    made += [probes(results["probes"]), failures(results["failures"])]
+    made = [_rates(found.get("lanes", {})), _claims(found.get("claims", [])), leases(found.get("leases", {}))]
+    made += [_durability(found), probes(results["probes"]), failures(results["failures"])]
     return [table for table in made if table.rows]
 
 
@@ -61,6 +61,25 @@ def _claims(claims: list[Mapping[str, Any]]) -> Table:
         "To see one new run and to claim it, its commit included; of ten stored runs nine have ended and one waits."
     ]
     return Table("A claim, as the store grows", columns, rows, notes)
+
+
+def leases(found: Mapping[str, list[dict[str, Any]]]) -> Table:
+    """Return the table of leases beside the engines' own locks."""
+    rows = []
+    for engine, each in found.items():
+        figures = median_of(each)
+        took = {name: figures[f"{name}_p50_ms"] for name in ("lock", "commits", "lease")}
+        against = [f"{took['lease'] / took[name]:,.1f}x" for name in ("lock", "commits")]
+        cells = [f"{one:.2f}" for one in (*took.values(), figures["lease_p99_ms"])]
+        rows.append([engine, *cells, *against])
+    columns = ["engine", "its own lock, p50 ms", "two commits of a row, p50 ms", "`sf.lease`, p50 ms", "p99 ms"]
+    columns += ["times the lock", "times the commits"]
+    notes = [
+        "Taken and given back by one process that nobody contends with. The engine's own lock is `pg_advisory_lock` and "
+        "unlock, or an empty `BEGIN IMMEDIATE` and `COMMIT`, on one connection: nothing of it is on disk, it has no token, "
+        "and ends with its connection. Whatever outlives its process is two commits at least."
+    ]
+    return Table("A lease beside the engine's own lock", columns, rows, notes)
 
 
 def _durability(found: Mapping[str, Any]) -> Table:

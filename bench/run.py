@@ -44,7 +44,7 @@ class Session:
         failures: Everything that could not be measured: `system`, `case`, `reason`.
         probes: What the machine was like before, during and after.
         agent_step: The figures of each lane of `pydantic_ai_step.py`.
-        postgres: The figures of `postgres.py`: each process of each lane, and the costs of claims.
+        postgres: The figures of `postgres.py`: each process of each lane, and the costs of claims and leases.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,8 @@ class Session:
         self.agent_step = {lane: median_of(figures) for lane, figures in found.items()}
 
     def measure_postgres(self, repeats: int, *, is_quick: bool) -> None:
-        """Measure several processes on one server, the systems taking turns, and what claims cost as a store grows."""
+        """Measure several processes on one server, the systems taking turns, and what claims cost as a store grows, and
+        what leases do."""
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in postgres.LANES}
         with postgres.server() as running:
             self.postgres["server"] = running.version
@@ -127,6 +128,11 @@ class Session:
                 self.postgres["claims"] = postgres.measure_claims(running, python_of(None), stored)
             except processes.MeasurementFailed as error:
                 self.failures.append(_failure(POSTGRES, "claims", str(error)))
+            say(f"{POSTGRES}: leases")
+            try:
+                self.postgres["leases"] = postgres.measure_leases(running, python_of(None), repeats)
+            except processes.MeasurementFailed as error:
+                self.failures.append(_failure(POSTGRES, "leases", str(error)))
         self.postgres["lanes"] = {name: figures for name, figures in found.items() if figures}
 
     def summary(self) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,16 @@ The public surface. Everything a user writes is here; the rooms behind it may mo
 from surefoot.app import NotOpen, Surefoot, configure
 from surefoot.approvals import ApprovalNeeded, Approve, CannotDecide
 from surefoot.coordination import BadResource, Document, Lease, ResourceBusy, document, elect, lease, semaphore
-from surefoot.coordination.events import DeadLetter, Event, EventConflict, LetterNotFound, Topic, on
+from surefoot.coordination.events import (
+    DeadLetter,
+    Event,
+    EventConflict,
+    GroupNotFound,
+    GroupServed,
+    LetterNotFound,
+    Topic,
+    on,
+)
 from surefoot.effects import (
     AskPerson,
     BadEffect,
@@ -96,6 +105,8 @@ __all__ = [
     "Event",
     "EventConflict",
     "Forgotten",
+    "GroupNotFound",
+    "GroupServed",
     "KeyConflict",
     "Landed",
     "Lease",

@@ -22,7 +22,7 @@ from surefoot.coordination import LeaseDesk, ResourceGate, events
 from surefoot.coordination.events import DeadLetter, Dispatcher, GroupView
 from surefoot.coordination.events.dispatch import know_groups
 from surefoot.coordination.events.letters import decide as decide_letter
-from surefoot.coordination.events.letters import list_dead, list_groups
+from surefoot.coordination.events.letters import drop_group, list_dead, list_groups
 from surefoot.coordination.events.retention import sweep as sweep_events
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
 from surefoot.effects.desk import EffectView
@@ -349,6 +349,23 @@ class Surefoot:
     async def discard(self, event: int, *, group: str, by: str, reason: str) -> None:
         """Close a dead letter: nobody will act on it. Args and errors: as for `redeliver`."""
         await decide_letter(self.store, event, group, is_again=False, who=await self.identify(by), reason=reason)
+
+    async def drop_group(self, group: str, *, topic: str, by: str, reason: str) -> GroupView:
+        """Forget a group that nobody serves any more, so that it no longer keeps its topic's events; return what it was.
+
+        Runs that it has begun stay. If it comes again it is a new group, which begins where its `since=` says; what the old
+        one has begun to act on is a dead letter in it, for the id of its run is taken.
+
+        Args:
+            group: Its name.
+            topic: Its topic.
+            by: Who decides.
+            reason: Why.
+
+        Raises:
+            GroupNotFound, GroupServed, NotAllowed: See each; nothing was changed.
+        """
+        return await drop_group(self.store, topic, group, who=await self.identify(by), reason=reason)
 
     @property
     def people(self) -> People | None:

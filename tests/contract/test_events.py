@@ -654,7 +654,8 @@ async def test_retention_keeps_what_somebody_has_yet_to_act_on(url: str) -> None
         )
         await asyncio.sleep(0.01)
         assert (await app.gc(0.001)).events == 0, "a group that no code serves here has yet to come to them"
-        await app.store.commit(lambda tx: tx.execute("DELETE FROM event_groups WHERE name = 'away'"), label="test")
+        dropped = await app.drop_group("away", topic="orders", by="ann", reason="its code is gone")
+        assert (dropped.group, dropped.behind) == ("away", 2)
         assert (await app.gc(0.001, is_dry_run=True)).events == 1
         assert (await app.gc(0.001)).events == 1
         assert (await app.gc(0.001)).events == 0
@@ -669,3 +670,28 @@ async def test_retention_keeps_what_somebody_has_yet_to_act_on(url: str) -> None
         late = acted("late")
         await settled(app, 3)
         assert late == ["bad"], "what says nothing any more is passed over"
+
+
+async def test_a_group_that_nobody_serves_can_be_dropped(url: str) -> None:
+    """Catches a group that is dropped under its own code, one of another topic that goes with it, and one that acts anew
+    on what it had acted on when its code comes back."""
+    seen = acted()
+    async with sf.Surefoot(url) as app:
+        await ORDERS.publish(Order("a"), id="a")
+        await settled(app, 1)
+        with pytest.raises(sf.GroupServed):
+            await app.drop_group("fraud", topic="orders", by="ann", reason="it is gone")
+        _forget_groups()
+        for topic, group in (("orders", "mail"), ("parcels", "fraud")):
+            with pytest.raises(sf.GroupNotFound):
+                await app.drop_group(group, topic=topic, by="ann", reason="it is gone")
+        await app.drop_group("fraud", topic="orders", by="ann", reason="it is gone")
+        assert await app.groups() == []
+        check(app)
+    again = acted()
+    async with sf.Surefoot(url) as app:
+        await ORDERS.publish(Order("b"), id="b")
+        await settled(app, 2)
+        assert (seen, again) == (["a"], ["b"])
+        assert [letter.id for letter in await app.dead_letters()] == ["a"]
+        check(app)

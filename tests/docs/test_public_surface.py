@@ -26,6 +26,8 @@ NAMES = [
     "Event",
     "EventConflict",
     "Forgotten",
+    "GroupNotFound",
+    "GroupServed",
     "KeyConflict",
     "Landed",
     "Lease",

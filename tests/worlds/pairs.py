@@ -160,10 +160,13 @@ def is_right(pair: Sequence[str], state: Json) -> bool:
     return dojo.digest(state) in map(dojo.digest, serial(pair))
 
 
-def goes_wrong(pair: Sequence[str]) -> bool:
-    """Whether two agents that have both read before either acts leave a state that is not right."""
-    world = World(pair[0])
-    seen = read(world)
-    for task in pair:
-        work(world, task, seen)
-    return not is_right(pair, world.state())
+def wrong_orders(pair: Sequence[str]) -> int:
+    """Return in how many of the two orders of acting two agents that have both read before leave a wrong state."""
+    wrong = 0
+    for order in (pair, pair[::-1]):
+        world = World(pair[0])
+        seen = read(world)
+        for task in order:
+            work(world, task, seen)
+        wrong += not is_right(pair, world.state())
+    return wrong

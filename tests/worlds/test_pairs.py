@@ -8,10 +8,15 @@ import pytest
 from tests.worlds import dojo
 from tests.worlds.dojo import World
 from tests.worlds.pair_harness import KILLS, run_pair
-from tests.worlds.pairs import PAIRS, TASKS, goes_wrong, is_right, serial, work
+from tests.worlds.pairs import PAIRS, TASKS, is_right, serial, work, wrong_orders
 
-WRONG = tuple(pair for pair in PAIRS if goes_wrong(pair))
+WRONG = {pair: wrong_orders(pair) for pair in PAIRS}
+
+ALWAYS = tuple(pair for pair, orders in WRONG.items() if orders == 2)
 """Pairs that leave a wrong state unless somebody coordinates them."""
+
+EVER = tuple(pair for pair, orders in WRONG.items() if orders)
+"""The same, and those that do if one of the two acts first."""
 
 SAMPLE = (
     ("banking/user_task_2", "banking/user_task_12"),  # the rent goes up twice: an update is lost
@@ -33,9 +38,9 @@ def test_decisions_are_those_of_the_reference_solution(task: str) -> None:
 
 def test_pairs_are_about_something() -> None:
     """Catches a table of pairs that can't go wrong, and one whose two orders are never different."""
-    assert (len(PAIRS), len(WRONG)) == (32, 13)
-    assert set(SAMPLE) <= set(WRONG)
-    assert any(first != second for first, second in map(serial, WRONG))
+    assert (len(PAIRS), len(ALWAYS), len(EVER)) == (32, 13, 15)
+    assert set(SAMPLE) <= set(ALWAYS)
+    assert any(first != second for first, second in map(serial, ALWAYS))
 
 
 @pytest.mark.parametrize("how", ["apart", "together"])
@@ -54,21 +59,30 @@ async def test_one_of_the_two_is_killed(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["apart", "together"])
 @pytest.mark.parametrize("pair", PAIRS, ids=name)
-async def test_all_pairs(url: str, tmp_path: Path, pair: tuple[str, str], how: str) -> None:
+async def test_all_pairs_that_are_coordinated_leave_a_right_state(
+    url: str, tmp_path: Path, pair: tuple[str, str]
+) -> None:
     """As above, of all pairs that are about the same thing."""
-    ended = await run_pair(url, tmp_path, pair, how)
-    assert is_right(pair, ended.state) == (how == "together" or pair not in WRONG)
+    assert is_right(pair, (await run_pair(url, tmp_path, pair, "together")).state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", ALWAYS, ids=name)
+async def test_pairs_that_nobody_coordinates_leave_a_wrong_state(
+    url: str, tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    """Catches a sweep that shows nothing."""
+    assert not is_right(pair, (await run_pair(url, tmp_path, pair, "apart")).state)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", KILLS)
-@pytest.mark.parametrize("pair", WRONG, ids=name)
-async def test_all_pairs_that_go_wrong_with_one_killed(
+@pytest.mark.parametrize("pair", EVER, ids=name)
+async def test_all_pairs_that_may_go_wrong_with_one_killed(
     url: str, tmp_path: Path, pair: tuple[str, str], kill: str
 ) -> None:
-    """As above, of all pairs that leave a wrong state if nobody coordinates them, and at all times."""
+    """As above, of all pairs that may leave a wrong state if nobody coordinates them, and at all times."""
     ended = await run_pair(url, tmp_path, pair, "together", KILLS[kill])
     assert is_right(pair, ended.state)
     assert ended.kills == 1

@@ -47,6 +47,7 @@ HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
         "resolve": effects.resolve,
         "redeliver": events.redeliver,
         "discard": events.discard,
+        "drop-group": events.drop_group,
         "signal": runs.signal,
         "cancel": runs.cancel,
         "undo": work.undo,

@@ -1,4 +1,4 @@
-"""The commands about events: `events`, `redeliver`, `discard`."""
+"""The commands about events: `events`, `redeliver`, `discard`, `drop-group`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from surefoot.cli.place import (
 )
 from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import Column, emit, fields, heading, line, listing, say
-from surefoot.cli.shapes import Advice, EventsDocument, GroupShape, LetterDocument, LetterShape
+from surefoot.cli.shapes import Advice, DroppedDocument, EventsDocument, GroupShape, LetterDocument, LetterShape
 from surefoot.cli.show import show_advice
 from surefoot.cli.words import VALUE_CHARS_MAX, moment, one_line, span_words, value_words
 from surefoot.coordination.events.letters import DeadLetter, list_dead, list_groups
@@ -159,6 +159,35 @@ def discard(
 ) -> None:
     """Close a dead letter: nobody will act on the event in this group."""
     _decide(event, group, is_again=False, by=by, reason=reason, module=module, store=store, is_json=is_json)
+
+
+def drop_group(
+    *,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="The group.")],
+    topic: Annotated[str, typer.Option(metavar="TOPIC", help="Its topic.")],
+    reason: ReasonOption,
+    by: DeciderOption,
+    module: ModuleOption = None,
+    store: StoreOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Forget a group that no worker serves any more, so that it no longer keeps what its topic's events say.
+
+    Take its function out of the code of all workers first: one that still has it begins it anew. Its dead letters go with
+    it. Runs that it has begun stay.
+    """
+    refuse_placeholders(by, reason)
+    refuse_program(by)
+
+    async def work(desk: Desk) -> None:
+        was = await desk.app.drop_group(group, topic=topic, by=by, reason=reason)
+        if is_json:
+            return emit(DroppedDocument(topic, group, was.behind, was.started, was.dead))
+        return say(
+            f"group {group} of topic {topic} is forgotten: {was.behind} behind, {was.started} under way, {was.dead} dead"
+        )
+
+    at_desk(store, work, module=module)
 
 
 def _decide(

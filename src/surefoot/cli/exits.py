@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from surefoot.approvals import ApprovalNeeded, ApprovalNotFound, CannotDecide
-from surefoot.coordination.events import LetterNotFound
+from surefoot.coordination.events import GroupNotFound, GroupServed, LetterNotFound
 from surefoot.effects import BadEffect, Denied, KeyConflict
 from surefoot.effects.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
@@ -93,6 +93,8 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (EffectNotFound, ExitCode.NOT_FOUND),
     (ApprovalNotFound, ExitCode.NOT_FOUND),
     (LetterNotFound, ExitCode.NOT_FOUND),
+    (GroupNotFound, ExitCode.NOT_FOUND),
+    (GroupServed, ExitCode.REFUSED),
     (CannotDecide, ExitCode.REFUSED),
     (ApprovalNeeded, ExitCode.WAITING),
     (NotAllowed, ExitCode.REFUSED),

@@ -473,6 +473,16 @@ class LetterDocument(Struct, frozen=True):
     state: Annotated[str, Meta(description="again or discarded")]
 
 
+class DroppedDocument(Struct, frozen=True):
+    """`surefoot drop-group`."""
+
+    topic: Annotated[str, Meta(description="the topic")]
+    group: Annotated[str, Meta(description="the group that is no more")]
+    behind: Annotated[int, Meta(description="events that it was never brought")]
+    started: Annotated[int, Meta(description="events that its runs are at; the runs stay")]
+    dead: Annotated[int, Meta(description="dead letters that went with it")]
+
+
 class GcDocument(Struct, frozen=True):
     """`surefoot gc`."""
 
@@ -544,6 +554,7 @@ DOCUMENTS: dict[str, tuple[type[Struct], ...]] = {
     "resolve": (ResolveDocument,),
     "redeliver": (LetterDocument,),
     "discard": (LetterDocument,),
+    "drop-group": (DroppedDocument,),
     "check-deploy": (DeployDocument,),
     "fork": (ForkDocument,),
     "model pull": (ModelDocument,),

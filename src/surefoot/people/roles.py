@@ -17,7 +17,19 @@ from surefoot.problem import SurefootError
 PROGRAM = "api"
 """Who decides where a program calls and names nobody: the app's own code, which no rule binds."""
 
-ACTS = ("approve", "deny", "resolve", "cancel", "signal", "undo", "fork", "redeliver", "discard", "show secrets")
+ACTS = (
+    "approve",
+    "deny",
+    "resolve",
+    "cancel",
+    "signal",
+    "undo",
+    "fork",
+    "redeliver",
+    "discard",
+    "drop group",
+    "show secrets",
+)
 """What people do that the rules can bind to a role. Data on disk: the trail names them so."""
 
 
@@ -38,8 +50,8 @@ class People:
     Args:
         roles: For each name its roles: {"anna": ["finance"], "bob": []}. Who is not listed may decide nothing.
         may: For each kind of decision the role, or the name, that it needs: {"resolve": "operator"}. The kinds: approve,
-            deny, resolve, cancel, signal, undo, fork, redeliver, discard, show secrets. One that is not named is open to
-            all who are listed; an approval besides needs what its `sf.Approve(by=...)` says.
+            deny, resolve, cancel, signal, undo, fork, redeliver, discard, drop group, show secrets. One that is not named
+            is open to all who are listed; an approval besides needs what its `sf.Approve(by=...)` says.
         authenticate: Called with the name that somebody gives, in the process in which they decide; returns the name
             that it has proven, or raises `sf.NotAllowed`. Async or sync. With it, a decision under a name that was not
             proven is refused, also by a command line that doesn't have the app's code. None: a name is a claim.

@@ -68,5 +68,11 @@ def test_a_dead_letter_is_seen_and_brought_back(shell: Shell) -> None:
     assert "no event waits for a person" in shell.here("doctor").out
     worker.send_signal(signal.SIGTERM)
     worker.communicate()
+    gone = ("drop-group", "clerks", "--topic", "parcels", *SAID)
+    assert shell.here(*gone, "--json").document == {
+        "topic": "parcels", "group": "clerks", "behind": 0, "started": 0, "dead": 1}  # fmt: skip
+    assert shell.here("events", "--json").document["groups"] == []
+    assert shell.here(*gone).code == 3
+    assert "drop group" in shell.here("audit").out
     steps = shell.here("show", "news").out
     assert "published" in steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import claims, postgres, report_postgres
+from bench import claims, leases, postgres, report_postgres
 
 from surefoot.app import MIGRATIONS
 from surefoot.store import open_store
@@ -19,6 +19,9 @@ PROCESS = {
     "cpu_us_per_step": 100.0,
     "rss_bytes": 5_000_000,
 }
+
+
+LEASE = {"lock_p50_ms": 0.5, "commits_p50_ms": 2.0, "lease_p50_ms": 4.0, "lease_p99_ms": 6.0}
 
 
 def test_processes_that_worked_together_are_one() -> None:
@@ -37,15 +40,17 @@ def test_the_tables_show_both_systems_and_all_sizes() -> None:
     results = {
         "postgres": {
             "lanes": {"surefoot": lane, "dbos": lane},
+            "leases": {"SQLite": [LEASE, LEASE], "PostgreSQL": [LEASE]},
             "claims": [{"stored": stored, "sqlite": cost, "postgres": cost} for stored in claims.STORED],
         },
         "probes": [],
         "failures": [],
     }
-    rates, sizes, durability = report_postgres.tables(results)
+    rates, sizes, locks, durability = report_postgres.tables(results)
     assert [row[:3] for row in rates.rows] == [
         ["Surefoot", "1,000 (1,000 - 1,000)", "-"], ["DBOS", "1,000 (1,000 - 1,000)", "1.00x"]]  # fmt: skip
     assert [row[0] for row in sizes.rows] == ["1,000", "10,000", "100,000", "1,000,000"]
+    assert [row[5:] for row in locks.rows] == [["8.0x", "2.0x"]] * 2
     assert len(durability.rows) == 2
 
 
@@ -56,3 +61,11 @@ async def test_one_new_run_is_claimed_among_those_that_are_stored(tmp_path: Path
     store.close()
     assert found["stored"] == 25
     assert 0 < found["claim_p50_ms"] <= found["claim_p99_ms"]
+
+
+async def test_leases_are_taken_and_given_back_beside_plain_locks(tmp_path: Path) -> None:
+    """Would catch a bench that measures no lease, or leaves one of the three out."""
+    with leases.sqlite(tmp_path) as plain:
+        found = await leases.measure(f"sqlite:///{tmp_path}/leases.db", plain, times=9)
+    assert found.keys() >= LEASE.keys()
+    assert min(found.values()) > 0

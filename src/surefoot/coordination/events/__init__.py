@@ -14,7 +14,7 @@ Source: the log and its consumer groups are Kafka's (Kreps et al. 2011); dead le
 
 from surefoot.coordination.events.dispatch import Dispatcher
 from surefoot.coordination.events.groups import on
-from surefoot.coordination.events.letters import DeadLetter, GroupView, LetterNotFound
+from surefoot.coordination.events.letters import DeadLetter, GroupNotFound, GroupServed, GroupView, LetterNotFound
 from surefoot.coordination.events.tables import MIGRATIONS
 from surefoot.coordination.events.topic import Event, EventConflict, Topic
 
@@ -24,6 +24,8 @@ __all__ = [
     "Dispatcher",
     "Event",
     "EventConflict",
+    "GroupNotFound",
+    "GroupServed",
     "GroupView",
     "LetterNotFound",
     "Topic",

@@ -1,4 +1,4 @@
-"""What people see of topics and groups, and the way back of dead letters."""
+"""What people see of topics and groups, the way back of dead letters, and the end of a group that nobody serves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from surefoot.coordination.events import tables
+from surefoot.coordination.events.groups import served
 from surefoot.coordination.events.states import State
 from surefoot.coordination.events.tables import OPEN
 from surefoot.journal import load_record
@@ -24,6 +25,14 @@ ID_TAKEN = "the id of its run belongs to another run"
 
 class LetterNotFound(SurefootError):
     """There is no such dead letter. Nothing was changed."""
+
+
+class GroupNotFound(SurefootError):
+    """There is no such group. Nothing was changed."""
+
+
+class GroupServed(SurefootError):
+    """This process serves the group, and would begin it anew. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +178,40 @@ async def decide(store: Store, event: int, group: str, *, is_again: bool, who: s
         )
 
     await store.commit(unit, label=act)
+
+
+async def drop_group(store: Store, topic: str, group: str, *, who: str, reason: str) -> GroupView:
+    """Forget a group, with its place and its deliveries; runs that it has begun go on as runs.
+
+    Args:
+        store: The store.
+        topic: Its topic.
+        group: Its name.
+        who: Who says so.
+        reason: Why.
+
+    Returns:
+        What it was.
+
+    Raises:
+        GroupNotFound: It is none.
+        GroupServed: This process serves it.
+        NotAllowed: This person may not.
+    """
+    if (topic, group) in served():
+        raise GroupServed(
+            f"group {group!r} of topic {topic!r} is served by this process, which would begin it anew",
+            hint="take its function out of the code of all workers first",
+        )
+
+    def unit(tx: Tx) -> GroupView:
+        found = tx.row("SELECT id, topic, name, place FROM event_groups WHERE topic = ? AND name = ?", (topic, group))
+        if found is None:
+            raise GroupNotFound(f"topic {topic!r} has no group {group!r}", hint="surefoot events shows those that are")
+        view = _group(tx.connection, *found)
+        record_deed(tx, Deed(act="drop group", who=who, target=f"group {group} of topic {topic}", reason=reason))
+        tx.execute("DELETE FROM deliveries WHERE grp = ?", (found[0],))
+        tx.execute("DELETE FROM event_groups WHERE id = ?", (found[0],))
+        return view
+
+    return await store.commit(unit, label="drop group")
