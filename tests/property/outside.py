@@ -13,7 +13,6 @@ from tests.support.services import Network, Service
 import surefoot as sf
 from surefoot.testing.laws import LawBroken, require
 
-
 OTHERS_CHANGE = 0.3
 """How often a shelf is changed right after somebody has looked."""
 

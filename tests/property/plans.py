@@ -100,7 +100,8 @@ def _callers(draw: random.Random) -> tuple[Any, ...]:
 def _caller(draw: random.Random, usual: list[str], number: int) -> Operation:
     if draw.random() < 0.2:  # nobody else asks for what is done under its lease
         return ["held", draw.choice(SHARED), ["charge", f"held {number}"]]
-    return _call(draw, draw.choice(usual), f"caller {number}")
+    call = _call(draw, draw.choice(usual), f"caller {number}")
+    return ["hurried", draw.choice((0.03, 0.5)), call] if draw.random() < 0.3 else call
 
 
 def _programs(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
