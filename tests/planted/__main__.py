@@ -26,12 +26,15 @@ last three take minutes, and look only for what no other has found:
 * **contract**: the promises one by one (`tests/contract`).
 * **rules**: property tests of the pure modules (`tests/property/test_rules.py`).
 * **lines**: who comes next at a resource, and recorded histories of leases under stops and kills (`tests/histories`).
-* **schedules**: the shipped engine under drawn schedules of kills, stops, disk and network faults, checked against a world
-  that is counted outside (`tests/property`). At most {schedules:,} are run, seeds 1, 2, 3 and so on; the table says how
-  many it took.
+* **schedules**: the shipped engine under drawn schedules of kills, stops, disk and network faults, with people who approve,
+  deny and find out, sagas, resources, versions, documents and events, checked against a world that is counted outside
+  (`tests/property`). At most {schedules:,} are run, seeds 1, 2, 3 and so on; the table says how many it took.
 * **worlds**: real processes, killed for real, in AgentDojo's worlds (`tests/worlds`).
 * **disk**: disks that fail, lose power and change bytes (`tests/disk`).
 * **crash**: sagas, approvals, sub-agents and fans of children, killed for real (`tests/crash`).
+
+What is done with the file alone has one method: in no schedule does the power fail or a byte change, and where `tests/disk`
+is not the one that finds it, it takes no part.
 
 With no bug planted, {sound:,} of the {schedules:,} schedules keep every law. A bug that nothing finds fails the slow lane
 (`make test-slow`), and so does a detector that finds something in the engine as it is. Seconds are those of the detectors

@@ -33,7 +33,7 @@ class Detector:
 
 
 DETECTORS = (
-    Detector("contract", (*PYTEST, "tests/contract")),
+    Detector("contract", (*PYTEST, "tests/contract"), patience_s=1_800),  # 8 minutes on a busy machine
     Detector("rules", (*PYTEST, "tests/property/test_rules.py")),
     Detector("lines", (*PYTEST, "tests/unit/coordination", "tests/histories")),
     Detector(

@@ -86,6 +86,8 @@ def plan_of(seed: int) -> Plan:
         _fault(draw, kinds, is_scene) for _ in range(draw.choice((1, 1, 2) if is_scene else (0, 1, 2, 3, 5, 8)))
     )
     connecting = draw.choice(((0.0,), (0.5,), (0.9,), (0.0, 0.01, 0.5, 0.9)))
+    if is_scene and "stop" not in BARRED[checks] and draw.random() < 0.25:
+        faults, connecting = (_straggling(draw), *faults[1:]), (0.9,)
     return Plan(seed, programs, faults, draw.choice((0.0, 0.2, 0.5, 0.8)), checks, draw.random() < 0.5, connecting,
                 _callers(random.Random(f"callers {seed}")), draw.random() < 0.15)  # fmt: skip
 
@@ -100,7 +102,8 @@ def _callers(draw: random.Random) -> tuple[Any, ...]:
 def _caller(draw: random.Random, usual: list[str], number: int) -> Operation:
     if draw.random() < 0.2:  # nobody else asks for what is done under its lease
         return ["held", draw.choice(SHARED), ["charge", f"held {number}"]]
-    return _call(draw, draw.choice(usual), f"caller {number}")
+    call = _call(draw, draw.choice(usual), f"caller {number}")
+    return ["hurried", draw.choice((0.03, 0.5)), call] if draw.random() < 0.3 else call
 
 
 def _programs(draw: random.Random) -> tuple[tuple[Any, ...], ...]:
@@ -159,7 +162,7 @@ SCENES: dict[Callable[[random.Random], tuple[tuple[Any, ...], ...]], int] = {
     _signals: 1,
     _questions: 3,
     _one_saga: 3,
-    _one_desk: 2,
+    _one_desk: 3,
     _one_shelf: 1,
     _one_board: 1,
     _news: 2,
@@ -173,6 +176,11 @@ def _fault(draw: random.Random, kinds: list[str], is_scene: bool) -> Fault:
     amount = draw.choice(amounts.get(kind, (0.0,)))
     after = draw.choice(("act", "send") if is_scene and draw.random() < 0.8 else ("", "act", "send"))
     return Fault(round(2 ** draw.uniform(0, 4 if after else 8)), kind, draw.randrange(2), amount, after)
+
+
+def _straggling(draw: random.Random) -> Fault:
+    """Return what makes a straggler: stopped in the act until all others take it for gone, then it goes on."""
+    return Fault(draw.choice((1, 1, 4, 16)), "stop", 0, draw.choice((10.7, 25.0)), draw.choice(("act", "act", "send")))
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
@@ -239,8 +247,8 @@ def _desk(draw: random.Random, desk: str, place: str) -> Operation:
     work = ["work", desk, place]
     if draw.random() < 0.5:
         return work
-    return ["held", desk, draw.choice((work, ["post", place], ["post", place], ["sleep", 1.0], ["signal"],
-                                       _effect(draw, place)))]  # fmt: skip
+    twice = ["twice", ["post", place]]
+    return ["held", desk, draw.choice((work, twice, twice, ["sleep", 1.0], ["signal"], _effect(draw, place)))]
 
 
 def _tell(draw: random.Random, place: str, depth: int) -> Operation:

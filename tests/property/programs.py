@@ -63,12 +63,21 @@ class StillUnknown(Exception):
     """A caller outside runs was told that the outcome is unknown: it asks again."""
 
 
-async def call_outside(guard: Guard, operation: Operation) -> list[Any]:
+async def call_outside(guard: Guard, operation: Operation, tries: int = 0) -> list[Any]:
     """Call an effect outside runs, with one app's store; return what was told.
+
+    Args:
+        guard: Where.
+        operation: What to call, perhaps while holding a desk, or in a hurry.
+        tries: How often it was called before: who is in a hurry has more patience each time.
 
     Raises:
         StillUnknown: Nobody knows yet.
+        TimeoutError: Patience has ended.
     """
+    if operation[0] == "hurried":
+        async with asyncio.timeout(operation[1] * 4**tries):
+            return await call_outside(guard, operation[2])
     bound_guard.set(guard)
     try:
         told = await _act_at(*operation[1:]) if operation[0] == "held" else await _act(operation, OUTSIDE)

@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -95,6 +96,7 @@ class Schedule:
         self.clients: list[Asked] = []
         self.programs: dict[str, tuple[Operation, ...]] = {}
         self.told: dict[str, list[Any]] = {}
+        self.calls: Counter[str] = Counter()
         self.is_healed = False
         self._faults = list(plan.faults)
         self._gap = self._faults[0].gap if self._faults else 0
@@ -144,7 +146,8 @@ class Schedule:
         self.ask(f"start {run_id}", lambda app: app.start(program, list(operations), id=run_id))
 
     async def _call(self, caller: str, operation: Operation, app: sf.Surefoot) -> None:
-        told = await call_outside(app.guard, operation)
+        self.calls[caller] += 1
+        told = await call_outside(app.guard, operation, self.calls[caller] - 1)
         self.told.setdefault(caller, []).append(told)
 
     def ask(self, name: str, what: Callable[[sf.Surefoot], Coroutine[Any, Any, Any]]) -> Asked:

@@ -5,6 +5,7 @@ A failing plan is printed with its seed, and made smaller first. `run(plan_of(se
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -114,9 +115,12 @@ def test_a_schedule_is_the_same_each_time() -> None:
 
 
 def test_schedules_do_what_they_say() -> None:
-    """Would catch a test bed in which nothing goes wrong: no fault, no lost reply, no takeover."""
-    reports = [run(plan_of(seed)) for seed in range(20)]
-    assert sum(report.faults for report in reports) >= 20
-    assert sum(report.sends for report in reports) > sum(report.landings for report in reports) > 10
-    assert sum(report.takeovers for report in reports) >= 5
+    """Would catch a test bed in which nothing goes wrong, or nobody asks, shares, tells or undoes anything."""
+    reports = [run(plan_of(seed)) for seed in range(60)]
+    assert sum(report.faults for report in reports) >= 60
+    assert sum(report.sends for report in reports) > sum(report.landings for report in reports) > 30
+    assert sum(report.takeovers for report in reports) >= 15
     assert max(report.simulated_s for report in reports) > 10
+    told = json.dumps([report.results for report in reports])
+    for word in ("repeated", "conflict", "denied", "undone", "held", "wrote", "published"):
+        assert f'"{word}"' in told, word
