@@ -43,7 +43,7 @@ from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
 from surefoot.runs.worker import ROOM
-from surefoot.store import Clock, Store, StoreError, is_on_postgres, open_store, shown
+from surefoot.store import Clock, Store, StoreError, is_on_postgres, open_store, require_url, shown
 from surefoot.store.codec import Codec
 from surefoot.store.connection import Connection
 
@@ -90,7 +90,8 @@ class Surefoot:
     """One store, one session, one worker.
 
     Args:
-        url: Where to keep everything: "sqlite:///agents.db". None: the SUREFOOT_URL environment variable.
+        url: Where to keep everything: "sqlite:///agents.db". None: the SUREFOOT_URL environment variable. One that names
+            no database is refused at once (`UnusablePath`); the store itself is looked at when it is opened.
         gates: What must agree before an effect acts, in this order.
         name: How this process is called in the ledger; None: host and process id.
         clock: None for the host's clocks.
@@ -131,6 +132,7 @@ class Surefoot:
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
             raise SurefootError("no database URL", hint='sf.Surefoot("sqlite:///agents.db"), or set SUREFOOT_URL')
+        require_url(found)
         self.url = found
         if any(isinstance(gate, Approve) for gate in gates):
             raise SurefootError(
@@ -580,16 +582,20 @@ def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:
         url: As for `Surefoot`.
         gates: As for `Surefoot`.
     """
-    set_opener(_Opener(Surefoot(url, gates=gates, is_worker=False)))
+    set_opener(_Opener(lambda: Surefoot(url, gates=gates, is_worker=False)))
 
 
 class _Opener:
     """Opens an app once, however many effects, loops and threads ask for it at the same time."""
 
-    def __init__(self, app: Surefoot) -> None:
-        self._app = app
+    def __init__(self, make: Callable[[], Surefoot]) -> None:
+        self._make = make
+        self._app = make()
         self._lock = threading.Lock()
         self._opened: Future[None] | None = None
+
+    def anew(self) -> _Opener:
+        return _Opener(self._make)
 
     async def __call__(self) -> None:
         with self._lock:

@@ -507,6 +507,31 @@ os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
     assert ended.returncode == 0, ended.stderr
 
 
+def test_a_configured_store_is_opened_anew_after_a_fork(url: str) -> None:
+    """Catches a process pool whose parent has used an effect: its children could claim in no store, and open none."""
+    script = f"""
+import asyncio, os, signal
+import surefoot as sf
+
+@sf.effect(key="forked:{{x}}")
+async def act(x):
+    return x
+
+sf.configure({url!r})
+asyncio.run(act(1))
+if os.fork() == 0:
+    signal.alarm(10)
+    asyncio.run(act(2))
+    asyncio.run(act(3))
+    os._exit(0)
+ended = os.waitstatus_to_exitcode(os.wait()[1])
+asyncio.run(act(4))
+os._exit(ended)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 async def test_doubts_behind_those_of_persons_are_looked_into(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

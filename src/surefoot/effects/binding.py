@@ -6,8 +6,8 @@ With none there is no ledger to claim in, and the effect refuses to act: acting 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from typing import Protocol
 
 from surefoot.effects.guard import Guard
 from surefoot.problem import SurefootError
@@ -19,9 +19,26 @@ _open: list[Guard] = []
 _inherited: list[Guard] = []
 """Those that were open before this process was forked off: they refuse to write here, and give way to its own."""
 
-_opener: list[Callable[[], Awaitable[None]]] = []
 
-os.register_at_fork(after_in_child=lambda: _inherited.extend(_open))
+class Opener(Protocol):
+    """Opens the configured app."""
+
+    async def __call__(self) -> None:
+        """Open it, once."""
+
+    def anew(self) -> Opener:
+        """Return one that has opened nothing yet, for a process that was forked off."""
+
+
+_opener: list[Opener] = []
+
+
+def _after_fork() -> None:
+    _inherited.extend(_open)
+    _opener[:] = [opener.anew() for opener in _opener]
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class NoStore(SurefootError):
@@ -41,7 +58,7 @@ def remove_open(guard: Guard) -> None:
         _open.remove(guard)
 
 
-def set_opener(opener: Callable[[], Awaitable[None]]) -> None:
+def set_opener(opener: Opener) -> None:
     """Say how to open the configured store when the first effect asks for one."""
     _opener[:] = [opener]
 
@@ -56,7 +73,7 @@ async def open_guard(name: str, what: str = "effect") -> Guard:
     Raises:
         NoStore: None is open, or several are and the caller is inside none of them.
     """
-    if not _open and _opener:
+    if _opener and all(guard in _inherited for guard in _open):
         await _opener[0]()
     if len(_open) == 1:
         return _open[0]
@@ -67,6 +84,6 @@ async def open_guard(name: str, what: str = "effect") -> Guard:
         )
     names = ", ".join(str(guard.store.path) for guard in _open)
     raise NoStore(
-        f"{what} {name}: several stores are open ({names}), so nothing was done",
-        hint="call it inside a run, or keep one app open per process",
+        f"{what} {name}: several apps are open (on {names}), so nothing was done",
+        hint="call it inside a run, or keep one app open per process; sf.configure(...) is one, once an effect has used it",
     )

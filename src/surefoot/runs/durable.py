@@ -223,14 +223,15 @@ def durable(
 
 
 def register(kind: KindSpec) -> None:
-    """Note a kind under its name; a second function under one name replaces the first only when it is the same code."""
+    """Note a kind under its name; a second function under one name replaces the first only when it is the same code: of one
+    place in one module, which a notebook defines anew, or of one file that is the script and is imported, too."""
     for ours in (SIMULATED, ELSEWHERE):
         if kind.name.startswith(ours):
             raise SurefootError(
                 f"{kind.name!r}: names that start with {ours!r} are Surefoot's own", hint="pick another"
             )
     known = _registered.get(kind.name)
-    is_other = known is not None and _place_of(known) != _place_of(kind)
+    is_other = known is not None and _place_of(known) != _place_of(kind) and not _is_script_imported(known, kind)
     if known is not None and is_other and "<locals>" not in _place_of(known) + _place_of(kind):
         raise SurefootError(
             f"two durable functions are called {kind.name!r}: {_place_of(known)} and {_place_of(kind)}",
@@ -241,6 +242,17 @@ def register(kind: KindSpec) -> None:
 
 def _place_of(kind: KindSpec) -> str:
     return f"{kind.function.__module__}.{kind.function.__qualname__}"
+
+
+def _is_script_imported(known: KindSpec, kind: KindSpec) -> bool:
+    """Whether these are one function of a file that runs as `__main__` and is imported under its name in one process, as by
+    `uvicorn.run("main:app")` at its end."""
+    modules = {known.function.__module__, kind.function.__module__}
+    files = [getattr(getattr(one.function, "__code__", None), "co_filename", None) for one in (known, kind)]
+    is_one_place = (
+        files[0] is not None and files[0] == files[1] and known.function.__qualname__ == kind.function.__qualname__
+    )
+    return is_one_place and not modules.isdisjoint({"__main__", "__mp_main__"})
 
 
 def kind_of(function: Callable[..., Any] | str) -> KindSpec:

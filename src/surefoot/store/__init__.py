@@ -17,7 +17,7 @@ from surefoot.store.errors import (
     UnusablePath,
 )
 from surefoot.store.migrations import Migration
-from surefoot.store.opening import is_on_postgres, is_there, looking_at, open_store, shown
+from surefoot.store.opening import is_on_postgres, is_there, looking_at, open_store, require_url, shown
 from surefoot.store.preparing import MIGRATIONS
 from surefoot.store.sqlite import SqliteStore, parse_url
 from surefoot.store.store import Store
@@ -55,5 +55,6 @@ __all__ = [
     "new_id",
     "open_store",
     "parse_url",
+    "require_url",
     "shown",
 ]

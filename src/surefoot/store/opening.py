@@ -10,6 +10,7 @@ from surefoot.store import readonly
 from surefoot.store.clock import Clock
 from surefoot.store.codec import Codec
 from surefoot.store.connection import Connection
+from surefoot.store.errors import UnusablePath
 from surefoot.store.migrations import Migration
 from surefoot.store.sqlite import open_sqlite, parse_url
 from surefoot.store.store import Store
@@ -28,6 +29,18 @@ def is_on_postgres(url: str) -> bool:
 def shown(url: str) -> str:
     """Return a URL as it may be seen: without its password."""
     return _PASSWORD.sub("***", url) if is_on_postgres(url) else url
+
+
+def require_url(url: str) -> None:
+    """Refuse what names no database.
+
+    Raises:
+        UnusablePath: It is no URL of a file or a PostgreSQL database.
+    """
+    if not isinstance(url, str):
+        raise UnusablePath(f"{url!r} is not a database URL", hint=f'"sqlite:///{url}"')
+    if not is_on_postgres(url):
+        parse_url(url)
 
 
 def open_store(

@@ -38,7 +38,10 @@ def parse_url(url: str) -> Path:
         UnusablePath: Another scheme, a host, or no file name.
     """
     scheme, separator, rest = url.partition("://")
-    hint = 'use "sqlite:///agents.db" for a file here, "sqlite:////var/lib/agents.db" for an absolute path'
+    hint = (
+        'use "sqlite:///agents.db" for a file here, "sqlite:////var/lib/agents.db" for an absolute path, '
+        'or "postgresql://user@host/database"'
+    )
     if scheme in ("postgres", "postgresql"):
         raise UnusablePath(
             f"{url.rsplit('@', maxsplit=1)[-1]!r} is on a PostgreSQL server, and this is for a store that is a file",

@@ -157,7 +157,7 @@ async def test_with_two_stores_open_nothing_is_guessed(app: sf.Surefoot, tmp_pat
         acts.append(1)
 
     async with sf.Surefoot(f"sqlite:///{tmp_path}/other.db"):
-        with pytest.raises(sf.NoStore, match=r"several stores are open .*other\.db"):
+        with pytest.raises(sf.NoStore, match=r"several apps are open .*other\.db"):
             await act()
     assert acts == []
     await act()
@@ -174,6 +174,8 @@ async def test_a_configured_store_is_opened_by_the_first_effect(url: str, monkey
     async def act(x: int) -> None:
         acts.append(x)
 
+    with pytest.raises(sf.SurefootError, match=r"'agents\.db' is not a database URL"):
+        sf.configure("agents.db")  # told where it is said, not in a handler's first call
     sf.configure("sqlite:///nowhere/replaced.db")
     sf.configure(url)
     try:

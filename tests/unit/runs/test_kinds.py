@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
 import sys
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,6 +83,36 @@ def test_two_functions_of_one_name_are_refused_but_not_the_same_one_again(monkey
         register(second)
     assert kind_of("known twice") is again
     assert known_kinds() == ["known twice"]
+
+
+SCRIPT = """
+import asyncio, importlib, sys
+import surefoot as sf
+
+@sf.durable
+async def scripted(x: int) -> int:
+    return x
+
+async def main():
+    sys.path.insert(0, ".")
+    app = importlib.import_module("script").scripted  # what a web server does that is given "script:app"
+    async with sf.Surefoot("sqlite:///agents.db") as opened:
+        for number, one in enumerate((scripted, app, "scripted")):
+            run = await opened.start(one, number, id=str(number))
+            print(await run.result())
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_file_that_runs_as_script_and_is_imported_has_its_functions_once(tmp_path: Path) -> None:
+    """Catches a web server that is started at the end of its own module, and refused as another program."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ended = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.split() == ["0", "1", "2"], ended.stderr
 
 
 def test_what_is_no_durable_function_is_said_to_be_none() -> None:
