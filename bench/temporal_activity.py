@@ -1,7 +1,7 @@
 """What the ledger costs in a Temporal activity: the time of our part of a tool call, beside a bare commit.
 
-Our part is all that `Performer.call_tool` does around the tool's code: looking at the run, claim, settlement, and the wait
-until both are on disk. It is measured in Temporal's own activity environment on a PostgreSQL server that is started for it,
+Our part is all that `Performer.call_tool` does around the tool's code: claim, settlement, and the wait until both are on
+disk. It is measured in Temporal's own activity environment on a PostgreSQL server that is started for it,
 one call after another, so that no other server takes the processor meanwhile. The tools do nothing.
 
     python -m bench.temporal_activity [CALLS]

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NEEDS_SERVERS = frozenset({"20_temporal"})
+"""Examples that are run where their servers are: tests/temporal."""
 
 MADE_ELSEWHERE = frozenset(
     {
@@ -61,9 +63,11 @@ def rows(text: str, heading: str, *, first: str) -> list[tuple[str, ...]]:
     return [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in lines]
 
 
-def run_as_program(code: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+def run_as_program(code: Path, folder: Path, patch: pytest.MonkeyPatch, **environment: str) -> None:
     """Run a file as `python FILE` would, in a directory of its own, but in this process, where all is imported already."""
     patch.chdir(folder)
     patch.delenv("SUREFOOT_URL", raising=False)
+    for name, value in environment.items():
+        patch.setenv(name, value)
     patch.setattr(sys, "argv", [str(code)])
     runpy.run_path(str(code), run_name="__main__")

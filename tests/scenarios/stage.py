@@ -25,7 +25,7 @@ from surefoot.effects.states import State
 from surefoot.journal import Kind
 from surefoot.store.connection import Connection
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """How long a scenario waits for what must come; never reached on a machine that works."""
 
 Call = tuple[str, dict[str, Any], str]
@@ -162,4 +162,9 @@ def _facts(connection: Connection) -> list[tuple[Any, ...]]:
     rows = connection.execute(
         "SELECT r.run_id, j.step, j.kind FROM journal j JOIN runs r ON r.id = j.run WHERE j.step != ''"
     ).fetchall()
-    return sorted((run, step, kind) for run, step, kind in rows if kind != Kind.DECIDED or step.endswith(("]", RESULT)))
+    return sorted((run, step, kind) for run, step, kind in rows if kind != Kind.DECIDED or _is_model_s(step))
+
+
+def _is_model_s(step: str) -> bool:
+    """Whether it is a decision of the model, or the run's result; others are in Temporal's history alone."""
+    return step.rpartition("/")[2].startswith(("decision[", RESULT))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.scenarios import served  # noqa: F401  its scenes
 from tests.scenarios.scenes import SAMPLE, SCENES
 from tests.scenarios.stage import Books, Stage
 from tests.support.postgres import Postgres, schema

@@ -11,10 +11,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from pydantic_ai import Agent, FunctionToolset
 from pydantic_ai.durable_exec.temporal import TemporalDurability
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import RunUsage
+from temporalio import workflow as unsandboxed
 from temporalio.client import Client
 from temporalio.workflow import Info
 from tests.scenarios.stage import scripted
@@ -26,7 +29,7 @@ from surefoot.adapters.temporal import durability, workflow
 from surefoot.adapters.temporal.payloads import STORED_ABOVE
 from surefoot.store import new_id
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 Opening = Callable[..., Any]
 
@@ -111,6 +114,24 @@ def test_an_agent_with_an_engine_of_its_own_is_refused() -> None:
     agent = Agent("test", name="clerk", capabilities=[TemporalDurability()])
     with pytest.raises(sf.SurefootError, match="TemporalDurability of its own"):
         app.agent(agent)
+
+
+async def test_what_a_workflow_needs_is_made_before_it(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch code that is taken for a deadlock on a busy machine, for ever: what takes long, and only once, begins
+    anew with each attempt at a workflow task."""
+    in_workflow: list[Any] = []
+    make = TypeAdapter.__init__
+
+    def counting(self: TypeAdapter[Any], *args: Any, **options: Any) -> None:
+        if unsandboxed.in_workflow() and args != (RunUsage,):  # small, and Pydantic AI's own
+            in_workflow.append(args)
+        make(self, *args, **options)
+
+    monkeypatch.setattr(TypeAdapter, "__init__", counting)
+    async with opening(clerk()) as (_, made):
+        run = await made.start("go", id=f"r-{new_id()}")
+        assert await run.result(timeout_s=PATIENCE_S) == "{}"
+    assert in_workflow == []
 
 
 async def test_an_effect_in_workflow_code_is_refused(opening: Opening) -> None:
@@ -377,6 +398,73 @@ async def test_a_cluster_that_has_lost_everything(opening: Opening, monkeypatch:
                     await asyncio.sleep(0.05)
             own.lose()
             is_there.set()
-            assert await run.result(timeout_s=120) == json.dumps({"c1": "noted", "c2": "waited"})
+            assert await run.result(timeout_s=300) == json.dumps({"c1": "noted", "c2": "waited"})
     assert done == ["x"]
     assert asked == 3
+
+
+@pytest.mark.parametrize("what", ["sleep", "wait_signal", "saga", "child"])
+async def test_what_only_the_embedded_engine_has_is_refused_in_a_tool(opening: Opening, what: str) -> None:
+    """Would catch a wait that holds an activity, a saga that undoes nothing, or an error that says "outside a run"."""
+
+    @sf.durable(name=f"child of {what}")
+    async def child() -> None:
+        raise AssertionError("it was started")
+
+    @sf.step
+    async def wait() -> str:
+        match what:
+            case "sleep":
+                await sf.sleep(1)
+            case "wait_signal":
+                await sf.wait_signal("go")
+            case "child":
+                await sf.child(child, key="1")
+            case "saga":
+                async with sf.saga("s"):
+                    pass
+        return "no"
+
+    async with opening(clerk(wait, script=[[("wait", {}, "c1")]])) as (_, made):
+        run = await made.start("go", id=f"r-{new_id()}")
+        with pytest.raises(sf.RunFailed, match="was called in an agent on Temporal"):
+            await run.result(timeout_s=PATIENCE_S)
+
+
+async def test_what_an_agent_on_temporal_does_not_carry_is_refused(opening: Opening) -> None:
+    """Would catch a signal that nobody ever takes, a deadline that nobody keeps, a start that waits for no lane."""
+    async with opening(clerk()) as (app, made):
+        run = await made.start("go", id=f"r-{new_id()}")
+        for handle in (run, await app.run(run.id)):
+            with pytest.raises(sf.SignalRefused, match="waits for no signals"):
+                await handle.signal("go")
+        for options in ({"deadline_s": 60}, {"priority": 1}, {"delay": 1}):
+            with pytest.raises(sf.SurefootError, match="Temporal"):
+                await made.start("go", id=f"r-{new_id()}", **options)
+        with pytest.raises(sf.SurefootError, match="can't be watched"):
+            async for _ in made.stream("go", id=f"r-{new_id()}"):
+                pass
+        assert await run.result(timeout_s=PATIENCE_S) == "{}"
+        with pytest.raises(sf.SurefootError, match="reset the workflow"):
+            await run.fork(1, id=f"r-{new_id()}")
+
+
+async def test_durable_functions_stay_with_the_embedded_engine(opening: Opening) -> None:
+    """Would catch a function, or an undo, that nobody executes once the app has another engine."""
+    done: list[str] = []
+
+    @sf.effect(name="unpay")
+    async def unpay(order: str, outcome: str) -> None:
+        done.append(f"un{order}")
+
+    @sf.effect(key="pay:{order}", compensate=unpay)
+    async def pay(order: str) -> str:
+        done.append(order)
+        return "paid"
+
+    async with opening(clerk(pay, script=[[("pay", {"order": "A"}, "c1")]])) as (_, made):
+        run = await made.start("go", id=f"r-{new_id()}")
+        assert "paid" in await run.result(timeout_s=PATIENCE_S)
+        undoing = await run.undo("by mistake")
+        await undoing.result(timeout_s=PATIENCE_S)
+    assert done == ["A", "unA"]

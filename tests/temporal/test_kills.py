@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.mcp.conftest import Till
 from tests.support.postgres import Postgres, schema
 from tests.support.temporal import Temporal
 from tests.temporal.conftest import Crew
@@ -26,7 +27,7 @@ import surefoot as sf
 from surefoot.effects.states import State
 from surefoot.store import new_id
 
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 """How long a test waits for what must come: leases run for 10 s, and heartbeats for 2."""
 
 PAST_S = 14.0
@@ -70,6 +71,8 @@ class Scene:
 
     async def paid(self) -> list[str]:
         """Return what the service has done."""
+        if self.task.till:
+            return sorted(entry["order"] for entry in Till(self.crew.folder).entries(what="pay"))
         found: list[str] = (await ask(self.task.port, {"do": "books"}))["paid"]
         return sorted(found)
 
@@ -82,14 +85,18 @@ class Scene:
 @asynccontextmanager
 async def scene(service: str, crew: Crew, postgres: Postgres, temporal: Temporal) -> AsyncIterator[Scene]:
     """Make the world of one test."""
-    place = crew.folder / "port"
-    crew.spawn("tests.temporal.service", service, str(place))
+    place, till = crew.folder / "port", ""
+    if service == "till":
+        till = str(Till(crew.folder).world)
+        place.write_text("0")
+    else:
+        crew.spawn("tests.temporal.service", service, str(place))
     async with asyncio.timeout(PATIENCE_S):
         while not place.exists():
             await asyncio.sleep(0.02)
     with schema(postgres.url) as url:
         engine = temporal.url(f"queue-{new_id()}")
-        task = Task(url, engine, int(place.read_text()), service, str(crew.folder / "marker"))
+        task = Task(url, engine, int(place.read_text()), service, str(crew.folder / "marker"), till=till)
         app, agent = app_of(task, is_worker=False)
         async with app:
             yield Scene(crew, task, app, agent)
@@ -144,6 +151,15 @@ async def test_a_worker_is_stopped_past_its_heartbeat_and_goes_on(
         assert await stage.paid() == sorted(ORDERS)
         assert await stage.states() == ["DONE"] * len(ORDERS)
         assert await contradictions(stage.app) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_worker_is_killed_with_its_mcp_server(
+    point: str, crew: Crew, postgres: Postgres, temporal: Temporal
+) -> None:
+    """Would catch a call over stdio that is made twice, or never, or that isn't asked about of the next server."""
+    await killed("till", point, crew, postgres, temporal)
 
 
 @pytest.mark.slow

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from fastmcp.client.transports import StdioTransport
 from pydantic_ai import Agent
+from pydantic_ai.mcp import MCPToolset
+from tests.mcp.scenarios import ROOT
 from tests.scenarios.stage import scripted
 from tests.temporal.service import ask
 
@@ -40,6 +43,7 @@ class Task(msgspec.Struct, frozen=True):
         marker: A file: whoever makes it comes to the point first, and meets its end there.
         point: Where, of the second payment; empty for nowhere.
         end: How: SIGKILL, or SIGSTOP to be continued.
+        till: Where an MCP server over stdio keeps its books; empty: the tool is a function of the program's.
     """
 
     url: str
@@ -49,13 +53,49 @@ class Task(msgspec.Struct, frozen=True):
     marker: str = ""
     point: str = ""
     end: int = signal.SIGKILL
+    till: str = ""
 
 
 def app_of(task: Task, *, is_worker: bool) -> tuple[sf.Surefoot, Any]:
     """Return the app and its agent."""
     app = sf.Surefoot(task.url, engine=task.engine, is_worker=is_worker)
-    script = [[("pay", {"order": order}, f"c-{order}")] for order in ORDERS]
-    return app, app.agent(Agent(scripted(script), name="clerk", tools=[_pay(task)]))
+    if task.till:
+        script = scripted([[("pay", {"order": order, "cents": 5}, f"c-{order}")] for order in ORDERS])
+        toolset = _served(task)
+        effects = {"pay": sf.effect(key="pay:{order}", in_doubt=sf.Probe(_asked(toolset), longest_life="1s"))}
+        return app, app.agent(Agent(script, name="clerk", toolsets=[toolset]), effects=effects)
+    script = scripted([[("pay", {"order": order}, f"c-{order}")] for order in ORDERS])
+    return app, app.agent(Agent(script, name="clerk", tools=[_pay(task)]))
+
+
+def _served(task: Task) -> MCPToolset[Any]:
+    """Return the tools of a till that each worker starts for itself, on the same books."""
+    where = StdioTransport(
+        sys.executable, ["-m", "tests.mcp.server", task.till],
+        env=dict(os.environ), cwd=str(ROOT), log_file=Path(task.till).parent / "server.log",
+    )  # fmt: skip
+
+    async def process(_context: Any, call_tool: Any, name: str, arguments: dict[str, Any]) -> Any:
+        order = arguments["order"]
+        meet(task, "claimed, not sent", order)
+        waiting = asyncio.ensure_future(call_tool(name, arguments))
+        if is_met(task, "sent, not answered", order):
+            while f'"order": "{order}"' not in (Path(task.till) / "till.jsonl").read_text():
+                await asyncio.sleep(0)
+            meet(task, "sent, not answered", order)
+        answer = await waiting
+        meet(task, "answered, not recorded", order)
+        return answer
+
+    return MCPToolset(where, id="till", init_timeout=60, process_tool_call=process)
+
+
+def _asked(toolset: MCPToolset[Any]) -> Callable[..., Awaitable[Any]]:
+    async def ask_till(order: str) -> sf.Landed | sf.NotLanded:
+        found = await toolset.direct_call_tool("payments", {"order": order})
+        return sf.Landed(f"paid {order}") if found else sf.NotLanded()
+
+    return ask_till
 
 
 def _pay(task: Task) -> Any:
@@ -112,10 +152,10 @@ class _Mortal(Performer):
 
     task: Task
 
-    async def _in_frame(self, guard: Any, told: Any, seen: Any, work: Any) -> Any:
-        order = told.call.call_id.removeprefix("c-")
+    async def _in_frame(self, guard: Any, call: Any, frame: Any, work: Any) -> Any:
+        order = call.call_id.removeprefix("c-")
         meet(self.task, POINTS[0], order)
-        result = await super()._in_frame(guard, told, seen, work)
+        result = await super()._in_frame(guard, call, frame, work)
         meet(self.task, POINTS[-1], order)
         return result
 

@@ -295,6 +295,7 @@ class _Settlement(msgspec.Struct, gc=False):
                 ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
                 return True
             return False
+        is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
         record_id = take_record_id(tx)
         if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
             _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
@@ -303,7 +304,6 @@ class _Settlement(msgspec.Struct, gc=False):
                     LeaseLost(f"effect {case.identity.key}: another has taken it over", hint="it is found anew")
                 )
             return False
-        is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
         # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
         insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
         guard.settled(tx, row, by_run=record.run if is_held else None)

@@ -42,6 +42,15 @@ MIGRATIONS = (
 )
 
 _RECORD = Put("INSERT INTO journal (id, run, seq, kind, step, after, at_ms, head, body, blob) VALUES", 10)
+_NEXT_RECORD = Put(
+    "INSERT INTO journal (id, run, seq, kind, step, after, at_ms, head, body, blob) VALUES",
+    10,
+    one="INSERT INTO journal (id, run, seq, kind, step, after, at_ms, head, body, blob) VALUES"
+    " (?, ?, (SELECT coalesce(max(seq), 0) + 1 FROM journal WHERE run = ?), ?, ?, ?, ?, ?, ?, ?)",
+    is_single=True,
+)
+"""Of a run whose records are numbered when they are written (`NEXT`), the run's own row standing in for the number."""
+
 _COLUMNS = "SELECT j.run, seq, kind, step, after, head, coalesce(j.body, b.body), j.id, at_ms FROM journal j"
 _JOIN = " LEFT JOIN blobs b ON b.id = j.blob"
 
@@ -49,6 +58,11 @@ _JOIN = " LEFT JOIN blobs b ON b.id = j.blob"
 def take_record_id(tx: Tx) -> int:
     """Return the id of the record that this transaction inserts next, for rows that refer to it."""
     return tx.take_id("journal")
+
+
+def next_record_id(tx: Tx) -> int:
+    """Return the id that the next record gets: all that are there, or were written before it, have lower ones."""
+    return tx.next_id("journal")
 
 
 def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Value | None = None) -> int:
@@ -68,11 +82,11 @@ def insert_record(tx: Tx, record: Record, record_id: int | None = None, body: Va
     if body is not None and len(body) > BLOB_ABOVE:
         tx.execute("INSERT INTO blobs (run, body) VALUES (?, ?)", (record.run, body))
         body, blob = None, tx.connection.last_insert_rowid()
-    seq = record.seq if record.seq != NEXT else newest_seq(tx, record.run) + 1
+    is_numbered = record.seq != NEXT
     tx.put(
-        _RECORD,
-        (row_id, record.run, seq, record.kind, record.step, record.after, tx.now_ms,
-         None if head is NO_HEAD else encode_head(head), body, blob),
+        _RECORD if is_numbered else _NEXT_RECORD,
+        (row_id, record.run, record.seq if is_numbered else record.run, record.kind, record.step, record.after,
+         tx.now_ms, None if head is NO_HEAD else encode_head(head), body, blob),
     )  # fmt: skip
     tx.newest = max(tx.newest, row_id)
     return row_id

@@ -80,6 +80,15 @@ class ValueCodec:
         elif self._container is not None:
             self.dump = self._dump_container
 
+    def prepare(self) -> None:
+        """Do now what the first value would wait for.
+
+        Raises:
+            Unserializable: The declared type can't be written as JSON.
+        """
+        if not self.is_plain:
+            self._typed()
+
     def _typed(self) -> TypeAdapter[Any]:
         if self._adapter is None:
             try:

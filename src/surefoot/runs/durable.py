@@ -6,12 +6,13 @@ import hashlib
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from surefoot.journal import Record, Undecodable, codec_of
-from surefoot.journal.values import Value, canonical_bytes
+from surefoot.journal.values import Unserializable, Value, canonical_bytes
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import UnknownKind
 from surefoot.runs.life import RunState
@@ -135,6 +136,15 @@ class KindSpec:
         if kind is inspect.Parameter.VAR_KEYWORD:
             return {key: msgspec.Raw(self._codecs[name].dump(item)[0]) for key, item in value.items()}
         return msgspec.Raw(self._codecs[name].dump(value)[0])
+
+    def prepare(self) -> None:
+        """Do now what the first input and the first result would wait for: a second, on a busy machine.
+
+        What can't be prepared is refused when it is used, by name.
+        """
+        for codec in (*self._codecs.values(), self.result):
+            with suppress(Unserializable):
+                codec.prepare()
 
     def load_input(self, body: Value) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments to call the function with.

@@ -130,8 +130,14 @@ class Run:
             Whether it was new.
 
         Raises:
-            SignalRefused: The run has ended; or its kind, as far as this process knows it, takes no such signal.
+            SignalRefused: The run has ended; or its kind, as far as this process knows it, takes no such signal; or
+                another engine executes it.
         """
+        if self.kind.startswith(ELSEWHERE):
+            raise SignalRefused(
+                f"run {self.id} is executed by Temporal, and its agent waits for no signals; nothing was sent",
+                hint="use a tool with sf.Approve, or an effect that a person resolves",
+            )
         deed = self._told(by, name.name if isinstance(name, Signal) else name)
         title, body = signal_for(name, payload, declared=self._declared(), run_id=self.id)
 

@@ -45,9 +45,14 @@ def live_run(*what: str) -> LiveRun:
         what: What is called, in words.
 
     Raises:
-        NotInRun: There is none.
+        NotInRun: There is none, or another engine executes it.
     """
     frame = current_frame.get()
+    if frame is not None and frame.is_one_step:
+        raise NotInRun(
+            f"{' '.join(what)} was called in an agent on Temporal, whose tools have effects, reads and steps, and no waits",
+            hint="call it in a function with @sf.durable, which the same app executes on the same store",
+        )
     if not isinstance(frame, LiveRun):
         raise NotInRun(
             f"{' '.join(what)} was called outside a run",

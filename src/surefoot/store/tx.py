@@ -35,13 +35,14 @@ class Put:
         after: Its text after them.
         values: How many values a row has.
         one: The statement for a single row, where it has a simpler form.
+        is_single: Whether that is the only form, because a row is written by what the rows before it have left.
     """
 
-    def __init__(self, before: str, values: int, after: str = "", *, one: str = "") -> None:
+    def __init__(self, before: str, values: int, after: str = "", *, one: str = "", is_single: bool = False) -> None:
         marks = f"({', '.join('?' * values)})"
         self.values = values
         self.may_miss = bool(after)
-        sizes = [1 << power for power in range(ROWS_MAX.bit_length())]
+        sizes = [1] if is_single else [1 << power for power in range(ROWS_MAX.bit_length())]
         self.forms = {size: f"{before} {', '.join([marks] * size)} {after}".rstrip() for size in reversed(sizes)}
         if one:
             self.forms[1] = one
@@ -243,11 +244,17 @@ class Tx:
 
     def take_id(self, table: str) -> int:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
+        found = self.next_id(table)
+        self._next_ids[table] = found + 1
+        return found
+
+    def next_id(self, table: str) -> int:
+        """Return the id that `take_id` gives next: what is there, or was put before, has lower ones."""
         found = self._next_ids.get(table)
         if found is None:
             self.numbered.add(table)
             found = cast(int, self.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchall()[0][0])
-        self._next_ids[table] = found + 1
+            self._next_ids[table] = found
         return found
 
 

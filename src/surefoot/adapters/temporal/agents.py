@@ -17,9 +17,8 @@ from surefoot.adapters.pydantic_ai.live import LiveEvent
 from surefoot.adapters.temporal.durability import LedgerDurability
 from surefoot.adapters.temporal.performing import Performer
 from surefoot.adapters.temporal.workflow import AgentKind
-from surefoot.people import PROGRAM
 from surefoot.problem import SurefootError
-from surefoot.runs import RunStatus, Signal, SignalRefused, Worker
+from surefoot.runs import RunStatus, Worker
 from surefoot.runs.durable import ELSEWHERE
 from surefoot.store import Store
 
@@ -70,21 +69,6 @@ class TemporalRun(AgentRun):
         finally:
             looking.cancel()
             await asyncio.wait([looking])
-
-    async def signal(
-        self, name: str | Signal[Any], payload: Any = None, *, by: str = PROGRAM, dedupe: str | None = None
-    ) -> bool:
-        """Refuse: an agent on Temporal waits for no signals.
-
-        Raises:
-            SignalRefused: Always, unless the embedded engine executes the run.
-        """
-        if not self.kind.startswith(ELSEWHERE):
-            return await super().signal(name, payload, by=by, dedupe=dedupe)
-        raise SignalRefused(
-            f"run {self.id} is executed by Temporal, and its agent waits for no signals; nothing was sent",
-            hint="use a tool with sf.Approve, or an effect that a person resolves",
-        )
 
     async def _look_after(self) -> None:
         is_said = False

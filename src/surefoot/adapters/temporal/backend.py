@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import msgspec
 from pydantic_ai.durable_exec import (
     BoundDurableOperation,
     DurableOperation,
@@ -91,6 +92,7 @@ class _Call(BoundDurableOperation[Any, Any, Any]):
                         raise
                     wait = loaded(cause.details[0])
                 await waits().until_woken(wait)
+                here.calling.set(msgspec.structs.replace(told, is_again=True))
         finally:
             here.calling.reset(token)
 

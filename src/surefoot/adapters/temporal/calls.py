@@ -1,9 +1,11 @@
 """One activity as a place in a run: what the effects room sees of a run that Temporal executes.
 
 An activity may have several attempts alive (a worker that was stopped past its heartbeat and goes on). What holds: they are
-told apart by what they have written. A step is read when the activity begins; who then finds a record of it that is not its
-own writes nothing more, and the next attempt begins from what is there. Outcomes of effects are guarded by the ledger's
-tokens besides, as everywhere.
+told apart by what they have written. Each write of a step asks, in its own transaction, whether anything is recorded of the
+step that this attempt has neither read nor written; who finds such a record writes nothing more, and whoever comes next
+begins from what is there. So what is recorded need not be read before a call that is made for the first time: it is taken
+for nothing, and where that is wrong nothing is claimed or sent. Outcomes of effects are guarded by the ledger's tokens
+besides, as everywhere.
 """
 
 from __future__ import annotations
@@ -13,52 +15,66 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
-import msgspec
-
 from surefoot.adapters.temporal.parked import Parked, Wait
 from surefoot.effects.guard import Claim
 from surefoot.effects.keys import BadEffect
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, NEXT, NO_HEAD, OPENS_STEP, Head
-from surefoot.journal.tables import load_records_under
+from surefoot.journal.tables import load_records_under, next_record_id
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import AmbiguousStep, Divergence
-from surefoot.runs.life import ENDED
 from surefoot.runs.replay import step_key
 from surefoot.runs.strand import Strand, _parent, _place, _strand, lent
 from surefoot.runs.taken import writable
-from surefoot.store import Store, Tx
+from surefoot.store import Check, Store, Tx
 from surefoot.store.connection import Connection
 
 T = TypeVar("T")
 
-_ENDED = frozenset(int(state) for state in ENDED)
+Seen = dict[str, list[Record]]
+"""What the journal held of some steps of a run, each with its records in order."""
 
-
-class Seen(msgspec.Struct, frozen=True):
-    """What the journal held of a part of a run when an activity began.
-
-    Attributes:
-        seq: The number of the run's newest record.
-        steps: The records of each step, in order.
-    """
-
-    seq: int
-    steps: dict[str, list[Record]]
+_GOES_ON = Check(
+    4,
+    "run, step, seen, before",
+    "SELECT count(*) AS found FROM asked JOIN runs ON runs.id = asked.run AND runs.state <= 3 WHERE NOT EXISTS ("
+    "SELECT 1 FROM journal WHERE run = asked.run AND step = asked.step AND id + 0 > asked.seen AND id + 0 < asked.before"
+    " AND seq > coalesce((SELECT seq FROM journal WHERE id = asked.seen), 0))",
+    is_each=True,
+)
+"""`before` leaves out what the asking unit is about to write itself. `seq` only tells the index of runs where to begin; the
+one of ids, which `+ 0` rules out, would lead through the records of all runs."""
 
 
 def look(connection: Connection, run: int, path: str) -> Seen:
     """Return what is recorded of a step of a run, and of the steps under it."""
-    newest = next(connection.execute("SELECT coalesce(max(seq), 0) FROM journal WHERE run = ?", (run,)))
-    steps: dict[str, list[Record]] = {}
+    found: Seen = {}
     for record in load_records_under(connection, run, path):
-        steps.setdefault(record.step, []).append(record)
-    return Seen(int(newest[0]), steps)
+        found.setdefault(record.step, []).append(record)
+    return found
+
+
+def goes_on(tx: Tx, run: int, step: str, seen: int) -> bool:
+    """Whether a run has not ended, and nothing is recorded of one of its steps after the record `seen`; 0 for none.
+
+    In a hurry it is taken to be so, and checked with what is written (see `Tx.trusts`). It must be asked before ids are
+    taken for the records that are written on the strength of it.
+    """
+    values = (run, step, seen, next_record_id(tx))
+    if tx.trusts(_GOES_ON, *values):
+        return True
+    found = tx.row(_GOES_ON.forms[1], values)
+    return found is not None and found[0] == _GOES_ON.expected(1)
 
 
 class CallFrame:
-    """A run as one activity of it sees it. See `journal.frame.Frame`."""
+    """A run as one activity of it sees it. See `journal.frame.Frame`.
+
+    Attributes:
+        recorded: What the journal held of the call's steps, or was taken to hold.
+        is_mistaken: Whether it holds more of a step of which nothing was known.
+    """
 
     is_one_step = True
     source = ""
@@ -69,6 +85,7 @@ class CallFrame:
         self.run = run
         self.run_id = run_id
         self.recorded = recorded
+        self.is_mistaken = False
         self.seen: dict[str, Any] = {}
         self.loop = asyncio.get_running_loop()
         self.unknown_steps: set[str] = set()
@@ -125,10 +142,10 @@ class CallStep:
         self.frame = frame
         self.key = key
         self.name = name
-        records = frame.recorded.steps.get(key, [])
+        records = frame.recorded.get(key, [])
         self.opened = next((record for record in reversed(records) if record.kind in OPENS_STEP), None)
         self.ended = next((record for record in records if record.kind in ENDS_STEP), None)
-        self._claim: int | None = None
+        self._seen = records[-1].id if records else 0
 
     def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """See `Step.draft`; its number is given when it is written."""
@@ -144,12 +161,10 @@ class CallStep:
         """Whether the run goes on, and nobody else has recorded anything of this step since it was read."""
         if self.frame.refused is not None:
             return False
-        rows = tx.execute(
-            "SELECT r.state, j.id FROM runs r LEFT JOIN journal j ON j.run = r.id AND j.seq > ? AND j.step = ?"
-            " WHERE r.id = ?",
-            (self.frame.recorded.seq, self.key, self.frame.run),
-        ).fetchall()
-        return all(state not in _ENDED and record in (None, self._claim) for state, record in rows) and bool(rows)
+        if goes_on(tx, self.frame.run, self.key, self._seen):
+            return True
+        self.frame.is_mistaken = self.frame.is_mistaken or self._seen == 0
+        return False
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(
@@ -176,7 +191,7 @@ class CallStep:
         """Note the record of a claim that is ours: what else is recorded of a step by its own attempt ends it."""
         found = await committed
         if isinstance(found, Claim) and found.is_ours:
-            self._claim = found.row.claim
+            self._seen = found.row.claim
         return found
 
     def refuse(self, error: BaseException) -> None:

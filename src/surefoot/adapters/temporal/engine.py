@@ -137,6 +137,8 @@ class Engine:
         self._bridge = Bridge(self._client, self.address.task_queue, self._worker, self._names)
         if not is_worker:
             return
+        for kind in self._kinds.values():
+            kind.spec.prepare()  # in a workflow it would be taken for a deadlock, where it takes 2 s
         self._temporal = TemporalWorker(
             self._client,
             task_queue=self.address.task_queue,

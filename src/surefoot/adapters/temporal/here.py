@@ -33,6 +33,7 @@ class Told(msgspec.Struct, frozen=True):
         call: For a tool call, its place.
         tool: The name by which the model asked for the tool.
         is_gated: Whether the framework says that the call needs approval.
+        is_again: Whether the call was made before, and had to wait.
     """
 
     run: int
@@ -40,6 +41,7 @@ class Told(msgspec.Struct, frozen=True):
     call: ToolCall | None = None
     tool: str = ""
     is_gated: bool = False
+    is_again: bool = False
 
 
 class Here:

@@ -20,9 +20,10 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from surefoot.adapters.pydantic_ai.approving import ask_anybody
 from surefoot.adapters.pydantic_ai.conversations import _cost
 from surefoot.adapters.pydantic_ai.declarations import Declarations
+from surefoot.adapters.pydantic_ai.mcp import reading
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, RETURNED, Returned, encoded
 from surefoot.adapters.pydantic_ai.tools import Call, declared, function_of, is_marked_read, perform_call
-from surefoot.adapters.temporal.calls import CallFrame, Seen, enter, inside, look
+from surefoot.adapters.temporal.calls import CallFrame, enter, goes_on, inside, look
 from surefoot.adapters.temporal.here import Told, heard
 from surefoot.adapters.temporal.parked import PARKED, Parked, Wait, dumped
 from surefoot.effects import Guard, bound_guard
@@ -35,6 +36,7 @@ from surefoot.runs import Divergence
 from surefoot.runs.errors import name_of
 from surefoot.runs.replay import step_key
 from surefoot.runs.steps import is_step
+from surefoot.runs.strand import ToolCall
 from surefoot.store import StoreError, Tx
 
 if TYPE_CHECKING:
@@ -73,22 +75,31 @@ class Performer:
             return await handler(params)
         if self._make_deps is not None:
             params.ctx.deps = await _made(self._make_deps, params.ctx.deps)
-        guard = self._guard()
-        seen = await guard.store.read(partial(look, run=told.run, path=told.call.path))
+        guard, now = self._guard(), activity.info()
+        place = partial(CallFrame, guard.store, told.run, now.workflow_id or "")
+        work = partial(self._perform, handler, kind, params, told)
         try:
-            return await self._in_frame(guard, told, seen, partial(self._perform, handler, kind, params, told))
+            if now.attempt == 1 and not told.is_again:
+                frame = place({})
+                try:
+                    return await self._in_frame(guard, told.call, frame, work)
+                except Exception:
+                    if not frame.is_mistaken:
+                        raise
+            seen = await guard.store.read(partial(look, run=told.run, path=told.call.path))
+            return await self._in_frame(guard, told.call, place(seen), work)
         except BaseException as error:
             said = _said(error)
             if said is None:
                 raise
             raise said from (None if isinstance(error, Parked) else error)
 
-    async def _in_frame(self, guard: Guard, told: Told, seen: Seen, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def _in_frame(
+        self, guard: Guard, call: ToolCall, frame: CallFrame, work: Callable[[], Awaitable[Any]]
+    ) -> Any:
         """Do it as a part of the run, and wait until what it has recorded is on disk."""
-        assert told.call is not None, "asked for a tool call"
-        frame = CallFrame(guard.store, told.run, activity.info().workflow_id or "", seen)
         frame_token, guard_token = current_frame.set(frame), bound_guard.set(guard)
-        enter(told.call, asyncio.current_task())
+        enter(call, asyncio.current_task())
         try:
             result = await work()
             await guard.store.barrier()
@@ -106,7 +117,7 @@ class Performer:
         if not is_declared and (is_step(function) or told.tool in self._declarations.reads or is_marked_read(tool)):
             assert told.call is not None, "asked for a tool call"
             with inside(step_key(told.call.path, params.name, None)):
-                return await handler(params)
+                return await reading(partial(handler, params))
 
         async def body() -> object:
             result = await handler(params)
@@ -146,14 +157,15 @@ class Performer:
 
 
 def _decision(connection: Any, run: int, step: str) -> bytes | None:
-    found = look(connection, run, step).steps.get(step, ())
+    found = look(connection, run, step).get(step, ())
     return next((record.body for record in found if record.kind is Kind.DECIDED), None)
 
 
 def _record_first(record: Record, tx: Tx) -> bytes | None:
     """Write a decision, unless there is one: then return that."""
     assert record.run is not None, "a decision of a run"
-    there = _decision(tx.connection, record.run, record.step)
+    is_first = goes_on(tx, record.run, record.step, 0)
+    there = None if is_first else _decision(tx.connection, record.run, record.step)
     if there is None:
         insert_record(tx, record)
     return there
