@@ -161,9 +161,9 @@ async def test_too_many_open_effects_keep_all_sessions(url: str, monkeypatch: py
 
 
 async def test_a_sender_in_a_thread_is_not_dead_because_its_app_was_closed(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Catches an effect that may be called not done while a thread of a closed app still does it."""
+    """Catches an effect that may be called not done while a thread of a closed app still does it, and silence."""
     monkeypatch.setattr("surefoot.runs.worker.GRACE_S", 0.05)
     has_begun, may_end = threading.Event(), threading.Event()
 
@@ -176,6 +176,7 @@ async def test_a_sender_in_a_thread_is_not_dead_because_its_app_was_closed(
     async with sf.Surefoot(url, name="first"):
         assert (await slow.outcome()).told == "unknown"
     assert has_begun.is_set()
+    assert "closing: acts in progress (1) have 0.05 s to get their answer" in caplog.text
     async with sf.Surefoot(url) as app:
         assert len(lock_files(url)) == 2
         with pytest.raises(desk.CannotResolve, match="effect 1 is being acted on right now by first"):

@@ -18,6 +18,7 @@ from surefoot.cli.shapes import BackupDocument, GcDocument, RestoreDocument, Rot
 from surefoot.cli.words import count_words, moment
 from surefoot.effects.doubt import duration_ms
 from surefoot.leases.session import live_processes
+from surefoot.problem import SurefootError
 from surefoot.runs import restoring
 from surefoot.runs.retention import Swept
 from surefoot.store import SystemClock, checksums, copying, open_store, parse_url, preparing
@@ -46,7 +47,10 @@ def gc(
     Nothing goes that has not ended, or that something refers to which has not. It works in small steps beside workers, and
     may be interrupted and called again.
     """
-
+    try:
+        age_ms = duration_ms(older_than)
+    except SurefootError as error:
+        raise WrongUsage(f"--older-than: {error.message}", hint=error.hint) from error
     told = 0
 
     def tell(swept: Swept) -> None:
@@ -56,7 +60,7 @@ def gc(
             say(f"{count_words(swept.records, 'record')} deleted so far")
 
     async def work(desk: Desk) -> None:
-        before_ms = desk.now_ms - duration_ms(older_than)
+        before_ms = desk.now_ms - age_ms
         swept = await desk.app.gc(older_than, is_dry_run=is_dry_run, tell=None if is_json else tell)
         document = GcDocument(
             is_dry_run, moment(before_ms) or "", swept.runs, swept.effects, swept.records, swept.events, swept.bytes_before,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
@@ -77,6 +78,11 @@ DOUBTS_S = 10.0
 
 GRACE_S = 10.0
 """How long a graceful stop waits for acts in progress to get their answer before it hands runs back."""
+
+GRACE_NOTICE_S = 1.0
+"""After so much of it the stop says what it waits for: whoever has pressed Ctrl-C sees no reason else."""
+
+_logger = logging.getLogger("surefoot")
 
 
 class Source(Protocol):
@@ -154,11 +160,21 @@ class Worker:
                 if task is self._sweeping:
                     task.cancel()
                 await asyncio.wait([task])
+        notice_s = min(GRACE_NOTICE_S, GRACE_S)
+        if not await self._acts_ended(notice_s):
+            _logger.warning(
+                "closing: acts in progress (%d) have %g s to get their answer; what has none then is unknown",
+                len(self.guard.acting), GRACE_S,
+            )  # fmt: skip
+            await self._acts_ended(GRACE_S - notice_s)
+        await self._halt(Suspend("handed back"))
+
+    async def _acts_ended(self, limit_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(limit_s):
                 while self.guard.acting:
                     await asyncio.wait([asyncio.create_task(a.wait()) for a in self.guard.acting.values()])
-        await self._halt(Suspend("handed back"))
+        return not self.guard.acting
 
     async def _halt(self, why: BaseException) -> None:
         """Unwind all runs, acts in progress included, and return when each is written as what it then is."""

@@ -160,6 +160,13 @@ def test_an_id_that_is_none(shell: Shell) -> None:
     assert shell.here("run", "floor:ask_parcel", "A", "--id", "", "--store", shell.url).code == 2
 
 
+def test_a_duration_that_is_none(shell: Shell) -> None:
+    """Catches a mistyped option that is told as something that failed, and a store that is opened for it."""
+    done = shell.here("gc", "--older-than", "90", "--store", shell.url)
+    assert done.code == 2
+    assert "'90' is not a duration" in done.err
+
+
 def test_the_help_cuts_no_sentence(shell: Shell) -> None:
     """Catches a list of commands in which a reader must guess the end."""
     assert "..." not in shell.here("--help").out.split("Exit codes")[0].replace("[ARGS]...", "")
