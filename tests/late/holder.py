@@ -31,7 +31,7 @@ TTL_S = 1.0
 """Of a process's lease."""
 
 LIFE_MS = 2_500
-"""Of a session, on which hang the leases of runs and effects."""
+"""Of a worker's session, on which hang the leases of runs and effects."""
 
 LATE_S = 0.4
 """How long a request is on its way at the longest, if nobody is stopped."""
@@ -55,12 +55,12 @@ def _write(resource: str, token: int, holder: float) -> str:
 
 
 async def holding(app: sf.Surefoot) -> None:
-    """Take leases and write under them until killed."""
-    await asyncio.gather(*(_hold(resource) for resource in RESOURCES))
+    """Take leases and write under them, until the process's session is lost."""
+    await asyncio.gather(*(_hold(app, resource) for resource in RESOURCES))
 
 
-async def _hold(resource: str) -> None:
-    while True:
+async def _hold(app: sf.Surefoot, resource: str) -> None:
+    while app.guard.session.may_act():
         try:
             async with sf.lease(resource, ttl=TTL_S, timeout=60) as lease:
                 since_s = now_s()
@@ -131,11 +131,13 @@ HOW: dict[str, Callable[[sf.Surefoot], Awaitable[None]]] = {"lease": holding, "r
 async def main(how: str, url: str, the_port: str, the_folder: str, name: str) -> None:
     global folder, port, me
     folder, port, me = Path(the_folder), int(the_port), name
-    assert Sessions.open.__kwdefaults__ is not None
-    Sessions.open.__kwdefaults__["ttl_ms"] = LIFE_MS
-    async with sf.Surefoot(url, name=name, is_worker=how != "lease") as app:
-        print("ready", flush=True)
-        await HOW[how](app)
+    if how != "lease":
+        assert Sessions.open.__kwdefaults__ is not None
+        Sessions.open.__kwdefaults__["ttl_ms"] = LIFE_MS
+    while True:  # whoever has lost its session begins another
+        async with sf.Surefoot(url, name=name, is_worker=how != "lease") as app:
+            print("ready", flush=True)
+            await HOW[how](app)
 
 
 if __name__ == "__main__":

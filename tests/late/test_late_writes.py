@@ -27,4 +27,4 @@ async def test_late_writes_are_refused(url: str, tmp_path: Path, how: str) -> No
 @pytest.mark.parametrize("how", HOW)
 async def test_many_late_writes_are_refused(url: str, tmp_path: Path, how: str, seed: int) -> None:
     """As above, over many stops."""
-    look(await stop_holders(how, url, tmp_path, stops=40, late=40, seed=seed, limit_s=900))
+    look(await stop_holders(how, url, tmp_path, stops=40, late=10, seed=seed, limit_s=900))

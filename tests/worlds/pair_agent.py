@@ -35,8 +35,8 @@ def _read(thing: str) -> Any:
 
 def _change(tool: str, **declared: Any) -> Any:
     @sf.effect(name=tool, in_doubt=IN_DOUBT, **declared)
-    async def change(who: str, arguments: dict[str, Any]) -> Any:
-        return await world[0].call(tool, arguments, key=sf.current_effect().idempotency_key, label=who)
+    async def change(arguments: dict[str, Any]) -> Any:
+        return await world[0].call(tool, arguments, key=sf.current_effect().idempotency_key, label="effect")
 
     return change
 
@@ -69,7 +69,7 @@ async def agent(how: str, who: str, task: str, other: str) -> list[str]:
             if arguments is None:
                 told.append("nothing to do")
                 break
-            outcome = await TOOLS[how][stage.tool].outcome(who, arguments)
+            outcome = await TOOLS[how][stage.tool].outcome(arguments)
             told.append(outcome.told)
             if outcome.told != "stale":
                 break

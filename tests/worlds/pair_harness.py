@@ -19,11 +19,11 @@ import surefoot as sf
 NAMES = ("a", "b")
 
 KILLS = {
-    "before it acts": Fault("a", kill="arrival", lands_after_s=None),
-    "when it has acted": Fault("a", kill="acted"),
-    "before it acts, and it lands late": Fault("a", kill="arrival", lands_after_s=0.3),
+    "before it acts": Fault("effect", kill="arrival", lands_after_s=None),
+    "when it has acted": Fault("effect", kill="acted"),
+    "before it acts, and it lands late": Fault("effect", kill="arrival", lands_after_s=0.3),
 }
-"""When one of the two is killed: by its first effect's request, seen from the service."""
+"""When one of the two is killed: whichever acts first, by its request."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ async def run_pair(url: str, folder: Path, pair: Sequence[str], how: str, kill: 
         folder: For files of this pair.
         pair: Their tasks.
         how: See `pair_agent`.
-        kill: When the first of them is killed; the other goes on with its work.
+        kill: When one of them is killed; the other goes on with its work.
     """
     met = folder / "met"
     met.mkdir()
