@@ -64,7 +64,7 @@ def next_in_lane(tx: Tx, lane: str, places: int) -> None:
 
 
 def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None:
-    """Let runs whose time has come wait for a worker, or for their turn.
+    """Let runs whose time has come wait for a worker, or for their turn. Their new epoch says that their kind is known.
 
     Args:
         tx: The transaction.
@@ -73,7 +73,8 @@ def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None
     """
     marks = _marks(kinds)
     tx.execute(
-        "UPDATE runs SET state = 1, waiting_for = NULL, reason = '', wake_at_ms = NULL WHERE id IN (SELECT id FROM runs"
+        "UPDATE runs SET state = 1, epoch = epoch + 1, waiting_for = NULL, reason = '', wake_at_ms = NULL WHERE id IN"
+        " (SELECT id FROM runs"
         f" WHERE state = 3 AND state <= 3 AND wake_at_ms <= ? AND kind IN ({marks}) ORDER BY wake_at_ms LIMIT ?)",
         (tx.now_ms, *kinds, DUE_AT_ONCE),
     )
@@ -190,9 +191,10 @@ def open_kinds(connection: Connection) -> set[str]:
 
 
 def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time, but for those of other engines."""
-    others = (kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
-    strange = sorted(others)[:KINDS_AT_ONCE]
+    """Return pending runs of none of these kinds that were started before a time, but for those of other engines, and of
+    kinds that somebody executes: those wait for room."""
+    others = sorted(kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
+    strange = [kind for kind in others if not _executed(connection, kind)][:KINDS_AT_ONCE]
     rows = connection.execute(
         f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
         " AND created_at_ms < ? LIMIT 100",
