@@ -441,7 +441,13 @@ def test_no_look_and_no_claim_walks_over_runs_that_may_not_begin(url: str, tmp_p
         assert queue._has_place(seen, "limited\nk", 1) is False
         queue.next_in_lane(seen, "limited\nk", 1)
         assert not queue.may_begin(seen, "limited", 1)
-        assert len(queue._first(seen, {"limited": 2, "unlimited": 9}, 9, "takeovers < 3")) == 4
+        assert len(queue._first(seen, {"limited": 2, "unlimited": 9}, 9, "runs", "takeovers < 3")) == 4
+        assert queue._first(seen, {"limited": 1}, 1, "runs INDEXED BY runs_suspect", "takeovers >= 3") == []
     searches = [plan for plan in seen.plans if plan.startswith("S") and "runs" in plan]
     assert searches
     assert [plan for plan in searches if not plan.startswith("SEARCH")] == []
+    for index, by in (
+        ("runs_timed", "(kind=? AND state=? AND wake_at_ms>? AND wake_at_ms<?)"),
+        ("runs_suspect", "(kind=?)"),
+    ):
+        assert any(index in plan and by in plan for plan in searches), index  # no run of another kind is looked at
