@@ -87,7 +87,8 @@ def list_groups(connection: Connection) -> list[GroupView]:
 
 def _group(connection: Connection, row: int, topic: str, name: str, place: int) -> GroupView:
     ((behind, oldest_ms),) = connection.execute(
-        "SELECT count(*), min(at_ms) FROM events WHERE topic = ? AND id > ?", (topic, place)
+        f"SELECT count(*), min(at_ms) FROM events INDEXED BY events_topic WHERE {tables.AFTER}",
+        tables.after(topic, place),
     ).fetchall()
     open_ones = dict(
         connection.execute(
