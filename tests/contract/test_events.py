@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -602,6 +603,50 @@ async def test_what_an_event_says_is_encrypted_and_written_anew(url: str) -> Non
 
 
 # -- kills and retention ------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_under_a_key_that_is_not_here_waits_for_a_worker_that_has_it(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches an event that stops every worker without its key, one that such a worker takes for nothing, and one whose
+    worker writes without end because of it."""
+    old, new = os.urandom(32), os.urandom(32)
+    async with sf.Surefoot(url, codec=sf.Encrypted({"new": new, "old": old}), is_worker=False):
+        await ORDERS.publish(Order("A-1"))
+    seen, mail = acted("fraud"), acted("mail", since="now")
+    async with sf.Surefoot(url, codec=sf.Encrypted({"old": old})) as app:
+        await ORDERS.publish(Order("A-2"))
+        await settled(app, 1)
+        assert [(one.group, one.behind, one.started) for one in await app.groups()] == [("fraud", 2, 0), ("mail", 0, 0)]
+        (dispatcher,) = app.worker.sources
+        assert not app.store.read_now(dispatcher.has_new)
+        assert (mail, seen) == (["A-2"], [])
+    assert "waits for a worker that can read event 1" in caplog.text
+    async with sf.Surefoot(url, codec=sf.Encrypted({"new": new, "old": old})) as app:
+        await settled(app, 3)
+        check(app)
+    assert sorted(seen) == ["A-1", "A-2"]
+
+
+async def test_what_can_t_be_read_is_a_dead_letter_and_is_listed_without_its_key(url: str) -> None:
+    """Catches a damaged event that stops every worker, or holds up its group; and a list that fails for one entry."""
+    seen = acted("fraud")
+    keys = sf.Encrypted({"old": os.urandom(32)})
+    async with sf.Surefoot(url, codec=keys, is_worker=False) as app:
+        for number in ("A-1", "A-2"):
+            await ORDERS.publish(Order(number))
+        swapped = "UPDATE journal SET body = (SELECT body FROM journal WHERE id = 2) WHERE id = 1"
+        await app.store.commit(lambda tx: tx.execute(swapped), label="test")
+    async with sf.Surefoot(url, codec=keys) as app:
+        await settled(app, 1)
+        (letter,) = await app.dead_letters()
+        assert (letter.event, letter.run_id, letter.value) == (1, None, None)
+        assert "can't be decrypted" in letter.reason
+        check(app)
+    async with sf.Surefoot(url) as app:
+        (letter,) = await app.dead_letters()
+        assert "is encrypted" in letter.reason
+    assert seen == ["A-2"]
 
 
 async def test_a_kill_in_the_middle_of_a_delivery_is_taken_up_by_the_next_worker(url: str) -> None:

@@ -14,7 +14,7 @@ from tests.contract.conftest import killed, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.runs import queue
+from surefoot.runs import queue, tables
 from surefoot.runs.invariants import INVARIANTS
 from surefoot.runs.life import SUSPECT_AFTER
 from surefoot.store import Tx
@@ -247,6 +247,41 @@ async def test_a_suspect_takes_no_place_beyond_the_limits(url: str) -> None:
         assert await found(9, None) == ["0", "1", "3"]
 
 
+async def test_runs_that_wait_for_room_are_not_taken_for_those_that_nobody_can_execute(url: str) -> None:
+    """Catches workers of two services on one store: one at its limit, whose backlog the other blocks for not knowing its
+    kind, again and again, in a transaction with each look."""
+
+    async with sf.Surefoot(url, is_worker=False) as app:
+        for number in range(4):
+            await app.start(single, number, id=str(number))
+        later_ms = app.store.clock.wall_ms() + 1
+
+        def strange(kinds: list[str]) -> list[int]:
+            return app.store.read_now(lambda connection: queue.unknown_kinds(connection, kinds, later_ms))
+
+        def claim(tx: Tx) -> list[str]:
+            queue.take_up_due(tx, ["single"], {})
+            return [row.run_id for row in queue.claim_runs(tx, 1, {"single": 1}, 9, may_try_suspect=True)]
+
+        def block(tx: Tx) -> None:
+            for run in tables.list_open(tx.connection, after=0, kind=None, limit=9):
+                queue.block_unknown(tx, run.id, ["other"])
+
+        def hand_back(tx: Tx) -> None:
+            first = tables.find_run(tx.connection, "0")
+            assert first is not None
+            tables.hand_back_run(tx, first.id, is_counted=False)
+
+        assert (len(strange(["other"])), strange(["single"])) == (4, [])
+        assert await app.store.commit(claim, label="test") == ["0"]
+        assert strange(["other"]) == []
+        await app.store.commit(block, label="test")
+        await app.store.commit(claim, label="test")
+        await app.store.commit(hand_back, label="test")
+        assert strange(["other"]) == []
+        assert await app.store.commit(claim, label="test") == ["0"]
+
+
 async def test_a_delayed_run_begins_when_it_is_due(url: str) -> None:
     """Catches a delay that is slept in memory, that a signal cuts short, or that is forgotten with its process."""
 
@@ -406,7 +441,13 @@ def test_no_look_and_no_claim_walks_over_runs_that_may_not_begin(url: str, tmp_p
         assert queue._has_place(seen, "limited\nk", 1) is False
         queue.next_in_lane(seen, "limited\nk", 1)
         assert not queue.may_begin(seen, "limited", 1)
-        assert len(queue._first(seen, {"limited": 2, "unlimited": 9}, 9, "takeovers < 3")) == 4
+        assert len(queue._first(seen, {"limited": 2, "unlimited": 9}, 9, "runs", "takeovers < 3")) == 4
+        assert queue._first(seen, {"limited": 1}, 1, "runs INDEXED BY runs_suspect", "takeovers >= 3") == []
     searches = [plan for plan in seen.plans if plan.startswith("S") and "runs" in plan]
     assert searches
     assert [plan for plan in searches if not plan.startswith("SEARCH")] == []
+    for index, by in (
+        ("runs_timed", "(kind=? AND state=? AND wake_at_ms>? AND wake_at_ms<?)"),
+        ("runs_suspect", "(kind=?)"),
+    ):
+        assert any(index in plan and by in plan for plan in searches), index  # no run of another kind is looked at

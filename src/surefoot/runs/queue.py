@@ -7,8 +7,7 @@ its own, and a limit; what may not begin (not due, no place in its lane, its kin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 from surefoot.runs import tables
 from surefoot.runs.durable import ELSEWHERE
@@ -26,6 +25,13 @@ DUE_AT_ONCE = 500
 
 KINDS_AT_ONCE = 100
 """Kinds in one statement: SQLite takes 500 parts, and a plan for many is made anew for each number of them."""
+
+_KINDS = (
+    "WITH RECURSIVE found(kind) AS (SELECT (SELECT min(kind) FROM {table} WHERE {where}) UNION ALL"
+    " SELECT (SELECT min(kind) FROM {table} WHERE {where} AND kind > found.kind) FROM found"
+    " WHERE found.kind IS NOT NULL) SELECT kind FROM found WHERE kind IS NOT NULL"
+)
+"""The kinds in an index that begins with them: one step for each, however many rows they have."""
 
 
 # -- the way to a worker ------------------------------------------------------------------------------------------------
@@ -64,28 +70,54 @@ def next_in_lane(tx: Tx, lane: str, places: int) -> None:
 
 
 def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None:
-    """Let runs whose time has come wait for a worker, or for their turn.
+    """Let runs whose time has come wait for a worker, or for their turn. Their new epoch says that their kind is known.
 
     Args:
         tx: The transaction.
         kinds: Those that this process can execute.
         places: How many runs of one key they allow at a time, those that have lanes.
     """
-    marks = _marks(kinds)
-    tx.execute(
-        "UPDATE runs SET state = 1, waiting_for = NULL, reason = '', wake_at_ms = NULL WHERE id IN (SELECT id FROM runs"
-        f" WHERE state = 3 AND state <= 3 AND wake_at_ms <= ? AND kind IN ({marks}) ORDER BY wake_at_ms LIMIT ?)",
-        (tx.now_ms, *kinds, DUE_AT_ONCE),
-    )
-    due = tx.execute(
-        "SELECT id, kind, lane FROM runs WHERE state = -1 AND state <= 3 AND wake_at_ms <= ?"
-        f" AND kind IN ({marks}) ORDER BY wake_at_ms, id LIMIT ?",
-        (tx.now_ms, *kinds, DUE_AT_ONCE),
-    ).fetchall()
-    for run, kind, lane in due:
+    timed = _timed(tx.connection, kinds)
+    woken = _due(tx.connection, timed, RunState.WAITING, tx.now_ms, DUE_AT_ONCE)
+    if woken:
+        tx.execute(
+            "UPDATE runs SET state = 1, epoch = epoch + 1, waiting_for = NULL, reason = '', wake_at_ms = NULL"
+            f" WHERE id IN ({_marks(woken)})",
+            [run for run, _, _ in woken],
+        )
+    for run, kind, lane in _due(tx.connection, timed, RunState.SCHEDULED, tx.now_ms, DUE_AT_ONCE):
         is_next = lane is None or _has_place(tx, lane, places.get(kind, 1))
         state = RunState.PENDING if is_next else RunState.QUEUED
         tx.execute("UPDATE runs SET state = ?, wake_at_ms = NULL WHERE id = ?", (int(state), run))
+
+
+def _timed(connection: Connection, kinds: Iterable[str]) -> list[str]:
+    """Return those of these kinds of which a run waits for a time: one step in the index for each kind."""
+    rows = connection.execute(_KINDS.format(table="runs INDEXED BY runs_timed", where="state <= 3 AND wake_at_ms >= 0"))
+    return sorted({str(row[0]) for row in rows} & set(kinds))
+
+
+def _due(
+    connection: Connection, kinds: Sequence[str], state: RunState, now_ms: int, limit: int
+) -> list[tuple[int, str, str | None]]:
+    """Return row, kind and lane of runs of these kinds whose time has come, the longest ago first."""
+    one = (
+        "SELECT wake_at_ms, id, kind, lane FROM (SELECT wake_at_ms, id, kind, lane FROM runs INDEXED BY runs_timed"
+        f" WHERE kind = ? AND state = {state.value} AND state <= 3 AND wake_at_ms >= 0 AND wake_at_ms <= ?"
+        " ORDER BY wake_at_ms, id LIMIT ?) AS of_kind"
+    )
+    found = _union(connection, one, [(kind, now_ms, limit) for kind in kinds], limit)
+    return [(run, kind, lane) for _, run, kind, lane in found]
+
+
+def _union(connection: Connection, one: str, asked: Sequence[tuple[object, ...]], limit: int) -> list[Any]:
+    """Return the first rows, by their first two columns, of what one query finds for each of these bindings."""
+    found: list[Any] = []
+    for start in range(0, len(asked), KINDS_AT_ONCE):
+        part = asked[start : start + KINDS_AT_ONCE]
+        sql = f"{' UNION ALL '.join([one] * len(part))} ORDER BY 1, 2 LIMIT ?"
+        found += connection.execute(sql, (*(value for each in part for value in each), limit)).fetchall()
+    return sorted(found, key=lambda row: row[:2])[:limit]
 
 
 # -- claiming -----------------------------------------------------------------------------------------------------------
@@ -94,9 +126,10 @@ def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None
 def claim_runs(tx: Tx, session: int, limits: Limits, limit: int, *, may_try_suspect: bool) -> list[RunRow]:
     """Take runs that wait for a worker: the lowest priority first, then the oldest; of suspects at most one."""
     rooms = _rooms(tx.connection, limits, limit)
-    found = _first(tx, rooms, limit, f"takeovers < {SUSPECT_AFTER}")
+    found = _first(tx, rooms, limit, "runs", f"takeovers < {SUSPECT_AFTER}")
     if may_try_suspect:
-        found += _first(tx, dict.fromkeys(rooms, 1), 1, f"takeovers >= {SUSPECT_AFTER}")
+        suspects = "runs INDEXED BY runs_suspect"
+        found += _first(tx, dict.fromkeys(rooms, 1), 1, suspects, f"takeovers >= {SUSPECT_AFTER}")
     chosen = _within(sorted(found), rooms, limit)
     held = {row.id: row for row in tables.hold(tx, chosen, session)}
     return [held[run] for run in chosen]
@@ -126,25 +159,20 @@ def _executed(connection: Connection, kind: str) -> int:
     return int(cast(int, rows.fetchall()[0][0]))
 
 
-def _first(tx: Tx, rooms: Mapping[str, int], limit: int, which: str) -> list[tuple[int, int, str]]:
+def _first(tx: Tx, rooms: Mapping[str, int], limit: int, where: str, which: str) -> list[tuple[int, int, str]]:
     """Return priority, row and kind of the next runs that wait for a worker."""
-    found: list[tuple[int, int, str]] = []
     one = (
-        "SELECT priority, id, kind FROM (SELECT priority, id, kind FROM runs WHERE kind = ? AND state = 1"
+        f"SELECT priority, id, kind FROM (SELECT priority, id, kind FROM {where} WHERE kind = ? AND state = 1"
         f" AND state <= 2 AND {which} ORDER BY priority, id LIMIT ?) AS of_kind"
     )
-    for part in _parts(rooms.items()):
-        sql = f"{' UNION ALL '.join([one] * len(part))} ORDER BY 1, 2 LIMIT ?"
-        found += tx.execute(sql, (*(value for pair in part for value in pair), limit)).fetchall()
-    return sorted(found)[:limit]
+    return _union(tx.connection, one, list(rooms.items()), limit)
 
 
 def may_begin(tx: Tx, kind: str, most: int | None) -> bool:
     """Whether a new run of a kind may begin at once: fewer are executed than may be, and none waits before it."""
     if most is None:
         return True
-    waits = tx.row("SELECT 1 FROM runs WHERE kind = ? AND state = 1 AND state <= 2 LIMIT 1", (kind,))
-    return waits is None and _executed(tx.connection, kind) < most
+    return not pending(tx.connection, kind, 1) and _executed(tx.connection, kind) < most
 
 
 # -- looking ------------------------------------------------------------------------------------------------------------
@@ -152,15 +180,10 @@ def may_begin(tx: Tx, kind: str, most: int | None) -> bool:
 
 def has_due(connection: Connection, limits: Limits, now_ms: int) -> bool:
     """Whether `take_up_due` and `claim_runs` would find anything."""
-    kinds, free = list(limits), list(_rooms(connection, limits, 1))
-    due = f"wake_at_ms <= ? AND kind IN ({_marks(kinds)})"
-    found = connection.execute(
-        f"SELECT 1 FROM runs WHERE kind IN ({_marks(free)}) AND state = 1 AND state <= 2"
-        f" UNION ALL SELECT 1 FROM runs WHERE state = 3 AND state <= 3 AND {due}"
-        f" UNION ALL SELECT 1 FROM runs WHERE state = -1 AND state <= 3 AND {due} LIMIT 1",
-        (*free, now_ms, *kinds, now_ms, *kinds),
-    )
-    return next(found, None) is not None
+    if any(pending(connection, kind, 1) for kind in _rooms(connection, limits, 1)):
+        return True
+    timed = _timed(connection, limits)
+    return any(_due(connection, timed, state, now_ms, 1) for state in (RunState.WAITING, RunState.SCHEDULED))
 
 
 def next_due_ms(connection: Connection, now_ms: int) -> int | None:
@@ -175,24 +198,23 @@ def next_due_ms(connection: Connection, now_ms: int) -> int | None:
 
 def pending(connection: Connection, kind: str, most: int) -> int:
     """Return how many runs of a kind wait for a worker; `most` stands for any number from there on."""
-    rows = connection.execute("SELECT id FROM runs WHERE kind = ? AND state = 1 AND state <= 2 LIMIT ?", (kind, most))
+    rows = connection.execute(
+        "SELECT id FROM runs WHERE kind = ? AND state = 1 AND state <= 2 ORDER BY priority, id LIMIT ?", (kind, most)
+    )
     return len(rows.fetchall())
 
 
 def open_kinds(connection: Connection) -> set[str]:
     """Return the kinds of which a run has yet to begin, or is executed: one step in the index for each."""
-    rows = connection.execute(
-        "WITH RECURSIVE found(kind) AS (SELECT (SELECT min(kind) FROM runs WHERE state <= 2) UNION ALL"
-        " SELECT (SELECT min(kind) FROM runs WHERE state <= 2 AND kind > found.kind) FROM found"
-        " WHERE found.kind IS NOT NULL) SELECT kind FROM found WHERE kind IS NOT NULL"
-    )
+    rows = connection.execute(_KINDS.format(table="runs", where="state <= 2"))
     return {cast(str, row[0]) for row in rows}
 
 
 def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time, but for those of other engines."""
-    others = (kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
-    strange = sorted(others)[:KINDS_AT_ONCE]
+    """Return pending runs of none of these kinds that were started before a time, but for those of other engines, and of
+    kinds that somebody executes: those wait for room."""
+    others = sorted(kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
+    strange = [kind for kind in others if not _executed(connection, kind)][:KINDS_AT_ONCE]
     rows = connection.execute(
         f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
         " AND created_at_ms < ? LIMIT 100",
@@ -213,9 +235,3 @@ def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
 
 def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
-
-
-def _parts(rooms: Iterable[tuple[str, int]]) -> Iterable[list[tuple[str, int]]]:
-    left = iter(rooms)
-    while part := list(islice(left, KINDS_AT_ONCE)):
-        yield part

@@ -81,6 +81,15 @@ MIGRATIONS = (
         CREATE INDEX runs_next ON runs (kind, state, priority, id) WHERE state <= 2;
         CREATE INDEX runs_lane ON runs (lane, state, priority, id) WHERE lane IS NOT NULL AND state <= 3""",
     ),
+    Migration(
+        "runs",
+        4,
+        "times and suspects of a kind",
+        # What is asked of them: the next run of a kind whose time has come, though others have such runs that nobody takes
+        # up; the next suspect of a kind, which stands somewhere among all that wait.
+        """CREATE INDEX runs_timed ON runs (kind, state, wake_at_ms, id) WHERE state <= 3 AND wake_at_ms >= 0;
+        CREATE INDEX runs_suspect ON runs (kind, priority, id) WHERE state = 1 AND takeovers >= 3""",
+    ),
 )
 
 MANY = 16

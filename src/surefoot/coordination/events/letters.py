@@ -9,18 +9,21 @@ import msgspec
 
 from surefoot.coordination.events import tables
 from surefoot.coordination.events.groups import served
-from surefoot.coordination.events.states import State
-from surefoot.coordination.events.tables import OPEN
-from surefoot.journal import load_record
+from surefoot.coordination.events.states import State, run_id_of
+from surefoot.coordination.events.tables import OPEN, EventRow
+from surefoot.journal import Undecodable, load_record
 from surefoot.people import Deed
 from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
-from surefoot.runs.tables import get_run
+from surefoot.runs.tables import find_run, get_run
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
 
 ID_TAKEN = "the id of its run belongs to another run"
 """Why an event could not be acted on where no run says it."""
+
+UNREADABLE = "what it says could not be read"
+"""The same, where nothing stands in the way."""
 
 
 class LetterNotFound(SurefootError):
@@ -70,7 +73,7 @@ class DeadLetter:
         run_id: The run that failed; None where it could not be started.
         reason: Why, in words.
         at_ms: When, wall clock.
-        value: What the event says; None when its key is not here.
+        value: What the event says; None when it can't be read, for want of its key or by damage.
     """
 
     event: int
@@ -93,7 +96,8 @@ def list_groups(connection: Connection) -> list[GroupView]:
 
 def _group(connection: Connection, row: int, topic: str, name: str, place: int) -> GroupView:
     ((behind, oldest_ms),) = connection.execute(
-        "SELECT count(*), min(at_ms) FROM events WHERE topic = ? AND id > ?", (topic, place)
+        f"SELECT count(*), min(at_ms) FROM events INDEXED BY events_topic WHERE {tables.AFTER}",
+        tables.after(topic, place),
     ).fetchall()
     open_ones = dict(
         connection.execute(
@@ -126,9 +130,10 @@ def _letter(
     event = tables.get_event(connection, number)
     assert event is not None, "events are never deleted"
     row = None if run is None else get_run(connection, run)
-    value = None
-    if event.record is not None:
-        value = msgspec.json.decode(load_record(connection, event.record).body or b"null")
+    value, problem = _said(connection, event)
+    if row is None:
+        is_taken = find_run(connection, run_id_of(topic, group, event.event_id, attempt)) is not None
+        problem = ID_TAKEN if is_taken else problem or UNREADABLE
     return DeadLetter(
         event=number,
         topic=topic,
@@ -137,10 +142,22 @@ def _letter(
         group=group,
         attempt=attempt,
         run_id=None if row is None else row.run_id,
-        reason=ID_TAKEN if row is None else row.reason,
+        reason=problem if row is None else row.reason,
         at_ms=at_ms,
         value=value,
     )
+
+
+def _said(connection: Connection, event: EventRow) -> tuple[Any, str]:
+    """Return what an event says; or None, and why it can't be read."""
+    if event.record is None:
+        return None, ""
+    try:
+        return msgspec.json.decode(load_record(connection, event.record).body or b"null"), ""
+    except Undecodable as error:
+        return None, error.message
+    except msgspec.DecodeError as error:
+        return None, str(error)
 
 
 async def decide(store: Store, event: int, group: str, *, is_again: bool, who: str, reason: str) -> None:
