@@ -70,11 +70,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         Unserializable: The effect is done, and recorded as done, but its value can't be kept.
     """
     row = _row(case)
-    if not guard.session.may_act():
-        raise LeaseLost(
-            f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
-            hint="was the process stopped, or the disk stuck? another worker goes on",
-        )
+    _require_session(guard, case)
     lost = _lost(case)
     if lost is not None:
         state = UNKNOWN if case.is_resent else NOT_DONE
@@ -91,7 +87,10 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         with inside:
             finding = await _look_again(case)
             if finding is None:
+                _require_session(guard, case)  # again: a look takes its time
                 finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
+    except LeaseLost:  # nothing was sent
+        raise
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
         if not acting.is_in_thread:
             _settle_later(guard, case, row, Finding(UNKNOWN, reason=f"interrupted: {describe(error)}"))
@@ -106,6 +105,14 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     if acting.is_in_thread:
         return None
     return await settle(guard, case, row, finding) if case.step is None else _settle_later(guard, case, row, finding)
+
+
+def _require_session(guard: Guard, case: Case) -> None:
+    if not guard.session.may_act():
+        raise LeaseLost(
+            f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
+            hint="was the process stopped, or the disk stuck? another worker goes on",
+        )
 
 
 def _lost(case: Case) -> LeaseLost | None:
