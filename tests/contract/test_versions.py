@@ -274,6 +274,30 @@ async def test_a_stale_write_of_a_run_is_recorded_and_a_simulation_writes_nothin
     assert (await note.read()).value == "theirs, mine"
 
 
+async def test_a_worker_that_runs_out_during_the_last_look_sends_nothing(app: sf.Surefoot) -> None:
+    """Catches an act of a worker that was stopped while it looked again, with others having taken its place."""
+    shop, looks, acts = Shop(), list[int](), list[bool]()
+
+    @sf.versioned("order/{order_id}", version="etag", name="get_order")
+    async def get_order(order_id: str) -> Order:
+        looks.append(len(looks))
+        app.guard.session.is_lost |= len(looks) == 2
+        return shop.look()
+
+    @sf.effect(name="refund", in_doubt=sf.Resend(key_ttl="1h"), unchanged="order/{order_id}")
+    async def refund(order_id: str) -> str:
+        acts.append(app.guard.session.is_lost)
+        return "refunded"
+
+    @sf.durable
+    async def support() -> str:
+        await get_order("7")
+        return await refund("7")
+
+    assert await (await app.start(support, id="s")).result(timeout_s=30) == "refunded"
+    assert acts == [False]
+
+
 async def test_a_lost_lease_writes_no_document(app: sf.Surefoot) -> None:
     """Catches a write under a lease that another may have by now."""
     note = sf.document("note", str)

@@ -33,8 +33,8 @@ last three take minutes, and look only for what no other has found:
 * **disk**: disks that fail, lose power and change bytes (`tests/disk`).
 * **crash**: sagas, approvals, sub-agents and fans of children, killed for real (`tests/crash`).
 
-What is done with the file alone has one method: in no schedule does the power fail or a byte change, and where `tests/disk`
-is not the one that finds it, it takes no part.
+A bug of the file alone (a sync left out, an error of the disk told wrongly, a torn log) has one method, because in no
+schedule does the power fail or a byte change. So have a few that show only at one moment in thousands of schedules.
 
 With no bug planted, {sound:,} of the {schedules:,} schedules keep every law. A bug that nothing finds fails the slow lane
 (`make test-slow`), and so does a detector that finds something in the engine as it is. Seconds are those of the detectors

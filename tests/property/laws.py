@@ -19,7 +19,7 @@ from tests.property.laws_of_sharing import Sharing
 from tests.property.programs import Operation, Outside, flat
 from tests.support.services import Sent
 
-from surefoot.testing.laws import DONE, NOT_DONE, OPEN, LawBroken, StoreLaws, require
+from surefoot.testing.laws import CLAIMED, NOT_DONE, OPEN, LawBroken, StoreLaws, require
 
 COUNTER = (1 << 40) - 1
 """The part of a token that counts, below the store's incarnation."""
@@ -214,4 +214,4 @@ def tellings(result: Any) -> list[list[Any]]:
     return [result] if is_one else [told for part in result for told in tellings(part)]
 
 
-__all__ = ["DONE", "OPEN", "LawBroken", "Watch", "require", "tellings"]
+__all__ = ["CLAIMED", "OPEN", "LawBroken", "Watch", "require", "tellings"]

@@ -23,7 +23,7 @@ from unittest import mock
 
 import apsw
 from tests.property.effects import RECEIPTS, services
-from tests.property.laws import OPEN, LawBroken, Watch, require
+from tests.property.laws import CLAIMED, OPEN, LawBroken, Watch, require
 from tests.property.people import Person
 from tests.property.plans import SHARED, Fault, Plan
 from tests.property.programs import Operation, Outside, call_outside, enter, program, reading, root_of
@@ -45,6 +45,9 @@ MOMENT_STEPS_MAX = 300
 HEALED_MAX_S = 3_600.0
 """Simulated seconds after healing within which everything must have ended."""
 
+
+IDLE_MAX_S = 5.0
+"""Simulated seconds for which a claim may be on its way to whoever acts on it, after healing."""
 
 PASSING = ("without a new record", "no worker here", "is not undone")
 """Reasons for which a run is blocked until somebody has looked, with the same code."""
@@ -105,6 +108,7 @@ class Schedule:
         self._change = random.Random(f"others {plan.seed}")
         self._broken: LawBroken | None = None
         self._moments: dict[str, Process] = {}
+        self._idle: dict[tuple[int, int], float] = {}
 
     # -- beginning and end -----------------------------------------------------------------------------------------
 
@@ -333,6 +337,21 @@ class Schedule:
                 require(is_passing, "unchanged code never diverges", run=run)
                 self.ask_run(run.run_id, "wake", lambda handle: handle.wake())
         self._person.do_all()
+        self._check_claims()
+
+    def _check_claims(self) -> None:
+        """Check that what a living worker has claimed, and nobody acts on any more, does not stay claimed."""
+        idle = {
+            (row.id, row.token): row
+            for process in self._open_processes()
+            for row in self.watch.effects.values()
+            if row.state == CLAIMED and row.holder in process.sessions
+            and not {row.id} & (process.app.guard.acting.keys() | process.app.guard.resolving.keys())
+        }  # fmt: skip
+        self._idle = {claim: self._idle.get(claim, self.host.now_s) for claim in idle}
+        for claim, since_s in self._idle.items():
+            is_on_its_way = self.host.now_s - since_s < IDLE_MAX_S
+            require(is_on_its_way, "a claim that nobody acts on is unknown", effect=idle[claim], since_s=since_s)
 
     def ask_run(self, run_id: str, name: str, what: Callable[[sf.Run], Coroutine[Any, Any, Any]]) -> None:
         """Ask something of a run."""

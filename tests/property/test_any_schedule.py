@@ -90,10 +90,15 @@ FIRST_SENDER = Plan(
 )
 """A person was let say "not done" once the last sender was dead, with the first one only stopped: it woke up and sent."""
 
+LONG_LOOK = Plan(seed=30435, programs=((["order", "0", "A"],), (["order", "1", "A"],)), faults=(
+    Fault(1, "stop", 0, 10.7, "act"), Fault(14, "full late", 0, 0.0, "act")), is_bad=0.8, connecting=(0.9,))  # fmt: skip
+"""A worker that was stopped while it looked again at what it relied on acted when it woke up, run out."""
+
 
 @pytest.mark.parametrize(
     "plan",
     [
+        pytest.param(LONG_LOOK, id="long look"),
         pytest.param(FENCE, id="fence of a second send"),
         pytest.param(HURRIED_BOOKING, id="hurried booking"),
         pytest.param(LATE_REFUSAL, id="late refusal"),

@@ -70,11 +70,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
         Unserializable: The effect is done, and recorded as done, but its value can't be kept.
     """
     row = _row(case)
-    if row.holder != guard.session.id or not guard.session.may_act():
-        raise LeaseLost(
-            f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
-            hint="was the process stopped, or the disk stuck? another worker goes on",
-        )
+    _require_session(guard, case)
     if case.around and (lost := _lost(case)) is not None:
         state = UNKNOWN if case.is_resent else NOT_DONE
         await settle(guard, case, row, Finding(state, reason=lost.message))
@@ -86,9 +82,11 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     inside = NOWHERE if case.step is None else case.step.inside()
     try:
         with inside:
-            finding = await _look_again(case) if case.spec.is_versioned else None
+            finding = await _look_again(guard, case) if case.spec.is_versioned else None
             if finding is None:
                 finding = await (_run_async(case) if case.spec.is_async else _run_sync(guard, case, row, acting))
+    except LeaseLost:  # nothing was sent
+        raise
     except BaseException as error:  # cancelled, or the process is going down, in the middle of the act
         if not acting.is_in_thread:
             _settle_later(guard, case, row, Finding(UNKNOWN, reason=f"interrupted: {describe(error)}"))
@@ -105,6 +103,14 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
     return await settle(guard, case, row, finding) if case.step is None else _settle_later(guard, case, row, finding)
 
 
+def _require_session(guard: Guard, case: Case) -> None:
+    if _row(case).holder != guard.session.id or not guard.session.may_act():
+        raise LeaseLost(
+            f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
+            hint="was the process stopped, or the disk stuck? another worker goes on",
+        )
+
+
 def _lost(case: Case) -> LeaseLost | None:
     """Return what says that the code around has lost what this effect needs."""
     try:
@@ -115,10 +121,13 @@ def _lost(case: Case) -> LeaseLost | None:
     return None
 
 
-async def _look_again(case: Case) -> Finding | None:
+async def _look_again(guard: Guard, case: Case) -> Finding | None:
     """Return that nothing is to be sent, because what was read has changed."""
     stale = await find_stale(case)
-    return None if stale is None else Finding(NOT_DONE, reason=stale.reason, stale=stale.difference)
+    if stale is None:
+        _require_session(guard, case)  # once more: the look has taken its time
+        return None
+    return Finding(NOT_DONE, reason=stale.reason, stale=stale.difference)
 
 
 async def _run_async(case: Case) -> Finding:
