@@ -34,8 +34,9 @@ class Sharing:
         before: Mapping[int, RunSeen],
         now: Mapping[int, RunSeen],
         sessions: set[int],
+        lapsed: set[int],
     ) -> None:
-        """Check what is so now; a process with these sessions has written since the last look.
+        """Check what is so now; a process with these sessions has written since the last look, and those have run out.
 
         Raises:
             LawBroken: It must not be so.
@@ -44,7 +45,7 @@ class Sharing:
         holders = Counter((kind, resource) for _, kind, resource, *_ in held)
         require(max(holders.values(), default=0) <= 1, "nobody holds what another holds", held=held)
         owners = {effect for *_, effect in held if effect is not None}
-        self._look_at_claims(effects, held, owners)
+        self._look_at_claims(effects, held, owners, lapsed)
         for row, digest in list(self._owners.items()):
             if effects[row].state not in OPEN:
                 del self._owners[row]
@@ -53,7 +54,9 @@ class Sharing:
         self._look_at_runs(held, before, now, sessions)
         self._look_at_news()
 
-    def _look_at_claims(self, effects: Mapping[int, Effect], held: list[Any], owners: set[bytes]) -> None:
+    def _look_at_claims(
+        self, effects: Mapping[int, Effect], held: list[Any], owners: set[bytes], lapsed: set[int]
+    ) -> None:
         if max(effects, default=0) <= self._claims:
             return
         for row, digest, body in self._rows(
@@ -71,7 +74,7 @@ class Sharing:
                 require(digest in owners or around, "who acts at a desk holds it", item=item, held=held)
                 if digest in owners:
                     self._owners[row] = digest
-            elif item.startswith("held "):  # by a session of its process, the one before too: then it will not act
+            elif item.startswith("held ") and effect.holder not in lapsed:  # who has run out does not act on its claim
                 is_held = any(run is None and owner is None for _, _, _, run, owner in held)
                 require(is_held, "who claims under a lease holds it", item=item, effect=effect, held=held)
 
