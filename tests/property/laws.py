@@ -50,7 +50,7 @@ class Watch(StoreLaws):
         self._note_lapsed(now_boot_ms)
         runs = self.runs
         self.look(sessions)
-        self._sharing.look(self.effects, runs, self.runs, sessions)
+        self._sharing.look(self.effects, runs, self.runs, sessions, self.lapsed)
 
     def _note_lapsed(self, now_boot_ms: int) -> None:
         """Note which leases others may have seen run out, whatever is written of them afterwards."""

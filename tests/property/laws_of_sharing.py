@@ -34,17 +34,18 @@ class Sharing:
         before: Mapping[int, RunSeen],
         now: Mapping[int, RunSeen],
         sessions: set[int],
+        lapsed: set[int],
     ) -> None:
-        """Check what is so now; a process with these sessions has written since the last look.
+        """Check what is so now; a process with these sessions has written since the last look, and those have run out.
 
         Raises:
             LawBroken: It must not be so.
         """
-        held = self._rows("SELECT id, kind, resource, run, effect, session FROM leases WHERE token > 0")
+        held = self._rows("SELECT id, kind, resource, run, effect FROM leases WHERE token > 0")
         holders = Counter((kind, resource) for _, kind, resource, *_ in held)
         require(max(holders.values(), default=0) <= 1, "nobody holds what another holds", held=held)
-        owners = {effect for *_, effect, _ in held if effect is not None}
-        self._look_at_claims(effects, held, owners)
+        owners = {effect for *_, effect in held if effect is not None}
+        self._look_at_claims(effects, held, owners, lapsed)
         for row, digest in list(self._owners.items()):
             if effects[row].state not in OPEN:
                 del self._owners[row]
@@ -53,7 +54,9 @@ class Sharing:
         self._look_at_runs(held, before, now, sessions)
         self._look_at_news()
 
-    def _look_at_claims(self, effects: Mapping[int, Effect], held: list[Any], owners: set[bytes]) -> None:
+    def _look_at_claims(
+        self, effects: Mapping[int, Effect], held: list[Any], owners: set[bytes], lapsed: set[int]
+    ) -> None:
         if max(effects, default=0) <= self._claims:
             return
         for row, digest, body in self._rows(
@@ -67,20 +70,19 @@ class Sharing:
             if what == "work":
                 desk = f"desk/{item.split(' ')[0]}"
                 around = any(resource == desk and run == effect.run and owner is None
-                             for _, _, resource, run, owner, _ in held)  # fmt: skip
+                             for _, _, resource, run, owner in held)  # fmt: skip
                 require(digest in owners or around, "who acts at a desk holds it", item=item, held=held)
                 if digest in owners:
                     self._owners[row] = digest
-            elif item.startswith("held "):
-                is_held = any(run is None and owner is None and session == effect.holder
-                              for _, _, _, run, owner, session in held)  # fmt: skip
+            elif item.startswith("held ") and effect.holder not in lapsed:  # who has run out does not act on its claim
+                is_held = any(run is None and owner is None for _, _, _, run, owner in held)
                 require(is_held, "who claims under a lease holds it", item=item, effect=effect, held=held)
 
     def _look_at_runs(
         self, held: list[Any], before: Mapping[int, RunSeen], now: Mapping[int, RunSeen], sessions: set[int]
     ) -> None:
         """Check that what a run holds is given back by itself alone."""
-        mine = {row: (run, resource) for row, _, resource, run, effect, _ in held if run is not None and effect is None}
+        mine = {row: (run, resource) for row, _, resource, run, effect in held if run is not None and effect is None}
         for row, (run, resource) in self._run_leases.items():
             if row not in mine and now[run].state < COMPLETED:
                 holders = {seen[run].holder for seen in (before, now) if run in seen}
