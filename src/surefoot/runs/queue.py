@@ -83,7 +83,7 @@ def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None
         tx.execute(
             "UPDATE runs SET state = 1, epoch = epoch + 1, waiting_for = NULL, reason = '', wake_at_ms = NULL"
             f" WHERE id IN ({_marks(woken)})",
-            [run for run, _, _ in woken],
+            tuple(run for run, _, _ in woken),
         )
     for run, kind, lane in _due(tx.connection, timed, RunState.SCHEDULED, tx.now_ms, DUE_AT_ONCE):
         is_next = lane is None or _has_place(tx, lane, places.get(kind, 1))
