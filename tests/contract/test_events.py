@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from surefoot.coordination.events import groups, tables
 from surefoot.coordination.events.invariants import INVARIANTS
 from surefoot.coordination.events.states import TABLE, State, run_id_of
 from surefoot.runs.durable import KindSpec
-from surefoot.store import Tx
+from surefoot.store import Store, Tx, Unit
 from surefoot.store.finding import Severity, broken
+from surefoot.store.pace import politely
 
 
 @pytest.fixture(autouse=True)
@@ -676,6 +678,27 @@ async def test_a_kill_in_the_middle_of_a_delivery_is_taken_up_by_the_next_worker
         check(app)
     assert seen == sorted(seen)
     assert seen[-3:] == ["5", "6", "7"]
+
+
+async def test_retention_takes_nothing_from_a_group_that_begins_meanwhile(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches events that are deleted because nobody had yet to come to them when they were looked for."""
+    await ORDERS.publish(Order("old"), id="old")
+    await ORDERS.publish(Order("newer"), id="newer")  # the newest record of the journal is never deleted
+
+    async def with_a_new_group(store: Store, unit: Unit[int], *, label: str) -> int:
+        await store.commit(
+            partial(tables.ensure_group, topic="orders", group="late", is_from_beginning=True), label="test"
+        )
+        return await politely(store, unit, label=label)
+
+    monkeypatch.setattr("surefoot.coordination.events.retention.politely", with_a_new_group)
+    await asyncio.sleep(0.01)
+    assert (await app.gc(0.001)).events == 0
+    assert (
+        len(await app.store.commit(partial(tables.events_after, topic="orders", place=0, limit=9), label="test")) == 2
+    )
 
 
 async def test_retention_keeps_what_somebody_has_yet_to_act_on(url: str) -> None:

@@ -30,10 +30,8 @@ async def sweep(store: Store, before_ms: int, *, is_dry: bool) -> int:
         found = await store.read(partial(_find, after, before_ms))
         if not found:
             return count
-        count += len(found)
+        count += len(found) if is_dry else await politely(store, partial(_empty, after, before_ms), label="gc")
         after = found[-1][0]
-        if not is_dry:
-            await politely(store, partial(_empty, found), label="gc")
 
 
 def _find(after: int, before_ms: int, connection: Connection) -> list[tuple[int, int]]:
@@ -48,10 +46,15 @@ def _find(after: int, before_ms: int, connection: Connection) -> list[tuple[int,
     return [(int(str(event)), int(str(record))) for event, record in rows]
 
 
-def _empty(found: list[tuple[int, int]], tx: Tx) -> None:
+def _empty(after: int, before_ms: int, tx: Tx) -> int:
+    """Empty what is found now, in this transaction: a group may have begun since it was seen, and come to some of it."""
+    found = _find(after, before_ms, tx.connection)
+    if not found:
+        return 0
     events = ",".join(str(event) for event, _ in found)
     records = ",".join(str(record) for _, record in found)
     tx.execute(f"DELETE FROM blobs WHERE id IN (SELECT blob FROM journal WHERE id IN ({records}))")
     tx.execute(f"DELETE FROM journal WHERE id IN ({records})")
     tx.execute(f"UPDATE events SET record = NULL WHERE id IN ({events})")
     tx.execute(f"DELETE FROM deliveries WHERE event IN ({events})")
+    return len(found)
