@@ -57,7 +57,7 @@ async def meet(who: str, thing: str) -> None:
 
 
 @sf.durable
-async def agent(how: str, who: str, task: str, other: str) -> list[str]:
+async def agent_of_two(how: str, who: str, task: str, other: str) -> list[str]:
     """Do a task; return what was told of each of its effects."""
     told, shared = [], {stage.thing for stage in TASKS[other]}
     for stage in TASKS[task]:
@@ -81,7 +81,7 @@ async def main(url: str, socket: str, the_folder: str, how: str, name: str, task
     world.append(Client(socket))
     folder.append(Path(the_folder))
     async with sf.Surefoot(url, name=name) as app:
-        await app.start(agent, how, name, task, other, id=name)
+        await app.start(agent_of_two, how, name, task, other, id=name)
         print("started", flush=True)
         await app.serve()
 
