@@ -136,6 +136,9 @@ def _given(forward: EffectSpec, effect: int, connection: Connection) -> dict[str
 async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     """Undo one piece; return False for one that needs no undoing.
 
+    It awaits nothing but the step itself: a cancellation that hit elsewhere would be recorded nowhere, and a replay would
+    come to another end.
+
     Args:
         piece: What.
         reason: Why; kept with the undo of a child.
@@ -148,16 +151,16 @@ async def compensate(piece: Piece, reason: str, attempt: int = 1) -> bool:
     name, key = step_of(piece, attempt)
     run = live_run("compensate")
     if "child" in piece:
-        undo_id, reason = await run.store.read(lambda connection: _undo_of(connection, piece["child"], reason))
+        undo_id, reason = run.store.read_now(lambda connection: _undo_of(connection, piece["child"], reason))
         await child(kind_of(UNDO).function, piece["child"], reason, id=undo_id, key=key)
         return True
     forward = spec_of(piece["name"])
     if forward.compensate is nothing_to_undo:
         return False
-    if not is_begun(piece, attempt) and await run.store.read(partial(_is_compensated, piece["id"])):
+    if not is_begun(piece, attempt) and run.store.read_now(partial(_is_compensated, piece["id"])):
         return True  # by somebody else, meanwhile: another undo, or a person who says so
     spec = parking(undo_spec_of(forward))
-    given = await run.store.read(partial(_given, forward, piece["id"]))
+    given = run.store.read_now(partial(_given, forward, piece["id"]))
     bound = spec.bind((), {name: given[name] for name in spec.signature.parameters if name in given})
     guard = bound_guard.get()
     assert guard is not None, "a run has a guard"

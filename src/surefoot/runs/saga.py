@@ -32,7 +32,8 @@ from surefoot.runs.errors import GOING_DOWN, Blocked, DeadlinePassed, Divergence
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live import UNDOING
 from surefoot.runs.looking import Looking
-from surefoot.runs.steps import live_run, take_step
+from surefoot.runs.replay import step_key
+from surefoot.runs.steps import live_run, meet_again_if_interrupted, take_step
 from surefoot.runs.strand import _parent, _saga
 from surefoot.runs.tables import CANCEL
 from surefoot.runs.taken import LiveStep
@@ -43,6 +44,9 @@ T = TypeVar("T")
 
 LIST = "$list"
 """The step that records what is to be undone."""
+
+ENDING = "$ending"
+"""The step that records that a cancellation came while the tasks inside were ended."""
 
 LOOK_AGAIN_S = 0.02
 """How often to look whether the acts inside a saga have ended, while they are waited for."""
@@ -75,6 +79,7 @@ class Saga:
         self._key = key
         self._tokens: tuple[Token[str], Token[str]] | None = None
         self._cancelled: asyncio.CancelledError | None = None
+        self._hits = 0
         self.undone: list[str] = []
 
     async def __aenter__(self) -> Saga:
@@ -110,9 +115,9 @@ class Saga:
     async def _undo(self, why: str) -> None:
         run, inside = self._run, _saga.set("")
         run.aborted[self._path] = asyncio.current_task()
-        await self._through(self._end_tasks)
         parent = _parent.set(f"{self._path}/{UNDOING}")
         try:
+            await self._through(self._end_tasks_again)
             pieces: list[Piece] = await self._through(partial(take_step, LIST, None, _PIECES, self._find))
             for piece in pieces:
                 if await self._undo_piece(piece, why):
@@ -136,6 +141,23 @@ class Saga:
                 self._cancelled = error
 
     # -- until it is known what was done ------------------------------------------------------------------------------
+
+    async def _end_tasks_again(self) -> None:
+        """End the tasks inside. It is no step, and done on every replay; that a cancellation hits it is recorded as one, so
+        that a replay is hit here, too."""
+        run = self._run
+        if step_key(_parent.get(), ENDING, None, self._hits + 1) in run.history.steps:
+            self._hits += 1
+            await meet_again_if_interrupted(run, run.open_step(ENDING, None))
+        try:
+            await self._end_tasks()
+        except asyncio.CancelledError as error:
+            if run.stopped is None and not run.worker.is_stopping:
+                self._hits += 1
+                hit = run.open_step(ENDING, None)
+                hit.interrupt(describe(error))
+                hit.close()
+            raise
 
     async def _end_tasks(self) -> None:
         """Let acts in progress inside get their answer; cancel what else is inside."""
