@@ -25,7 +25,7 @@ class InFront(ABC):
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         is_listening = threading.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._listen(is_listening)))
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._until_left(is_listening)))
         self._thread.start()
         is_listening.wait(10)
         return self
@@ -34,6 +34,10 @@ class InFront(ABC):
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
         self._loop.close()
+
+    async def _until_left(self, is_listening: threading.Event) -> None:
+        await self._listen(is_listening)
+        await asyncio.sleep(0)  # what was aborted is closed by the loop's next turn
 
     async def _listen(self, is_listening: threading.Event) -> None:
         listening = await asyncio.start_unix_server(self._begin, self._folder / self._target.name)
