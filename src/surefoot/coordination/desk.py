@@ -58,7 +58,7 @@ class LeaseDesk:
 
     def require_session(self, session: Session) -> None:
         """Raise unless something may be taken for this session of ours."""
-        if session is not self.guard.session or not session.may_act():
+        if not self.guard.may_act_for(session.id):
             raise LeaseLost(
                 f"this process's lease ({session.name}) has run out; nothing was taken",
                 hint="was it stopped, or the disk stuck? ask again: then it is asked under a new one",

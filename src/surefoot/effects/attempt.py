@@ -104,7 +104,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
 
 
 def _require_session(guard: Guard, case: Case) -> None:
-    if _row(case).holder != guard.session.id or not guard.session.may_act():
+    if not guard.may_act_for(_row(case).holder):
         raise LeaseLost(
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",

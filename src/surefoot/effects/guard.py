@@ -174,6 +174,10 @@ class Guard:
         self.resolving: dict[int, Acting] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    def may_act_for(self, session: int) -> bool:
+        """Whether what was taken for this session is still ours: it is today's, and has not run out."""
+        return session == self.session.id and self.session.may_act()
+
     async def on_duty(self) -> None:
         """Return once this process has a session to act for, for whoever acts outside runs.
 
