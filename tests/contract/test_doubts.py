@@ -14,7 +14,8 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import SPEC, desk, ledger, registry
-from surefoot.effects.guard import Acting, Case, Guard
+from surefoot.effects.case import Acting, Case
+from surefoot.effects.guard import Guard
 from surefoot.effects.perform import perform
 from surefoot.effects.states import State
 from surefoot.effects.sweep import sweep

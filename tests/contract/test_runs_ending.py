@@ -13,7 +13,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import desk
-from surefoot.effects.guard import Acting
+from surefoot.effects.case import Acting
 from surefoot.effects.states import OPEN, State
 from surefoot.journal import current_frame
 from surefoot.leases import Sessions

@@ -12,7 +12,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import Outcome, Pass
-from surefoot.effects.guard import Case, Claim
+from surefoot.effects.case import Case, Claim
 from surefoot.journal import current_frame
 from surefoot.leases import LeaseLost
 from surefoot.runs.life import TAKEOVERS_MAX

@@ -14,8 +14,8 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import Gate, Pass, Refuse, Request
+from surefoot.effects.case import Acting
 from surefoot.effects.desk import evidence, list_effects
-from surefoot.effects.guard import Acting
 from surefoot.runs.compensate import Found, find
 from surefoot.runs.desk import show
 from surefoot.runs.saga import Saga

@@ -13,7 +13,7 @@ from surefoot.coordination.events import invariants as events
 from surefoot.effects import invariants as effects
 from surefoot.effects import ledger
 from surefoot.effects.desk import doubt_of
-from surefoot.effects.guard import call_of
+from surefoot.effects.ledger import call_of
 from surefoot.journal import invariants as journal
 from surefoot.journal.sealing import of_run, opened_text
 from surefoot.leases import Holder, Life

@@ -26,7 +26,7 @@ from surefoot.cli.words import moment, one_line
 from surefoot.effects import desk as effects_desk
 from surefoot.effects import ledger
 from surefoot.effects.desk import EffectView, EvidenceView
-from surefoot.effects.guard import call_of
+from surefoot.effects.ledger import call_of
 from surefoot.effects.states import State
 from surefoot.journal import Record
 from surefoot.leases import Sessions

@@ -15,11 +15,12 @@ import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
+from surefoot.effects.case import Acting, Case, Claim
 from surefoot.effects.classify import NotDone, describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, Receipt, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
-from surefoot.effects.guard import Acting, Case, Claim, Guard
+from surefoot.effects.guard import Guard
 from surefoot.effects.ledger import Row
 from surefoot.effects.look_again import find_stale
 from surefoot.effects.outcome import Outcome, told_to_model

@@ -14,9 +14,8 @@ import msgspec
 
 from surefoot.effects import ledger
 from surefoot.effects.doubt import AskPerson
-from surefoot.effects.guard import call_of
 from surefoot.effects.keys import BadEffect, call_digest
-from surefoot.effects.ledger import Call, Row
+from surefoot.effects.ledger import Call, Row, call_of
 from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record

@@ -10,30 +10,29 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
-from surefoot.effects.gates import AroundGate, Gate, HoldingGate, OwnGate, Pass, Refuse, Request, Wait
-from surefoot.effects.keys import BadEffect, Identity, call_digest
+from surefoot.effects.case import Acting, Case, Claim
+from surefoot.effects.gates import AroundGate, Gate, HoldingGate, Pass, Refuse, Wait
+from surefoot.effects.keys import BadEffect
 from surefoot.effects.ledger import Call, Row
 from surefoot.effects.lost import TRUST, LostSince, may_be_lost
 from surefoot.effects.outcome import Outcome
-from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
-from surefoot.journal import Frame, Kind, Record, Step, Unserializable, insert_record, load_record, take_record_id
+from surefoot.effects.told import moment_words, note, of_own_row, taken
+from surefoot.journal import Kind, Record, insert_record, take_record_id
 from surefoot.journal.records import Head
-from surefoot.journal.values import canonical_bytes
 from surefoot.leases import LeaseLost, Session, Sessions
-from surefoot.problem import SurefootError
 from surefoot.store import Store, StoreError, Tx, Unit
 from surefoot.store.connection import Connection
 
 PASS = Pass()
+
 POLL_S = 0.02
 """Pause between two looks at what another in this process is about to change."""
 
@@ -44,112 +43,6 @@ GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
 """Pauses between two looks at what a gate waits for, outside runs: the first, and the longest."""
 
 CLAIMED = State.CLAIMED
-
-
-class Case(msgspec.Struct):
-    """One call of an effect on its way to an outcome.
-
-    `resources` is what it must take for itself, `around` what the code around it holds; `leads` is the resource it declares
-    first, whoever holds it.
-    """
-
-    spec: EffectSpec
-    bound: Bound
-    arguments: bytes
-    identity: Identity
-    frame: Frame | None
-    step: Step | None
-    row: Row | None = None
-    is_resent: bool = False
-    sends: int = 0
-    asks: int = 0
-    is_precondition_failed: bool = False
-    patience_s: float | None = None
-    is_wanted: bool = True
-    is_awaited: bool = True
-    why_unknown: str = ""
-    receipt: tuple[bytes, Any] | None = None
-    is_gate_needed: bool | None = None
-    approve: OwnGate | None = None
-    around: tuple[AroundGate, ...] = ()
-    tokens: tuple[tuple[str, int], ...] = ()
-    resources: tuple[str, ...] = ()
-    leads: str = ""
-    waited_s: float = 0.0
-
-    @property
-    def has_gates(self) -> bool:
-        """Whether it has gates of its own."""
-        return self.approve is not None or bool(self.resources) or bool(self.around)
-
-    @property
-    def run_id(self) -> str | None:
-        """The run this call belongs to."""
-        return None if self.frame is None else self.frame.run_id
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """The arguments as data."""
-        asked: dict[str, Any] = msgspec.json.decode(self.arguments)
-        return asked
-
-    def gate_request(self, generation: int = 0, session: int = 0, asked: Callable[[], Record] | None = None) -> Request:
-        """What gates are shown; those that only give back need no more than the effect's name, key and arguments."""
-        if asked is None:
-            return Request(
-                self.spec.name,
-                self.identity.key,
-                self.request,
-                self.run_id,
-                run=None if self.frame is None else self.frame.run,
-                session=session,
-                identity=self.identity.digest,
-                resources=self.resources,
-            )
-        step, frame = self.step, self.frame
-        return Request(
-            name=self.spec.name,
-            key=self.identity.key,
-            arguments=self.request,
-            run_id=self.run_id,
-            call=call_digest(self.identity.digest, generation, canonical_bytes(self.request)),
-            run=None if frame is None else frame.run,
-            step="" if step is None else step.key,
-            session=session,
-            is_keyed=self.spec.template is not None or step is not None,
-            is_needed=bool(self.is_gate_needed),
-            is_asked=step is not None and step.opened is not None,
-            asked=asked,
-            identity=self.identity.digest,
-            resources=self.resources,
-            resource_timeout_s=self.spec.resource_timeout_s,
-            waited_s=self.waited_s,
-        )
-
-
-class Acting(msgspec.Struct, eq=False):
-    """An effect this process acts on, or looks into, right now, and who waits for it: in any loop of the process.
-
-    `is_in_thread` says that its caller has left and a thread still runs it.
-    """
-
-    is_in_thread: bool = False
-    has_ended: bool = False
-    _waits: list[asyncio.Future[None]] = []
-
-    async def wait(self) -> None:
-        """Return when it has ended."""
-        future = asyncio.get_running_loop().create_future()
-        self._waits.append(future)
-        if not self.has_ended:  # asked after we stand in the list: who ends it in another thread sees us, or we the end
-            await future
-
-    def end(self) -> None:
-        """Tell who waits; the act is no longer among those in progress."""
-        self.has_ended = True
-        for future in self._waits:
-            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits in it any more
-                future.get_loop().call_soon_threadsafe(_come, future)
 
 
 class Guard:
@@ -301,7 +194,7 @@ class Guard:
                 raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
             own = None if step.opened is None else own_row(tx.connection, case)
             if own is not None:
-                return _own(tx, case, own, draft)
+                return of_own_row(tx, case, own, draft)
         if self.gates or case.has_gates:  # without gates the insertion itself finds what is there
             passed = self._pass_gates(tx, case, draft)
             if not isinstance(passed, int):
@@ -443,30 +336,12 @@ class _Claiming(msgspec.Struct, gc=False):
         return self.guard.write_claim(self.case, self.draft, self.boot_ms, tx)
 
 
-class Claim(msgspec.Struct, frozen=True, gc=False):
-    """What the ledger answered: the row, and whether we may act on it."""
-
-    row: Row
-    is_ours: bool
-
-
-def _come(future: asyncio.Future[None]) -> None:
-    if not future.done():  # who waited may have lost patience
-        future.set_result(None)
-
-
 def _nobody_waits(_tx: Tx, _effect: int) -> None:
     """Outside runs nothing is parked."""
 
 
 def _nobody_sleeps(_tx: Tx, _run: int | None, _who: str) -> None:
     """Outside runs nothing is woken."""
-
-
-def note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
-    """Tell the run what its step came to; outside a run there is nobody to tell."""
-    if case.step is not None:
-        insert_record(tx, replace(draft, kind=kind, head=head))
 
 
 def own_row(connection: Connection, case: Case) -> Row | None:
@@ -476,91 +351,3 @@ def own_row(connection: Connection, case: Case) -> Row | None:
         return None
     generation = ledger.decode_call(opened.body).generation
     return ledger.find(connection, case.identity.digest, generation)
-
-
-def _own(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
-    if ledger.is_open(row):
-        return Claim(row, is_ours=False)
-    kind = Kind.NOT_DONE if row.state is State.NOT_DONE else Kind.DONE
-    record = load_record(tx.connection, row.record)
-    head = Head(name=case.spec.name, record=row.record, effect=row.id, reason=record.head.reason)
-    note(tx, case, draft, kind, head)
-    return told(case, kind, record, head)
-
-
-def taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
-    """The key is taken: say by what. Nothing is sent."""
-    if row.fingerprint != case.identity.fingerprint:
-        first = call_of(tx.connection, row)
-        detail = {"recorded": msgspec.json.decode(first.arguments), "asked": case.request}
-        which = "they were deleted by retention" if first.forgotten_at_ms else _difference(detail)
-        reason = f"key {case.identity.key!r} was used with other values: {which}"
-        note(tx, case, draft, Kind.CONFLICT, Head(name=case.spec.name, reason=reason, detail=detail, effect=row.id))
-        return Outcome("conflict", reason=reason, effect=row.id, detail=detail)
-    if row.state is not State.DONE:
-        return Claim(row, is_ours=False)
-    head = Head(name=case.spec.name, record=row.record, effect=row.id)
-    note(tx, case, draft, Kind.REPEATED, head)
-    return told(case, Kind.REPEATED, load_record(tx.connection, row.record), head)
-
-
-def call_of(connection: Connection, row: Row) -> Call:
-    """Return what was called under a row."""
-    body = load_record(connection, row.claim).body
-    if body is None:
-        raise SurefootError(f"effect {row.id}: its claim has no body", hint=f"surefoot effects --id {row.id}")
-    return ledger.decode_call(body)
-
-
-def told(case: Case, kind: Kind, record: Record, head: Head) -> Outcome:
-    """Return a recorded outcome as the caller learns it."""
-    effect = case.row.id if case.row is not None else head.effect
-    if record.head.forgotten_at_ms and kind in _WITH_VALUE:
-        return _told_without_value(_WITH_VALUE[kind], record, effect)
-    match kind:
-        case Kind.DONE:
-            return Outcome("done", value=_value(case, record), effect=effect)
-        case Kind.REPEATED:
-            return Outcome("repeated", value=_value(case, record), effect=effect)
-        case Kind.NOT_DONE if record.head.state == "stale":
-            reason = head.reason or record.head.reason
-            return Outcome("stale", reason=reason, effect=effect, detail=record.head.detail)
-        case Kind.NOT_DONE:
-            return Outcome("not_done", reason=head.reason or record.head.reason, effect=effect)
-        case Kind.CONFLICT:
-            return Outcome("conflict", reason=head.reason, effect=effect, detail=head.detail)
-        case Kind.DENIED:
-            return Outcome("denied", reason=head.reason, effect=effect)
-        case _:
-            assert kind is Kind.UNKNOWN, f"record {record.id} of kind {kind.name} is an outcome of an effect"
-            return Outcome("unknown", reason=head.reason, effect=effect)
-
-
-def moment_words(ms: int) -> str:
-    """Return a wall-clock time in words."""
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="seconds")
-
-
-_WITH_VALUE: dict[Kind, Literal["done", "repeated"]] = {Kind.DONE: "done", Kind.REPEATED: "repeated"}
-
-
-def _told_without_value(told: Literal["done", "repeated"], record: Record, effect: int) -> Outcome:
-    """Return an outcome whose value is gone: that it happened, and when, is known for ever."""
-    done, gone = moment_words(record.at_ms), moment_words(record.head.forgotten_at_ms)
-    reason = f"it was done on {done}, and what it came to was deleted by retention on {gone}"
-    return Outcome(told, reason=reason, effect=effect, detail=record.head.detail, is_forgotten=True)
-
-
-def _value(case: Case, record: Record) -> Any:
-    if record.head.state == "unserializable":
-        raise Unserializable(record.head.reason, hint="the effect itself is done; mend what it returns")
-    return None if record.body is None else case.spec.codec.load(record.body)
-
-
-def _difference(detail: dict[str, Any]) -> str:
-    recorded, asked = detail["recorded"], detail["asked"]
-    return ", ".join(
-        f"{name}={asked.get(name)!r} (recorded {recorded.get(name)!r})"
-        for name in asked
-        if asked.get(name) != recorded.get(name)
-    )

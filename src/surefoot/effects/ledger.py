@@ -13,7 +13,9 @@ import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
+from surefoot.journal import load_record
 from surefoot.journal.sealing import of_evidence, sealed
+from surefoot.problem import SurefootError
 from surefoot.store import Migration, Put, Tx
 from surefoot.store.connection import Connection
 
@@ -239,3 +241,11 @@ def compensated(tx: Tx, effect: int) -> None:
 def is_open(row: Row) -> bool:
     """Whether the effect still waits for an outcome."""
     return row.state in OPEN
+
+
+def call_of(connection: Connection, row: Row) -> Call:
+    """Return what was called under a row."""
+    body = load_record(connection, row.claim).body
+    if body is None:
+        raise SurefootError(f"effect {row.id}: its claim has no body", hint=f"surefoot effects --id {row.id}")
+    return decode_call(body)

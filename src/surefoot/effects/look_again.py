@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from surefoot.effects.case import Case
 from surefoot.effects.classify import describe
-from surefoot.effects.guard import Case
 from surefoot.effects.versions import Look, Stale, unread
 
 

@@ -14,10 +14,11 @@ from functools import partial
 
 from surefoot.effects import ledger
 from surefoot.effects.attempt import act, act_in_transaction
+from surefoot.effects.case import Case
 from surefoot.effects.classify import describe
 from surefoot.effects.doubt import RETRY_PARKED_MS, Park, Transactional
 from surefoot.effects.gates import around
-from surefoot.effects.guard import Case, Guard, own_row, told
+from surefoot.effects.guard import Guard, own_row
 from surefoot.effects.keys import BadEffect, Identity
 from surefoot.effects.ledger import Row
 from surefoot.effects.look_again import note_stale
@@ -26,6 +27,7 @@ from surefoot.effects.resolve import leave, resolve
 from surefoot.effects.simulate import NothingRecorded
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
+from surefoot.effects.told import told
 from surefoot.journal import Frame, Kind, Record, Step, Undecodable, current_frame, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from surefoot.effects import ledger
 from surefoot.effects.attempt import Finding, _describe, _row, act, done, settle
+from surefoot.effects.case import Acting, Case
 from surefoot.effects.classify import describe
 from surefoot.effects.current import _current
 from surefoot.effects.doubt import (
@@ -36,11 +37,12 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Acting, Case, Guard, call_of, told
-from surefoot.effects.ledger import Row
+from surefoot.effects.guard import Guard
+from surefoot.effects.ledger import Row, call_of
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.receipts import find_or_seal
 from surefoot.effects.states import State
+from surefoot.effects.told import told
 from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 
 from surefoot.effects import ledger
+from surefoot.effects.case import Case
 from surefoot.effects.doubt import Overwrite, Probe, Resend
-from surefoot.effects.guard import Case, Guard, call_of
+from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect, Identity
-from surefoot.effects.ledger import Row
+from surefoot.effects.ledger import Row, call_of
 from surefoot.effects.registry import spec_of
 from surefoot.effects.resolve import resolve
 from surefoot.effects.spec import Bound

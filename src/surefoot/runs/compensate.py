@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from surefoot.effects import EffectSpec, bound_guard, ledger
-from surefoot.effects.guard import call_of
 from surefoot.effects.keys import fingerprint, identify
+from surefoot.effects.ledger import call_of
 from surefoot.effects.perform import perform
 from surefoot.effects.registry import spec_of, undo_spec_of
 from surefoot.effects.spec import nothing_to_undo

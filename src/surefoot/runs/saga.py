@@ -20,8 +20,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from surefoot.effects import ledger
+from surefoot.effects.case import Case
 from surefoot.effects.classify import describe
-from surefoot.effects.guard import Case, call_of
+from surefoot.effects.ledger import call_of
 from surefoot.effects.resolve import resolve
 from surefoot.effects.sweep import case_of
 from surefoot.journal import Kind, codec_of

@@ -12,8 +12,9 @@ import pytest
 
 import surefoot as sf
 from surefoot.effects import binding, desk, ledger
+from surefoot.effects.case import Acting
 from surefoot.effects.doubt import duration_ms
-from surefoot.effects.guard import Acting, Guard
+from surefoot.effects.guard import Guard
 from surefoot.effects.keys import KEY_CHARS_MAX, fingerprint, identify
 from surefoot.effects.registry import spec_of
 from surefoot.effects.spec import EffectSpec

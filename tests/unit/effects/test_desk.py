@@ -11,7 +11,7 @@ import pytest
 import surefoot as sf
 from surefoot.effects import desk, ledger
 from surefoot.effects.desk import DoubtView
-from surefoot.effects.guard import call_of
+from surefoot.effects.ledger import call_of
 from surefoot.effects.states import State
 from surefoot.people import trail
 from surefoot.store import Tx

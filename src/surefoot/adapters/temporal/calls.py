@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from surefoot.adapters.temporal.parked import Parked, Wait
-from surefoot.effects.guard import Claim
+from surefoot.effects.case import Claim
 from surefoot.effects.keys import BadEffect
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, NEXT, NO_HEAD, OPENS_STEP, Head
