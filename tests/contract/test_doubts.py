@@ -58,7 +58,7 @@ class Overtaken:
     def _be_taken_over(self, tx: Tx) -> None:
         row = ledger.get(tx.connection, 1)
         assert row is not None
-        assert ledger.take_over(tx, row, self.other.guard.session.id, None) is not None
+        assert ledger.take_over(tx, row, self.other.guard.duty.session.id, None) is not None
 
     async def _ask(self) -> sf.Landed:
         self.asks += 1
@@ -111,7 +111,7 @@ async def test_who_was_overtaken_waits_for_what_the_other_finds_out(
     run = await app.start(mails, id="m") if is_in_run else None
     calling = None if is_in_run else asyncio.ensure_future(overtaken.call())
     await until(lambda: len(overtaken.looks) >= 3)
-    assert set(overtaken.looks) == {overtaken.other.guard.session.id}
+    assert set(overtaken.looks) == {overtaken.other.guard.duty.session.id}
     await app.store.commit(overtaken.settle, label="test")
     if run is not None:
         assert await run.result(timeout_s=10) == ["done", "theirs"]
@@ -154,7 +154,7 @@ async def test_who_was_overtaken_has_no_endless_patience(
     assert outcome.reason == "TimeoutError: no answer; other has been at it for 0 s"
     row = app.store.read_now(partial(ledger.get, effect=1))
     assert row is not None
-    assert (row.state, row.holder, row.token) == (State.CLAIMED, overtaken.other.guard.session.id, 2)
+    assert (row.state, row.holder, row.token) == (State.CLAIMED, overtaken.other.guard.duty.session.id, 2)
     assert (overtaken.acts, overtaken.asks, len(overtaken.looks)) == (1, 0, 1)
 
 
@@ -214,12 +214,12 @@ async def test_a_claim_of_another_process_is_waited_for_while_that_lives(
     holder = app.guard.sessions.holder
     monkeypatch.setattr(app.guard.sessions, "holder", look)
     if not is_alive:
-        gone = ("UPDATE ledger SET holder = ?, sender = ?", (other.guard.session.id + 1_000,) * 2)
+        gone = ("UPDATE ledger SET holder = ?, sender = ?", (other.guard.duty.session.id + 1_000,) * 2)
         await app.store.commit(lambda tx: tx.execute(*gone), label="test")
     here = asyncio.create_task(perform(app.guard, spec, spec.bind((1,), {}), None))
     if is_alive:
         await until(lambda: len(looks) >= 3)
-        assert set(looks) == {other.guard.session.id}
+        assert set(looks) == {other.guard.duty.session.id}
         may_end.set()
     outcome = await here
     assert (outcome.told, outcome.value) == (("repeated", "done there") if is_alive else ("done", "found"))
@@ -235,7 +235,7 @@ async def test_a_run_that_another_has_taken_ends_no_doubt_here(app: sf.Surefoot,
     asks: list[str] = []
 
     def taken(tx: Tx) -> None:
-        tx.execute("UPDATE runs SET epoch = epoch + 1, holder = ?", (app.guard.session.id + 1_000,))
+        tx.execute("UPDATE runs SET epoch = epoch + 1, holder = ?", (app.guard.duty.session.id + 1_000,))
 
     async def ask() -> sf.Landed:
         asks.append(sf.current_effect().key)
@@ -445,7 +445,7 @@ async def test_a_sweep_leaves_to_others_what_they_are_at(
         busy[1] = Acting()
         assert (await sweep(app.guard), doubt) == (0, [])
         del busy[1]
-    holder = ("UPDATE ledger SET holder = ?", (other.guard.session.id,))
+    holder = ("UPDATE ledger SET holder = ?", (other.guard.duty.session.id,))
     await app.store.commit(lambda tx: tx.execute(*holder), label="test")
     assert (await sweep(app.guard), doubt) == (0, [])
     await other.close()

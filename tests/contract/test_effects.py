@@ -710,7 +710,7 @@ async def test_an_end_that_is_noted_late_moves_the_fence(app: sf.Surefoot) -> No
     def note_end(tx: Tx) -> None:
         row = ledger.get(tx.connection, 1)
         assert row is not None
-        ledger.doubt(tx, row, app.guard.session.id, app.store.clock.boot_ms())
+        ledger.doubt(tx, row, app.guard.duty.session.id, app.store.clock.boot_ms())
 
     asking = asyncio.ensure_future(mail.outcome(1))
     await asyncio.sleep(0.6 * post.LIFE_S)  # in the middle of its fence
@@ -741,7 +741,7 @@ async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees
 ) -> None:  # fmt: skip
     """Catches a caller, or a run, that goes on with its own late answer, a contradiction kept silent, and an alarm about
     nothing: what is said of one request says nothing of another's."""
-    other = app.guard.session.id + 1_000
+    other = app.guard.duty.session.id + 1_000
     acts: Acts = []
 
     def be_overtaken(tx: Tx) -> None:
@@ -771,7 +771,7 @@ async def test_a_late_answer_gives_way_and_is_a_contradiction_where_it_disagrees
         async with asyncio.timeout(10):
             while "late answer" not in [one.kind for one in app.store.read_now(partial(desk.evidence, effect=1))]:
                 await asyncio.sleep(0.01)
-        app.guard.session.is_lost = True  # which is why it was overtaken
+        app.guard.duty.session.is_lost = True  # which is why it was overtaken
         told = await run.result()
     else:
         told = await order()
@@ -796,7 +796,7 @@ async def test_what_a_late_answer_agrees_with(
     def be_settled(tx: Tx) -> None:
         row = ledger.get(tx.connection, 1)
         assert row is not None
-        theirs = ledger.take_over(tx, row, app.guard.session.id + 1_000, None)
+        theirs = ledger.take_over(tx, row, app.guard.duty.session.id + 1_000, None)
         assert theirs is not None
         kind = Kind.NOT_DONE if state is State.NOT_DONE else Kind.DONE
         record = insert_record(tx, Record(None, 0, kind, "", body=body))
@@ -901,9 +901,9 @@ async def test_not_done_is_refused_while_any_sender_lives(app: sf.Surefoot) -> N
     def be_resent_by_the_dead(tx: Tx) -> None:
         row = ledger.get(tx.connection, 1)
         assert row is not None
-        theirs = ledger.take_over(tx, row, app.guard.session.id + 1_000, app.store.clock.boot_ms())
+        theirs = ledger.take_over(tx, row, app.guard.duty.session.id + 1_000, app.store.clock.boot_ms())
         assert theirs is not None
-        ledger.doubt(tx, theirs, app.guard.session.id, theirs.sent_boot_ms)
+        ledger.doubt(tx, theirs, app.guard.duty.session.id, theirs.sent_boot_ms)
 
     assert (await breaks.outcome(1)).told == "unknown"
     await app.store.commit(be_resent_by_the_dead, label="test")

@@ -176,7 +176,9 @@ async def test_a_run_that_another_has_taken_claims_nothing_here(app: sf.Surefoot
     goes_on: list[str] = []
 
     def taken(tx: Tx) -> None:
-        tx.execute("UPDATE runs SET epoch = epoch + 1, holder = ? WHERE state = 2", (app.guard.session.id + 1_000,))
+        tx.execute(
+            "UPDATE runs SET epoch = epoch + 1, holder = ? WHERE state = 2", (app.guard.duty.session.id + 1_000,)
+        )
 
     pay, is_taken = declared("async", log), [False]
 

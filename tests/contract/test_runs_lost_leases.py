@@ -49,7 +49,7 @@ async def test_a_process_that_lost_its_session_opens_another_and_goes_on(url: st
         run, first = await app.start(waits, id="w"), app.worker.session.id
         clock.ahead_ms = 60_000
         await until(lambda: app.worker.session.id != first)
-        assert app.worker.guard.session is app.worker.session
+        assert app.worker.guard.duty.session is app.worker.session
         await run.signal("go")
         assert await run.result(timeout_s=5) == "acted"
 
@@ -215,7 +215,7 @@ async def test_what_was_claimed_before_a_long_stop_is_not_acted_on_after_it(
         first = asyncio.create_task(act("first"))
         await is_claimed.wait()
         await act("second")
-        assert guard.session.may_act()
+        assert guard.duty.session.may_act()
         may_go_on.set()
         with pytest.raises(LeaseLost, match="nothing was sent"):
             await first
@@ -227,7 +227,7 @@ async def test_a_worker_that_can_not_let_go_of_its_runs_is_not_waited_for_for_ev
 ) -> None:
     """Catches an effect outside runs that hangs because the code of a run does."""
     clock, may_end = JumpingClock(), asyncio.Event()
-    monkeypatch.setattr("surefoot.effects.guard.NEW_SESSION_S", 0.2)
+    monkeypatch.setattr("surefoot.leases.duty.NEW_SESSION_S", 0.2)
 
     @sf.durable
     async def clings() -> None:

@@ -281,12 +281,12 @@ async def test_a_worker_that_runs_out_during_the_last_look_sends_nothing(app: sf
     @sf.versioned("order/{order_id}", version="etag", name="get_order")
     async def get_order(order_id: str) -> Order:
         looks.append(len(looks))
-        app.guard.session.is_lost |= len(looks) == 2
+        app.guard.duty.session.is_lost |= len(looks) == 2
         return shop.look()
 
     @sf.effect(name="refund", in_doubt=sf.Resend(key_ttl="1h"), unchanged="order/{order_id}")
     async def refund(order_id: str) -> str:
-        acts.append(app.guard.session.is_lost)
+        acts.append(app.guard.duty.session.is_lost)
         return "refunded"
 
     @sf.durable

@@ -61,7 +61,7 @@ class Agent:
         self._values = 0
 
     async def work(self) -> None:
-        while self._app.guard.session.may_act():  # without it nothing is to be had: another process goes on
+        while self._app.guard.duty.session.may_act():  # without it nothing is to be had: another process goes on
             resource = f"r{self._draws.randrange(RESOURCES)}"
             if self._draws.random() < 0.2:
                 await self._read(resource)

@@ -60,7 +60,7 @@ async def holding(app: sf.Surefoot) -> None:
 
 
 async def _hold(app: sf.Surefoot, resource: str) -> None:
-    while app.guard.session.may_act():
+    while app.guard.duty.session.may_act():
         try:
             async with sf.lease(resource, ttl=TTL_S, timeout=60) as lease:
                 since_s = now_s()

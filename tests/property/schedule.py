@@ -162,7 +162,7 @@ class Schedule:
 
     def _on_act(self) -> None:
         process = self._moments["act"] = self._running()
-        self._note(partial(self.watch.on_act, process.app.guard.session.id, HostClock(self.host).boot_ms()))
+        self._note(partial(self.watch.on_act, process.app.guard.duty.session.id, HostClock(self.host).boot_ms()))
 
     def _running(self) -> Process:
         loop = asyncio.get_running_loop()

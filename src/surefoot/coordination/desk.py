@@ -16,7 +16,7 @@ from surefoot.leases import LeaseLost, Session
 from surefoot.store import StoreError, Tx
 from surefoot.store.connection import Connection
 
-POLL_S, POLL_MAX_S = 0.02, 0.25
+LINE_LOOK_S, LINE_LOOK_MAX_S = 0.02, 0.25
 """Pauses between two looks at a line in which others are of other processes: the first, also of whoever is next, and the
 longest, of those behind. Who gives back in this process calls whoever is next."""
 
@@ -58,7 +58,7 @@ class LeaseDesk:
 
     def require_session(self, session: Session) -> None:
         """Raise unless something may be taken for this session of ours."""
-        if not self.guard.may_act_for(session.id):
+        if not self.guard.duty.may_act_for(session.id):
             raise LeaseLost(
                 f"this process's lease ({session.name}) has run out; nothing was taken",
                 hint="was it stopped, or the disk stuck? ask again: then it is asked under a new one",
@@ -123,7 +123,7 @@ class LeaseDesk:
         """
         clock, future = self.store.clock, asyncio.get_running_loop().create_future()
         until_s = None if limit_s is None else clock.monotonic_s() + limit_s
-        pause_s = POLL_S
+        pause_s = LINE_LOOK_S
         self._waiting.setdefault(number, []).append(future)
         try:
             while True:
@@ -138,7 +138,7 @@ class LeaseDesk:
                 outlook = await self.store.read(partial(line.outlook, self.owners, wanted, number))
                 if outlook is Outlook.NOW:
                     return
-                pause_s = POLL_S if outlook is Outlook.NEXT else min(POLL_MAX_S, pause_s * 2)
+                pause_s = LINE_LOOK_S if outlook is Outlook.NEXT else min(LINE_LOOK_MAX_S, pause_s * 2)
         finally:
             self._waiting[number].remove(future)
             if not self._waiting[number]:

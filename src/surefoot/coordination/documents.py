@@ -158,7 +158,7 @@ class Document(Generic[T]):
         if isinstance(run, LiveRun):
             found = await self._put_in_run(run, guard, body, seen, verb, key)
         else:
-            unit = partial(self._compare_and_set, body, seen, guard.session.name, self._require_leases())
+            unit = partial(self._compare_and_set, body, seen, guard.duty.session.name, self._require_leases())
             found = await guard.store.commit(unit, label="document", size=len(body or b""))
         if "stale" in found:
             raise retold(found["reason"], found["stale"])

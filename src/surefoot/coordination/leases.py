@@ -215,8 +215,8 @@ async def enter(desk: LeaseDesk, wanted: Wanted, timeout_s: float | None) -> InP
         ResourceBusy: It was not free in time.
         LeaseLost: This process may hold nothing any more.
     """
-    await desk.guard.on_duty()
-    clock, session = desk.store.clock, desk.guard.session
+    await desk.guard.duty.take_up()
+    clock, session = desk.store.clock, desk.guard.duty.session
     since_s, asking = clock.monotonic_s(), Asking(wanted, Owner(session.id, session.name))
     session.hasten(wanted.ttl_ms)
     try:

@@ -105,7 +105,7 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
 
 
 def _require_session(guard: Guard, case: Case) -> None:
-    if not guard.may_act_for(_row(case).holder):
+    if not guard.duty.may_act_for(_row(case).holder):
         raise LeaseLost(
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",
@@ -229,7 +229,7 @@ async def _await_thread(guard: Guard, case: Case, row: Row, work: asyncio.Future
 
     def settle_and_wake(tx: Tx) -> None:
         if settlement(tx) and finding.state is UNKNOWN:  # its run was parked until the thread would end
-            guard.wake(tx, row.run, guard.session.name)
+            guard.wake(tx, row.run, guard.duty.session.name)
 
     await guard.store.commit(settle_and_wake, label="settle", size=finding.size)
     guard.acting.pop(row.id).end()
@@ -301,8 +301,8 @@ class _Settlement(msgspec.Struct, gc=False):
     def __call__(self, tx: Tx) -> bool:
         guard, case, row, finding, record = self.guard, self.case, self.row, self.finding, self.record
         if finding.state is UNKNOWN:
-            if ledger.doubt(tx, row, guard.session.id, self.ended_boot_ms):
-                ledger.add_evidence(tx, row.id, "unknown", guard.session.name, finding.reason)
+            if ledger.doubt(tx, row, guard.duty.session.id, self.ended_boot_ms):
+                ledger.add_evidence(tx, row.id, "unknown", guard.duty.session.name, finding.reason)
                 return True
             return False
         is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
@@ -326,7 +326,7 @@ def _note_late(tx: Tx, guard: Guard, row: Row, now: Row | None, finding: Finding
     is_contradiction = now is not None and not ledger.is_open(now) and _contradicts(tx, row, now, finding)
     body = {"found": finding.state.name.lower(), "reason": finding.reason, "token": row.token,
             "value": (finding.body or b"null").decode()}  # fmt: skip
-    ledger.add_evidence(tx, row.id, "late answer", guard.session.name, body, is_open=is_contradiction)
+    ledger.add_evidence(tx, row.id, "late answer", guard.duty.session.name, body, is_open=is_contradiction)
 
 
 def _contradicts(tx: Tx, row: Row, now: Row, finding: Finding) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -27,17 +26,11 @@ from surefoot.effects.states import State
 from surefoot.effects.told import moment_words, note, of_own_row, taken
 from surefoot.journal import Kind, Record, insert_record, take_record_id
 from surefoot.journal.records import Head
-from surefoot.leases import LeaseLost, Session, Sessions
+from surefoot.leases import Duty, LeaseLost, Session, Sessions
 from surefoot.store import Store, StoreError, Tx, Unit
 from surefoot.store.connection import Connection
 
 PASS = Pass()
-
-POLL_S = 0.02
-"""Pause between two looks at what another in this process is about to change."""
-
-NEW_SESSION_S = 10.0
-"""How long a new session is waited for."""
 
 GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
 """Pauses between two looks at what a gate waits for, outside runs: the first, and the longest."""
@@ -53,55 +46,16 @@ class Guard:
     ) -> None:
         self.store = store
         self.sessions = sessions
-        self.session = session
+        self.duty = Duty(store, sessions, session, lambda: bool(self.acting))
         self.incarnation = incarnation
         self.gates = tuple(gates)
         self.holding: HoldingGate | None = None
         self.lost_since: LostSince | None = None  # of a store that was restored: see `lost`
         self.on_settled: Callable[[Tx, int], object] = _nobody_waits
         self.wake: Callable[[Tx, int | None, str], object] = _nobody_sleeps
-        self.nudge: Callable[[], object] = lambda: None
-        self.is_tended: Callable[[], bool] = lambda: False  # whether a worker sees to the session
-        self._opening = threading.Lock()
         self.acting: dict[int, Acting] = {}
         self.resolving: dict[int, Acting] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    def may_act_for(self, session: int) -> bool:
-        """Whether what was taken for this session is still ours: it is today's, and has not run out."""
-        return session == self.session.id and self.session.may_act()
-
-    async def on_duty(self) -> None:
-        """Return once this process has a session to act for, for whoever acts outside runs.
-
-        One that has run out, because the process was stopped for long, is followed by a new one: of the worker, which lets
-        go of its runs before that, or of the first who asks where no worker runs.
-
-        Raises:
-            StoreError: None can be opened.
-            LeaseLost: The worker did not open one in time: code of a run does not let itself be ended.
-        """
-        until_s = self.store.clock.monotonic_s() + NEW_SESSION_S
-        while not self.session.may_act():
-            if self.store.clock.monotonic_s() > until_s:
-                raise LeaseLost(
-                    f"this process's lease ({self.session.name}) has run out; nothing was sent",
-                    hint="its worker waits for the code of its runs to end; look for code that catches CancelledError",
-                )
-            if self.is_tended() or not self._opening.acquire(blocking=False):
-                self.nudge()
-                await asyncio.sleep(POLL_S)
-                continue
-            try:
-                if not self.session.may_act():
-                    await self.begin_anew()
-            finally:
-                self._opening.release()
-
-    async def begin_anew(self) -> None:
-        """Open a new session. All that the old one held may be another's by now: nothing that was begun under it acts."""
-        lost, self.session = self.session, await self.sessions.open(self.session.name)
-        await asyncio.to_thread(lost.close, is_acting=bool(self.acting))
 
     async def claim(self, case: Case) -> Claim | Outcome:
         """Claim the effect in one transaction, or say what is there instead; one record tells the run either way."""
@@ -172,8 +126,8 @@ class Guard:
             row = case.row  # what the claim's own unit, which comes before this one, has left there
             if row is None and case.resources and self.holding is not None:
                 self.holding.leave(tx, case.gate_request())
-            if row is not None and ledger.doubt(tx, row, self.session.id, row.sent_boot_ms):
-                ledger.add_evidence(tx, row.id, "in doubt", self.session.name, "its caller left before the act")
+            if row is not None and ledger.doubt(tx, row, self.duty.session.id, row.sent_boot_ms):
+                ledger.add_evidence(tx, row.id, "in doubt", self.duty.session.name, "its caller left before the act")
 
         with contextlib.suppress(StoreError):  # without a store the next process notes it
             self.store.append(unit, label="doubt", on_error=None)
@@ -200,7 +154,7 @@ class Guard:
             if not isinstance(passed, int):
                 return passed
             generation = passed
-        run, session = None if frame is None else frame.run, self.session.id
+        run, session = None if frame is None else frame.run, self.duty.session.id
         since_ms = None
         if self.lost_since is not None and may_be_lost(case.spec.in_doubt):
             since_ms = self.lost_since(tx.connection, run)
@@ -227,7 +181,7 @@ class Guard:
         call = self._call(case, row.generation, row.sent_boot_ms, since_ms)
         insert_record(tx, replace(draft, body=call), row.claim)
         reason = f"the store was restored: it may have been done since {moment_words(since_ms)}; afterwards: {TRUST}"
-        ledger.add_evidence(tx, row.id, "in doubt", self.session.name, reason)
+        ledger.add_evidence(tx, row.id, "in doubt", self.duty.session.name, reason)
         return Claim(row, is_ours=False)
 
     def _pass_gates(self, tx: Tx, case: Case, draft: Record) -> int | Claim | Outcome | Wait:
@@ -248,7 +202,7 @@ class Guard:
         return ledger.encode_call(
             Call(effect=case.spec.name, doubt=case.spec.in_doubt.name, key=case.identity.key,
                  scope=case.identity.scope, arguments=msgspec.Raw(case.arguments), generation=generation,
-                 session=self.session.id, boot_ms=boot_ms, deadline_ms=case.spec.deadline_ms,
+                 session=self.duty.session.id, boot_ms=boot_ms, deadline_ms=case.spec.deadline_ms,
                  returns=case.spec.returns, redact=case.spec.redact, since_ms=since_ms)
         )  # fmt: skip
 
@@ -257,7 +211,7 @@ class Guard:
         return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
 
     def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
-        request = case.gate_request(generation, self.session.id, partial(self._asking, case, draft))
+        request = case.gate_request(generation, self.duty.session.id, partial(self._asking, case, draft))
         case.tokens = ()
         for passed, gate in enumerate(self._gates_of(case)):
             answer = gate.admit(tx, request)
@@ -296,7 +250,7 @@ class Guard:
         """
         gates = self._gates_of(case)
         if gates:
-            request = case.gate_request(session=self.session.id)
+            request = case.gate_request(session=self.duty.session.id)
             for gate in reversed(gates[:passed]):
                 if is_stale and gate is self.holding:
                     self.holding.keep(tx, request)
@@ -306,7 +260,7 @@ class Guard:
     def retake(self, tx: Tx, case: Case) -> None:
         """Take over, in the transaction that takes over an effect, what it holds, under tokens of our own."""
         if case.resources or case.around:
-            request = case.gate_request(session=self.session.id)
+            request = case.gate_request(session=self.duty.session.id)
             holding: tuple[AroundGate | HoldingGate, ...] = (*case.around, *self._holding(case))
             found = [gate.retake(tx, request) for gate in holding]
             case.tokens = tuple(token for one in found for token in one.tokens)
@@ -315,7 +269,7 @@ class Guard:
         """Wake, in the transaction that settles it, whoever waits for the effect, and the run it belongs to."""
         self.on_settled(tx, row.id)
         if row.run is not None and row.run != by_run:
-            self.wake(tx, row.run, self.session.name)
+            self.wake(tx, row.run, self.duty.session.name)
 
     def spawn(self, work: Any) -> None:
         """Keep a task alive until it ends: a sync tool that timed out, a late answer."""

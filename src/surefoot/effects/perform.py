@@ -23,7 +23,7 @@ from surefoot.effects.keys import BadEffect, Identity
 from surefoot.effects.ledger import Row
 from surefoot.effects.look_again import note_stale
 from surefoot.effects.outcome import Outcome, told_to_model
-from surefoot.effects.resolve import leave, resolve
+from surefoot.effects.resolve import ROW_LOOK_MAX_S, ROW_LOOK_S, leave, resolve
 from surefoot.effects.simulate import NothingRecorded
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
@@ -39,9 +39,6 @@ WAIT_S = 60.0
 SAME_CALL_MAX = 5
 """How often a model may ask for an identical call without a key, each time with the outcomes of the earlier ones in front
 of it, before it is refused as a loop."""
-
-POLL_S = 0.02
-"""First pause between two looks at a row that another process holds; doubles up to 0.5 s."""
 
 _OF_EFFECTS = frozenset({Kind.CLAIMED, Kind.ASKED, Kind.DONE, Kind.REPEATED, Kind.NOT_DONE, Kind.CONFLICT, Kind.DENIED,
                          Kind.UNKNOWN, Kind.INTERRUPTED})  # fmt: skip
@@ -80,7 +77,7 @@ async def perform(
                 f"effect {spec.name}: unchanged= is about what a run has read, and this call is in no run",
                 hint="call it in a run; outside, compare what you read: seen = await read.seen(...), await seen.check()",
             )
-        await guard.on_duty()
+        await guard.duty.take_up()
         identity = identity or spec.identity(bound, None, "" if spec.template is not None else new_id())
         case = Case(spec, bound, arguments, identity, None, None, approve=spec.approve, around=held, resources=resources,
                     leads=leads)  # fmt: skip
@@ -180,7 +177,7 @@ async def _replay(guard: Guard, case: Case, ended: Record, *, is_row_asked: bool
 async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
     if isinstance(case.spec.in_doubt, Transactional) and case.spec.receipts is None:
         return await act_in_transaction(guard, case)
-    pause_s, waited_s = POLL_S, 0.0
+    pause_s, waited_s = ROW_LOOK_S, 0.0
     while True:
         found = await guard.claim(case)
         if isinstance(found, Outcome):
@@ -195,7 +192,7 @@ async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
         if waited_s >= WAIT_S:
             return await leave(guard, case, Park(f"another caller still acts after {WAIT_S:.0f} s", RETRY_PARKED_MS))
         waited_s += await _wait_for_actor(guard, found.row, pause_s)
-        pause_s = min(0.5, pause_s * 2)
+        pause_s = min(ROW_LOOK_MAX_S, pause_s * 2)
 
 
 def _is_in_doubt(guard: Guard, row: Row) -> bool:
@@ -204,7 +201,7 @@ def _is_in_doubt(guard: Guard, row: Row) -> bool:
         return False
     if row.state is State.UNKNOWN or row.id in guard.resolving:
         return True
-    if row.holder == guard.session.id:  # claimed, and its caller, in a loop that is busy, has yet to hear of it
+    if row.holder == guard.duty.session.id:  # claimed, and its caller, in a loop that is busy, has yet to hear of it
         return False
     holder = guard.store.read_now(lambda connection: guard.sessions.holder(connection, row.holder))
     return holder.life is not Life.ALIVE

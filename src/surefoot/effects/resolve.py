@@ -59,8 +59,8 @@ ASK_TIMEOUT_S = 30.0
 WAIT_S = 60.0
 """How long to stand by while another worker is at the same doubt; then the run is parked and looks again later."""
 
-POLL_S = 0.02
-"""First pause between two looks at a row that another process has taken; doubles up to 0.5 s."""
+ROW_LOOK_S, ROW_LOOK_MAX_S = 0.02, 0.5
+"""Pauses between two looks at a row that another process holds: the first, and the longest."""
 
 
 class _Moved(Exception):
@@ -106,9 +106,11 @@ def _let_go(guard: Guard, row: Row) -> None:
 
     def unit(tx: Tx) -> None:
         now = ledger.get(tx.connection, row.id)
-        if now is not None and now.state is State.CLAIMED and now.holder == guard.session.id:
-            ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms)
-            ledger.add_evidence(tx, row.id, "left to others", guard.session.name, "whoever looked into it has left")
+        if now is not None and now.state is State.CLAIMED and now.holder == guard.duty.session.id:
+            ledger.doubt(tx, now, guard.duty.session.id, now.sent_boot_ms)
+            ledger.add_evidence(
+                tx, row.id, "left to others", guard.duty.session.name, "whoever looked into it has left"
+            )
 
     with contextlib.suppress(StoreError):  # without a store the next process notes it
         guard.store.append(unit, label="doubt", on_error=None)
@@ -150,13 +152,13 @@ async def _move(guard: Guard, case: Case) -> Outcome | None:
 
 async def _stand_by(guard: Guard, case: Case) -> Outcome | None:
     """Another has the row: wait until it has an outcome, or nobody alive is at it any more."""
-    pause_s, until_s = POLL_S, guard.store.clock.monotonic_s() + WAIT_S
+    pause_s, until_s = ROW_LOOK_S, guard.store.clock.monotonic_s() + WAIT_S
     while True:
         settled = await _reload(guard, case)
         if settled is not None:
             return settled
         row = _row(case)
-        if row.state is State.UNKNOWN or row.holder == guard.session.id:
+        if row.state is State.UNKNOWN or row.holder == guard.duty.session.id:
             return None
         holder = guard.store.read_now(partial(guard.sessions.holder, session=row.holder))
         if holder.life is not Life.ALIVE:
@@ -164,7 +166,7 @@ async def _stand_by(guard: Guard, case: Case) -> Outcome | None:
         if guard.store.clock.monotonic_s() >= until_s:
             return await leave(guard, case, Park(f"{holder.name} has been at it for {WAIT_S:.0f} s", RETRY_PARKED_MS))
         await asyncio.sleep(pause_s)
-        pause_s = min(0.5, pause_s * 2)
+        pause_s = min(ROW_LOOK_MAX_S, pause_s * 2)
 
 
 async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
@@ -190,9 +192,9 @@ async def _note_doubt(guard: Guard, case: Case) -> Outcome | None:
             raise _Moved
         if now.state is State.UNKNOWN and _boot_of(tx.connection, now.holder) == guard.store.clock.boot_id():
             return now
-        ledger.doubt(tx, now, guard.session.id, boot_ms)
-        ledger.add_evidence(tx, now.id, "in doubt", guard.session.name, {"token": now.token})
-        return replace(now, state=State.UNKNOWN, holder=guard.session.id, sent_boot_ms=boot_ms)
+        ledger.doubt(tx, now, guard.duty.session.id, boot_ms)
+        ledger.add_evidence(tx, now.id, "in doubt", guard.duty.session.name, {"token": now.token})
+        return replace(now, state=State.UNKNOWN, holder=guard.duty.session.id, sent_boot_ms=boot_ms)
 
     doubted = await guard.store.commit(unit, label="doubt")
     if doubted is None:
@@ -261,10 +263,10 @@ async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -
             raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
         if ledger.get(tx.connection, row.id) != row:
             return None
-        ours = ledger.take_over(tx, row, guard.session.id, sent_boot_ms)
+        ours = ledger.take_over(tx, row, guard.duty.session.id, sent_boot_ms)
         assert ours is not None, "what is as it was read can be taken over"
-        body = {"token": ours.token, "session": guard.session.id}
-        ledger.add_evidence(tx, row.id, kind, guard.session.name, body)
+        body = {"token": ours.token, "session": guard.duty.session.id}
+        ledger.add_evidence(tx, row.id, kind, guard.duty.session.name, body)
         guard.retake(tx, case)
         return ours
 
@@ -403,7 +405,9 @@ async def _read_back(guard: Guard, case: Case) -> Outcome | None:
 
 
 async def _note(guard: Guard, row: Row, kind: str, reason: str) -> None:
-    await guard.store.commit(lambda tx: ledger.add_evidence(tx, row.id, kind, guard.session.name, reason), label="note")
+    await guard.store.commit(
+        lambda tx: ledger.add_evidence(tx, row.id, kind, guard.duty.session.name, reason), label="note"
+    )
 
 
 async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
@@ -419,11 +423,11 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
         now = ledger.get(tx.connection, row.id) or row
         if not ledger.is_open(now):
             return False
-        is_ours = now.token == row.token and now.holder == guard.session.id and now.state is State.CLAIMED
+        is_ours = now.token == row.token and now.holder == guard.duty.session.id and now.state is State.CLAIMED
         if (
-            is_ours and not is_acting and ledger.doubt(tx, now, guard.session.id, now.sent_boot_ms)
+            is_ours and not is_acting and ledger.doubt(tx, now, guard.duty.session.id, now.sent_boot_ms)
         ):  # leaving it moves no fence
-            ledger.add_evidence(tx, row.id, "left to others", guard.session.name, reason)
+            ledger.add_evidence(tx, row.id, "left to others", guard.duty.session.name, reason)
         if draft is not None and case.step is not None:
             case.step.write(tx, draft)
         return True

@@ -38,7 +38,9 @@ class SimulatedGuard(Guard):
     @classmethod
     def like(cls, guard: Guard) -> SimulatedGuard:
         """Return one over the same store and session."""
-        return cls(guard.store, guard.sessions, guard.session, guard.incarnation)
+        simulated = cls(guard.store, guard.sessions, guard.duty.session, guard.incarnation)
+        simulated.duty = guard.duty
+        return simulated
 
     def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
         """Answer a claim; see `Guard.write_claim`. Never with a claim of ours."""

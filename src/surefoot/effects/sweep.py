@@ -83,7 +83,7 @@ def _find(guard: Guard, before_boot_ms: int, after: int, connection: Connection)
 def _case(guard: Guard, connection: Connection, row: Row) -> Case | None:
     if row.id in guard.acting or row.id in guard.resolving:
         return None
-    if row.holder != guard.session.id and guard.sessions.holder(connection, row.holder).life is Life.ALIVE:
+    if row.holder != guard.duty.session.id and guard.sessions.holder(connection, row.holder).life is Life.ALIVE:
         return None
     return case_of(connection, row)
 

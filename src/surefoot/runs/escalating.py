@@ -103,7 +103,7 @@ class Escalating:
         escalation = subject.look(tx, number)
         if escalation is None:
             return None
-        session, known = self._guard.session, subject.stages(tx.connection, number)
+        session, known = self._guard.duty.session, subject.stages(tx.connection, number)
         if is_new := ESCALATED not in known:
             times = {"unknown_since_ms": escalation.unknown_since_ms, "deadline_ms": escalation.deadline_ms}
             subject.note(tx, number, ESCALATED, session.name, times)
@@ -130,7 +130,7 @@ class Escalating:
             self._not_before_s[key] = guard.store.clock.monotonic_s() + pause_s
             self._complain(f"on_escalation failed for {subject.name} {number}, again in {pause_s:.0f} s", error)
             return _Then.FAILED
-        who = guard.session.name
+        who = guard.duty.session.name
         await guard.store.commit(lambda tx: subject.note(tx, number, TOLD, who), label="escalate")
         return _Then.OVER
 

@@ -133,13 +133,13 @@ class Worker:
         self.failure: BaseException | None = None
         guard.on_settled = self._tell_settled
         guard.wake = wake
-        guard.nudge = self.nudge
-        guard.is_tended = lambda: self.is_executing
+        guard.duty.nudge = self.nudge
+        guard.duty.is_tended = lambda: self.is_executing
 
     @property
     def session(self) -> Session:
         """What this process holds its runs by: a new one, once it has run out."""
-        return self.guard.session
+        return self.guard.duty.session
 
     # -- service ---------------------------------------------------------------------------------------------------
 
@@ -282,8 +282,7 @@ class Worker:
         await self._halt(
             LeaseLost(f"the lease of {self.session.name} has run out", hint="another worker goes on with its runs")
         )
-        await self.guard.begin_anew()
-        self.simulated.session = self.session
+        await self.guard.duty.begin_anew()
 
     def _waits(self) -> Iterator[Waiting]:
         return (waiting for run in self.live.values() for waiting in run.waits)

@@ -185,14 +185,14 @@ async def test_a_configured_store_is_opened_by_the_first_effect(url: str, monkey
         assert str(guard.store.path) == url.removeprefix("sqlite:///")
     finally:
         for guard in binding._open:
-            guard.session.close()
+            guard.duty.session.close()
             guard.store.close()
     assert acts == [1]
 
 
 def test_what_was_open_before_a_fork_gives_way(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would catch a process that asks which of two apps is meant, though one of them is its parent's."""
-    parents, own = app.guard, Guard(app.store, app.guard.sessions, app.guard.session, 1)
+    parents, own = app.guard, Guard(app.store, app.guard.sessions, app.guard.duty.session, 1)
     monkeypatch.setattr(binding, "_open", [parents])
     monkeypatch.setattr(binding, "_inherited", [parents])  # as at a fork
     binding.add_open(own)

@@ -101,7 +101,7 @@ async def test_since_when_an_effect_is_unknown(app: sf.Surefoot) -> None:
 async def test_as_many_open_effects_as_are_read_and_one_more(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a limit by which the last session that somebody needs is forgotten."""
     monkeypatch.setattr("surefoot.effects.desk.OPEN_EFFECTS_MAX", 2)
-    ours = app.guard.session.id
+    ours = app.guard.duty.session.id
     await act.outcome(1)
     assert app.store.read_now(desk.sessions_in_use) == set()
     for x in (100, 101):

@@ -105,7 +105,7 @@ class Topic(Generic[T]):
         conflict = await guard.store.commit(partial(publishing.write, event_id, None), label="publish", size=len(body))
         if conflict is not None:
             raise conflict
-        guard.nudge()
+        guard.duty.nudge()
         return event_id
 
     def _dump(self, event: T) -> Value:
