@@ -89,7 +89,8 @@ class Process:
     @property
     def sessions(self) -> set[int]:
         """The numbers of its sessions: it opens another when it has lost one."""
-        self._worker = self._worker or self.app._worker
+        opened = self.app._opened
+        self._worker = self._worker or (None if opened is None else opened.worker)
         if self._worker is not None:
             self._sessions.add(self._worker.session.id)
         return self._sessions
@@ -133,8 +134,8 @@ class Process:
         if not self.is_alive:
             return
         self.is_alive = False
-        worker, store = self._worker, self.app._store
-        for session in {self.app._session, None if worker is None else worker.session}:
+        worker, opened = self._worker, self.app._opened
+        for session in {None if opened is None else opened.session, None if worker is None else worker.session}:
             if session is not None and str(session._lock_file) in session_room._OWN_LOCKS:
                 os.close(session._lock)
         session_room._OWN_LOCKS.difference_update(self._locks)
@@ -144,7 +145,8 @@ class Process:
             thread.kill()
         if self.host.writing is self:
             self.host.writing = None
-        if store is not None:
+        if opened is not None:
+            store = opened.store
             assert isinstance(store, SqliteStore)
             for connection in (store._connection, store._reader, store._checkpointer._own):
                 connection.close()

@@ -5,7 +5,11 @@ With none there is no ledger to claim in, and the effect refuses to act: acting 
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -20,17 +24,43 @@ _inherited: list[Guard] = []
 """Those that were open before this process was forked off: they refuse to write here, and give way to its own."""
 
 
-class Opener(Protocol):
-    """Opens the configured app."""
+class App(Protocol):
+    """What can be opened, and is then noted with `add_open`."""
+
+    async def open(self) -> None:
+        """Open it."""
+
+
+class _Opener:
+    """Opens an app once, however many effects, loops and threads ask for it at the same time."""
+
+    def __init__(self, make: Callable[[], App]) -> None:
+        self._make = make
+        self._app = make()
+        self._lock = threading.Lock()
+        self._opened: Future[None] | None = None
+
+    def anew(self) -> _Opener:
+        """Return one that has opened nothing yet, for a process that was forked off."""
+        return _Opener(self._make)
 
     async def __call__(self) -> None:
-        """Open it, once."""
+        with self._lock:
+            is_first = self._opened is None
+            opened = self._opened = self._opened or Future()
+        if not is_first:
+            await asyncio.wrap_future(opened)
+            return
+        try:
+            await self._app.open()
+        except BaseException as error:
+            self._opened = None
+            opened.set_exception(error)
+            raise
+        opened.set_result(None)
 
-    def anew(self) -> Opener:
-        """Return one that has opened nothing yet, for a process that was forked off."""
 
-
-_opener: list[Opener] = []
+_opener: list[_Opener] = []
 
 
 def _after_fork() -> None:
@@ -58,9 +88,9 @@ def remove_open(guard: Guard) -> None:
         _open.remove(guard)
 
 
-def set_opener(opener: Opener) -> None:
-    """Say how to open the configured store when the first effect asks for one."""
-    _opener[:] = [opener]
+def set_opener(make: Callable[[], App]) -> None:
+    """Say what to open when the first effect asks for a store; it is made at once, so that a mistake in it is told here."""
+    _opener[:] = [_Opener(make)]
 
 
 async def open_guard(name: str, what: str = "effect") -> Guard:

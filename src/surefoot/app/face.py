@@ -1,51 +1,43 @@
-"""The composition root: the only place that knows every room and wires them together."""
+"""What a program has of Surefoot in its hand: one object that starts runs, shows what is there, and opens and closes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from surefoot import approvals, coordination, effects, journal, leases, people, runs
-from surefoot.approvals import ApprovalView, Approve, decide, list_approvals
-from surefoot.coordination import LeaseDesk, ResourceGate, events
-from surefoot.coordination.events import DeadLetter, Dispatcher, GroupView
-from surefoot.coordination.events.dispatch import know_groups
-from surefoot.coordination.events.letters import decide as decide_letter
-from surefoot.coordination.events.letters import drop_group, list_dead, list_groups
+from surefoot import runs
+from surefoot.app.decisions import Decisions
+from surefoot.app.formats import MIGRATIONS
+from surefoot.app.opened import Opened
+from surefoot.approvals import ApprovalView, Approve, list_approvals
+from surefoot.coordination.events import DeadLetter, GroupView
+from surefoot.coordination.events.letters import list_dead, list_groups
 from surefoot.coordination.events.retention import sweep as sweep_events
-from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
+from surefoot.effects import Gate, Guard, add_open, desk, set_opener
 from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
-from surefoot.journal import payloads
 from surefoot.journal.encrypted import Encrypted
-from surefoot.leases import Session, Sessions
 from surefoot.people import People
-from surefoot.people.trail import identify, set_rules
 from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, KindSpec, Run, Worker
-from surefoot.runs.desk import is_open, wake
+from surefoot.runs.desk import is_open
 from surefoot.runs.life import RunState
 from surefoot.runs.queueing import NORMAL, Queueing, limit_of, queueing, when
-from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.rotating import rotate
-from surefoot.runs.tables import RunRow, list_runs, run_holders
+from surefoot.runs.tables import RunRow, list_runs
 from surefoot.runs.worker import ROOM
-from surefoot.store import Clock, Store, StoreError, is_on_postgres, open_store, require_url, shown
+from surefoot.store import Clock, Store, is_on_postgres, open_store, require_url, shown
 from surefoot.store.codec import Codec
-from surefoot.store.connection import Connection
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
@@ -55,29 +47,6 @@ if TYPE_CHECKING:
     from surefoot.adapters.pydantic_ai.declarations import Effects
     from surefoot.adapters.temporal import Engine
 
-MIGRATIONS = (
-    *leases.MIGRATIONS,
-    *journal.MIGRATIONS,
-    *payloads.MIGRATIONS,
-    *people.MIGRATIONS,
-    *effects.MIGRATIONS,
-    *approvals.MIGRATIONS,
-    *runs.MIGRATIONS,
-    *coordination.MIGRATIONS,
-    *events.MIGRATIONS,
-)
-"""The formats of all rooms, in the order they are brought up to date."""
-
-
-KEEP_LOOK_S = 3_600.0
-"""How often an app with `keep_for` looks for what is too old."""
-
-LEASES_LOOK_S = 1.0
-"""How often a worker looks for leases whose owners are gone, for the sake of runs that are parked until their turn comes;
-whoever waits in memory looks for itself."""
-
-_logger = logging.getLogger("surefoot")
-
 SERVE_LOOK_S = 0.5
 """How often a serving process looks whether its worker still works."""
 
@@ -86,7 +55,7 @@ class NotOpen(SurefootError):
     """The app was used before `async with app:` or after it."""
 
 
-class Surefoot:
+class Surefoot(Decisions):
     """One store, one session, one worker.
 
     Args:
@@ -129,6 +98,7 @@ class Surefoot:
         codec: Codec | None = None,
         engine: str | None = None,
     ) -> None:
+        super().__init__(people)
         found = url or os.environ.get("SUREFOOT_URL")
         if not found:
             raise SurefootError("no database URL", hint='sf.Surefoot("sqlite:///agents.db"), or set SUREFOOT_URL')
@@ -139,7 +109,6 @@ class Surefoot:
                 "sf.Approve is declared by the effect it is for", hint="@sf.effect(approve=sf.Approve(...))"
             )
         self._gates = tuple(gates)
-        self._people = people
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._clock = clock
         self._is_worker = is_worker
@@ -148,10 +117,7 @@ class Surefoot:
         self._engine = None if engine is None else _engine(engine, found, lambda: self.worker, self.codec)
         self._keep_ms = None if keep_for is None else duration_ms(keep_for)
         self.concurrency = limit_of("concurrency", concurrency) or ROOM
-        self._keeping: list[asyncio.Task[None]] = []
-        self._store: Store | None = None
-        self._session: Session | None = None
-        self._worker: Worker | None = None
+        self._opened: Opened | None = None
 
     async def __aenter__(self) -> Surefoot:
         await self.open()
@@ -164,72 +130,48 @@ class Surefoot:
 
     async def open(self) -> None:
         """Open the store and, unless `is_worker` is False, begin to execute runs."""
-        if self._store is not None:
+        if self._opened is not None:
             raise SurefootError(f"the app on {shown(self.url)} is open already", hint="open it once per process")
-        self._store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock, codec=self.codec)
+        store = await asyncio.to_thread(open_store, self.url, MIGRATIONS, clock=self._clock, codec=self.codec)
+        opened = self._opened = Opened(store)
         try:
-            await self._begin(self._store)
+            await opened.wire(
+                self._name,
+                people=self._people,
+                gates=self._gates,
+                room=self.concurrency,
+                on_escalation=self._on_escalation,
+            )
+            if self._is_worker:
+                await opened.work(None if self._keep_ms is None else partial(self.gc, self._keep_ms / 1_000))
+            if self._engine is not None:
+                await self._engine.open(is_worker=self._is_worker)
+            add_open(self.guard)
         except BaseException:
             await self.close()
             raise
 
-    async def _begin(self, store: Store) -> None:
-        sessions = Sessions(store)
-        if self._people is not None:
-            await store.commit(partial(set_rules, people=self._people, who=self._name), label="people")
-        self._session = await sessions.open(self._name, in_use=_sessions_in_use)
-        incarnation = store.read_now(
-            lambda connection: int(next(connection.execute("SELECT incarnation FROM store_incarnation"))[0])
-        )
-        guard = Guard(store, sessions, self._session, incarnation, self._gates)
-        guard.lost_since = lost_since_ms if store.read_now(has_lost_time) else None
-        worker = self._worker = Worker(store, sessions, guard, room=self.concurrency, on_escalation=self._on_escalation)
-        worker.sources.append(Dispatcher())
-        desk = LeaseDesk(guard, is_open, worker.tell)
-        guard.holding = ResourceGate(desk)
-        await know_groups(store)
-        if self._is_worker:
-            await worker.start()
-            self._keeping.append(asyncio.create_task(self._tend(desk), name="surefoot-leases"))
-            if self._keep_ms is not None:
-                keeping = asyncio.create_task(self._keep(self._keep_ms), name="surefoot-retention")
-                self._keeping.append(keeping)
-        if self._engine is not None:
-            await self._engine.open(is_worker=self._is_worker)
-        add_open(guard)
-
     async def close(self) -> None:
         """Hand runs back, write what is queued, and give the store back. Safe to call twice."""
-        if self._engine is not None and self._worker is not None:
+        if self._engine is not None and self._opened is not None and self._opened.worker is not None:
             await self._engine.close()
-        worker, session, store = self._worker, self._session, self._store
-        self._worker = self._session = self._store = None
-        keeping, self._keeping = self._keeping, []
-        for task in keeping:
-            task.cancel()
-            await asyncio.wait([task])
-        if worker is not None:
-            remove_open(worker.guard)
-            await worker.stop()
-            session = worker.session  # a new one, if the first was lost meanwhile
-        if session is not None:
-            await asyncio.to_thread(session.close, is_acting=worker is not None and bool(worker.guard.acting))
-        if store is not None:
-            await asyncio.to_thread(store.close)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
 
     @property
     def store(self) -> Store:
         """The open store."""
-        if self._store is None:
+        if self._opened is None:
             raise self._not_open()
-        return self._store
+        return self._opened.store
 
     @property
     def worker(self) -> Worker:
         """The worker of this process."""
-        if self._worker is None:
+        if self._opened is None or self._opened.worker is None:
             raise self._not_open()
-        return self._worker
+        return self._opened.worker
 
     @property
     def guard(self) -> Guard:
@@ -333,109 +275,6 @@ class Surefoot:
         """Return the events that groups could not act on, oldest first; those of one group, or of all."""
         return await self.store.read(partial(list_dead, group=group, limit=limit))
 
-    async def redeliver(self, event: int, *, group: str, by: str, reason: str) -> None:
-        """Bring a dead letter to its group again, as a new run, behind what has come for its key meanwhile.
-
-        Args:
-            event: The event's number.
-            group: The group's name.
-            by: Who decides.
-            reason: Why.
-
-        Raises:
-            LetterNotFound, NotAllowed: See each; nothing was changed.
-        """
-        await decide_letter(self.store, event, group, is_again=True, who=await self.identify(by), reason=reason)
-        self.worker.nudge()
-
-    async def discard(self, event: int, *, group: str, by: str, reason: str) -> None:
-        """Close a dead letter: nobody will act on it. Args and errors: as for `redeliver`."""
-        await decide_letter(self.store, event, group, is_again=False, who=await self.identify(by), reason=reason)
-
-    async def drop_group(self, group: str, *, topic: str, by: str, reason: str) -> GroupView:
-        """Forget a group that nobody serves any more, so that it no longer keeps its topic's events; return what it was.
-
-        Runs that it has begun stay. If it comes again it is a new group, which begins where its `since=` says; what the old
-        one has begun to act on is a dead letter in it, for the id of its run is taken.
-
-        Args:
-            group: Its name.
-            topic: Its topic.
-            by: Who decides.
-            reason: Why.
-
-        Raises:
-            GroupNotFound, GroupServed, NotAllowed: See each; nothing was changed.
-        """
-        return await drop_group(self.store, topic, group, who=await self.identify(by), reason=reason)
-
-    @property
-    def people(self) -> People | None:
-        """The rules it was given."""
-        return self._people
-
-    async def identify(self, name: str) -> str:
-        """Return a name as this app's `People(authenticate=...)` has proven it; as it was given, where there is none.
-
-        For `by=` of what a run's handle does: `await run.cancel("...", by=await app.identify("anna"))`. `approve`, `deny`
-        and `resolve` ask for themselves.
-
-        Raises:
-            NotAllowed: It was not proven.
-        """
-        return await identify(self._people, name)
-
-    async def approve(self, approval: int, *, by: str, reason: str) -> ApprovalView:
-        """Say yes to an approval; whoever waits for it goes on.
-
-        Args:
-            approval: Its number.
-            by: Who decides: a claim that is recorded, unless `People(authenticate=...)` proves it.
-            reason: Why; kept for ever.
-
-        Raises:
-            ApprovalNotFound, AlreadyDecided, NobodyWaits, NotAllowed: See each; nothing was changed.
-        """
-        return await self._decide(approval, is_yes=True, by=by, reason=reason)
-
-    async def deny(self, approval: int, *, by: str, reason: str) -> ApprovalView:
-        """Say no: whoever waits is told that it is denied, and why. Also takes an approval back that is not used yet.
-
-        Args and errors: as for `approve`.
-        """
-        return await self._decide(approval, is_yes=False, by=by, reason=reason)
-
-    async def _decide(self, approval: int, *, is_yes: bool, by: str, reason: str) -> ApprovalView:
-        worker, who = self.worker, await self.identify(by)
-        found = await decide(
-            self.store,
-            worker.sessions,
-            approval,
-            is_yes=is_yes,
-            who=who,
-            reason=reason,
-            is_open=is_open,
-            wake=worker.tell,
-        )
-        worker.nudge()
-        return found
-
-    async def resolve(
-        self, effect: int, *, is_done: bool, by: str, reason: str, value: Any = None, is_fence_passed: bool = False
-    ) -> EffectView:
-        """End a doubt by a person's word; see `surefoot.effects.desk.resolve_by_person`."""
-        return await desk.resolve_by_person(
-            self.store,
-            Sessions(self.store),
-            effect,
-            is_done=is_done,
-            who=await self.identify(by),
-            reason=reason,
-            value=value,
-            is_fence_passed=is_fence_passed,
-            wake=wake,
-        )
-
     async def gc(
         self,
         older_than: str | float,
@@ -468,32 +307,6 @@ class Surefoot:
             How many rows were written.
         """
         return await rotate(self.store, self.codec, tell)
-
-    async def _keep(self, keep_ms: int) -> None:
-        """Sweep now and then, until cancelled. A failing store has told everybody; anything else is tried again."""
-        while True:
-            try:
-                await self.gc(keep_ms / 1_000)
-            except StoreError:
-                return
-            except Exception:
-                _logger.exception("deleting what is older than keep_for failed; tried again in %.0f s", KEEP_LOOK_S)
-            await asyncio.sleep(KEEP_LOOK_S)
-
-    async def _tend(self, desk: LeaseDesk) -> None:
-        """Take out leases whose owners are gone, until cancelled. What fails is tried again, as in `_keep`."""
-        while True:
-            try:
-                await desk.sweep()
-            except StoreError:
-                return
-            except Exception:
-                _logger.exception("looking after leases failed; tried again in %.0f s", LEASES_LOOK_S)
-            await asyncio.sleep(LEASES_LOOK_S)
-
-    async def undone(self, effect: int, *, by: str, reason: str) -> EffectView:
-        """Note that a done effect was undone by hand; see `surefoot.effects.desk.undone_by_person`."""
-        return await desk.undone_by_person(self.store, effect, who=by, reason=reason, wake=wake)
 
     def agent(
         self,
@@ -569,12 +382,6 @@ def _engine(address: str, url: str, worker: Callable[[], Worker], codec: Codec |
     return temporal.Engine(temporal.parse(address), worker, codec)
 
 
-def _sessions_in_use(connection: Connection) -> set[int] | None:
-    """Return the sessions that open runs and open effects refer to; None when there are too many to tell."""
-    by_effects = desk.sessions_in_use(connection)
-    return None if by_effects is None else by_effects | set(run_holders(connection))
-
-
 def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:
     """Say where effects are claimed that are called outside runs; opened when the first one is.
 
@@ -582,32 +389,4 @@ def configure(url: str | None = None, *, gates: Sequence[Gate] = ()) -> None:
         url: As for `Surefoot`.
         gates: As for `Surefoot`.
     """
-    set_opener(_Opener(lambda: Surefoot(url, gates=gates, is_worker=False)))
-
-
-class _Opener:
-    """Opens an app once, however many effects, loops and threads ask for it at the same time."""
-
-    def __init__(self, make: Callable[[], Surefoot]) -> None:
-        self._make = make
-        self._app = make()
-        self._lock = threading.Lock()
-        self._opened: Future[None] | None = None
-
-    def anew(self) -> _Opener:
-        return _Opener(self._make)
-
-    async def __call__(self) -> None:
-        with self._lock:
-            is_first = self._opened is None
-            opened = self._opened = self._opened or Future()
-        if not is_first:
-            await asyncio.wrap_future(opened)
-            return
-        try:
-            await self._app.open()
-        except BaseException as error:
-            self._opened = None
-            opened.set_exception(error)
-            raise
-        opened.set_result(None)
+    set_opener(lambda: Surefoot(url, gates=gates, is_worker=False))
