@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from surefoot.cli.place import HOW, YOU
-from surefoot.cli.shapes import Advice, EffectShape, HolderShape, RunShape
+from surefoot.cli.shapes.effects import EffectShape
+from surefoot.cli.shapes.parts import Advice, HolderShape
+from surefoot.cli.shapes.runs import RunShape
 from surefoot.cli.words import one_line
 
 Command = Callable[..., str]

@@ -23,7 +23,8 @@ import surefoot
 from surefoot.cli import approvals, deploy, doctor, effects, events, extras, fork, keep, leases, runs, work
 from surefoot.cli.exits import MEANING, ExitCode, Interrupted, ReaderLeft, WrongUsage, exit_code_of
 from surefoot.cli.screen import say, to_stdout, words
-from surefoot.cli.shapes import DOCUMENTS, fields_of, title_of
+from surefoot.cli.shapes.describe import fields_of, title_of
+from surefoot.cli.shapes.documents import DOCUMENTS
 from surefoot.cli.stopping import leave
 from surefoot.cli.words import clean
 from surefoot.journal.redaction import redacted_text

@@ -26,7 +26,7 @@ from surefoot.cli.place import (
 )
 from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import emit, say
-from surefoot.cli.shapes import ApprovalsDocument, AuditDocument, DecisionDocument
+from surefoot.cli.shapes.people import ApprovalsDocument, AuditDocument, DecisionDocument
 
 STATES = tuple(state.name.lower() for state in State)
 

@@ -15,7 +15,7 @@ from surefoot.cli.exits import ExitCode
 from surefoot.cli.place import JsonOption, StoreOption
 from surefoot.cli.screen import Column, emit, listing, say
 from surefoot.cli.secrets import seen
-from surefoot.cli.shapes import DeployDocument, ShadowShape
+from surefoot.cli.shapes.versions import DeployDocument, ShadowShape
 from surefoot.cli.words import CELL_CHARS_MAX, count_words, one_line, shorten
 from surefoot.runs.shadow import LIMIT_S, Shadow, Verdict, shadow
 from surefoot.runs.tables import list_open

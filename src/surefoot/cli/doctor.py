@@ -20,7 +20,7 @@ from surefoot.cli.code import find_app, load_module
 from surefoot.cli.exits import ExitCode, WrongUsage
 from surefoot.cli.place import JsonOption, StoreOption, command, find_url
 from surefoot.cli.screen import Column, emit, heading, line, listing, say, to_type
-from surefoot.cli.shapes import DoctorDocument, FindingShape, ToolShape
+from surefoot.cli.shapes.doctor import DoctorDocument, FindingShape, ToolShape
 from surefoot.cli.words import count_words
 from surefoot.doctor import CHECKS, Code, ToolLine, lines, look
 from surefoot.journal import Codec, Encrypted, MissingKey

@@ -24,7 +24,7 @@ from surefoot.cli.place import (
 )
 from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import emit, say
-from surefoot.cli.shapes import EffectsDocument, EffectShape, ResolveDocument
+from surefoot.cli.shapes.effects import EffectsDocument, EffectShape, ResolveDocument
 from surefoot.cli.words import state_words
 from surefoot.effects.desk import resolve_by_person, undone_by_person
 from surefoot.effects.registry import spec_of

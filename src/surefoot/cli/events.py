@@ -21,7 +21,8 @@ from surefoot.cli.place import (
 )
 from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import Column, emit, fields, heading, line, listing, say
-from surefoot.cli.shapes import Advice, DroppedDocument, EventsDocument, GroupShape, LetterDocument, LetterShape
+from surefoot.cli.shapes.parts import Advice
+from surefoot.cli.shapes.sharing import DroppedDocument, EventsDocument, GroupShape, LetterDocument, LetterShape
 from surefoot.cli.show import show_advice
 from surefoot.cli.words import VALUE_CHARS_MAX, moment, one_line, span_words, value_words
 from surefoot.coordination.events.letters import DeadLetter, list_dead, list_groups

@@ -11,7 +11,7 @@ import typer
 from surefoot.cli.exits import ExitCode, WrongUsage
 from surefoot.cli.place import JsonOption
 from surefoot.cli.screen import emit, raw, say
-from surefoot.cli.shapes import ModelDocument
+from surefoot.cli.shapes.keeping import ModelDocument
 
 
 def demo(

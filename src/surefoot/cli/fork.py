@@ -12,7 +12,7 @@ from surefoot.cli.exits import Refused
 from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk, person, refuse_program
 from surefoot.cli.runs import RunArgument
 from surefoot.cli.screen import emit, say
-from surefoot.cli.shapes import AgainShape, ForkDocument
+from surefoot.cli.shapes.versions import AgainShape, ForkDocument
 from surefoot.cli.words import one_line, value_words
 from surefoot.runs.fork import Again
 

@@ -14,7 +14,7 @@ from surefoot.cli import checks
 from surefoot.cli.exits import Refused, WrongUsage
 from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk, command, find_url
 from surefoot.cli.screen import emit, line, say, to_type
-from surefoot.cli.shapes import BackupDocument, GcDocument, RestoreDocument, RotateDocument, TrustDocument
+from surefoot.cli.shapes.keeping import BackupDocument, GcDocument, RestoreDocument, RotateDocument, TrustDocument
 from surefoot.cli.words import count_words, moment
 from surefoot.effects.doubt import duration_ms
 from surefoot.leases.session import live_processes

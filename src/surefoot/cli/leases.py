@@ -9,7 +9,7 @@ import typer
 from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk
 from surefoot.cli.runs import LimitOption
 from surefoot.cli.screen import Column, emit, listing, say
-from surefoot.cli.shapes import LeasesDocument, LeaseShape
+from surefoot.cli.shapes.sharing import LeasesDocument, LeaseShape
 from surefoot.cli.words import moment
 from surefoot.coordination.looking import LeaseView, list_leases
 

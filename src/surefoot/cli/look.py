@@ -8,19 +8,10 @@ from typing import Any
 from surefoot.approvals.desk import count_waiting
 from surefoot.cli import advice
 from surefoot.cli.exits import EffectNotFound
-from surefoot.cli.shapes import (
-    ContradictionShape,
-    EffectDocument,
-    EffectShape,
-    EvidenceShape,
-    HolderShape,
-    RunShape,
-    ShowDocument,
-    SignalShape,
-    StuckShape,
-    UnknownsDocument,
-    UnknownShape,
-)
+from surefoot.cli.shapes.doubts import ContradictionShape, StuckShape, UnknownsDocument, UnknownShape
+from surefoot.cli.shapes.effects import EffectDocument, EffectShape, EvidenceShape
+from surefoot.cli.shapes.parts import HolderShape
+from surefoot.cli.shapes.runs import RunShape, ShowDocument, SignalShape
 from surefoot.cli.timeline import EffectFact, end_words, steps_of
 from surefoot.cli.words import moment, one_line
 from surefoot.effects import desk as effects_desk

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from surefoot.approvals import ApprovalNotFound, ApprovalView, State, desk, tables
 from surefoot.cli.advice import BY_PERSON
 from surefoot.cli.screen import fields, heading, line, say
-from surefoot.cli.shapes import Advice, ApprovalShape, AuditDocument, EntryShape, NoteShape
+from surefoot.cli.shapes.parts import Advice
+from surefoot.cli.shapes.people import ApprovalShape, AuditDocument, EntryShape, NoteShape
 from surefoot.cli.show import show_advice
 from surefoot.cli.words import VALUE_CHARS_MAX, moment, one_line, shorten, span_words, value_words
 from surefoot.leases import Sessions

@@ -15,7 +15,8 @@ from typer.main import get_command
 
 from surefoot.cli.app import app
 from surefoot.cli.exits import MEANING, ExitCode
-from surefoot.cli.shapes import DOCUMENTS, SHARED, fields_of, title_of
+from surefoot.cli.shapes.describe import fields_of, title_of
+from surefoot.cli.shapes.documents import DOCUMENTS, SHARED
 
 PAGE = Path("docs/reference/cli.md")
 

@@ -23,7 +23,7 @@ from surefoot.cli.place import (
     refuse_program,
 )
 from surefoot.cli.screen import emit, say
-from surefoot.cli.shapes import CancelDocument, RunsDocument, RunShape, SignalDocument
+from surefoot.cli.shapes.runs import CancelDocument, RunsDocument, RunShape, SignalDocument
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.tables import list_runs
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from surefoot.cli.exits import ReaderLeft, Unwritten
-from surefoot.cli.shapes import to_json
+from surefoot.cli.shapes.describe import to_json
 from surefoot.cli.words import clean, one_line
 
 WIDE = 10_000

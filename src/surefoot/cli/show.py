@@ -7,17 +7,10 @@ from datetime import datetime
 
 from surefoot.cli.advice import about, waits_words
 from surefoot.cli.screen import Column, fields, heading, line, listing, say, to_type
-from surefoot.cli.shapes import (
-    Advice,
-    EffectDocument,
-    EffectShape,
-    EvidenceShape,
-    RunShape,
-    ShowDocument,
-    StepShape,
-    UnknownsDocument,
-    UnknownShape,
-)
+from surefoot.cli.shapes.doubts import UnknownsDocument, UnknownShape
+from surefoot.cli.shapes.effects import EffectDocument, EffectShape, EvidenceShape
+from surefoot.cli.shapes.parts import Advice
+from surefoot.cli.shapes.runs import RunShape, ShowDocument, StepShape
 from surefoot.cli.words import (
     CELL_CHARS_MAX,
     VALUE_CHARS_MAX,

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from surefoot.cli.shapes import StepShape
+from surefoot.cli.shapes.runs import StepShape
 from surefoot.cli.words import moment, state_words
 from surefoot.effects.ledger import Call, decode_call
 from surefoot.journal import Kind, Record

@@ -16,7 +16,7 @@ from surefoot.cli.exits import ExitCode
 from surefoot.cli.place import command
 from surefoot.cli.screen import emit, raw, say
 from surefoot.cli.secrets import seen
-from surefoot.cli.shapes import OutcomeDocument, RunShape, StepShape
+from surefoot.cli.shapes.runs import OutcomeDocument, RunShape, StepShape
 from surefoot.cli.show import step_head, step_tail
 from surefoot.cli.stopping import Stopping
 from surefoot.cli.timeline import step_of

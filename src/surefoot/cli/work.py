@@ -17,7 +17,7 @@ from surefoot.cli.inputs import arguments_of
 from surefoot.cli.place import JsonOption, StoreOption, command, person, refuse_program
 from surefoot.cli.runs import RunArgument
 from surefoot.cli.screen import emit, say
-from surefoot.cli.shapes import WorkerDocument
+from surefoot.cli.shapes.runs import WorkerDocument
 from surefoot.cli.stopping import Stopping, execute
 from surefoot.cli.watch import Watch
 from surefoot.cli.words import count_words

@@ -13,7 +13,13 @@ import pytest
 from tests.e2e.cli.conftest import Shell
 
 import surefoot as sf
-from surefoot.cli import exits, reference, shapes
+from surefoot.cli import exits, reference
+from surefoot.cli.shapes.describe import title_of
+from surefoot.cli.shapes.documents import DOCUMENTS
+from surefoot.cli.shapes.doubts import UnknownsDocument
+from surefoot.cli.shapes.effects import EffectDocument, EffectsDocument, ResolveDocument
+from surefoot.cli.shapes.people import ApprovalsDocument, AuditDocument
+from surefoot.cli.shapes.runs import CancelDocument, OutcomeDocument, RunsDocument, ShowDocument, SignalDocument
 from surefoot.cli.show import step_tail
 from surefoot.cli.timeline import step_of, steps_of
 from surefoot.journal import Kind, Record
@@ -38,9 +44,9 @@ def test_every_command_has_help(shell: Shell, name: str) -> None:
     assert f"\n## {name}\n" in reference.page()
     if name not in WITHOUT_JSON:
         assert "--json" in done.out
-        for shape in shapes.DOCUMENTS[name]:
+        for shape in DOCUMENTS[name]:
             assert all(field in done.out for field in shape.__struct_fields__)
-            assert f"### {shapes.title_of(shape)}\n" in reference.page()
+            assert f"### {title_of(shape)}\n" in reference.page()
 
 
 def test_the_root_help_lists_all(shell: Shell) -> None:
@@ -65,21 +71,21 @@ def read(text: str, shape: type[msgspec.Struct]) -> Any:
 def test_documents_have_their_shapes(shell: Shell) -> None:
     """Catches a field that is missing, new, or of another type than the page says."""
     here, store = shell.here, ("--store", shell.url)
-    read(here("run", "floor:label_parcel", "A", "--id", "l-1", *store, "--json").out, shapes.OutcomeDocument)
-    read(here("run", "floor:pay_parcel", "P", "--id", "p-1", *store, "--json").out, shapes.OutcomeDocument)
+    read(here("run", "floor:label_parcel", "A", "--id", "l-1", *store, "--json").out, OutcomeDocument)
+    read(here("run", "floor:pay_parcel", "P", "--id", "p-1", *store, "--json").out, OutcomeDocument)
     shell.submit("ask_parcel", "A", id="a-1")
-    read(here("runs", "--json").out, shapes.RunsDocument)
+    read(here("runs", "--json").out, RunsDocument)
     for run in ("l-1", "p-1", "a-1"):
-        read(here("show", run, "--json").out, shapes.ShowDocument)
-    read(here("effects", "--json").out, shapes.EffectsDocument)
-    read(here("effects", "--id", "2", "--json").out, shapes.EffectDocument)
-    read(here("unknowns", "--json").out, shapes.UnknownsDocument)
-    read(here("approvals", "--json").out, shapes.ApprovalsDocument)
-    read(here("audit", "--json").out, shapes.AuditDocument)
-    read(here("signal", "a-1", "approve", "1", "--json").out, shapes.SignalDocument)
-    read(here("cancel", "a-1", "--reason", "x", "--json").out, shapes.CancelDocument)
+        read(here("show", run, "--json").out, ShowDocument)
+    read(here("effects", "--json").out, EffectsDocument)
+    read(here("effects", "--id", "2", "--json").out, EffectDocument)
+    read(here("unknowns", "--json").out, UnknownsDocument)
+    read(here("approvals", "--json").out, ApprovalsDocument)
+    read(here("audit", "--json").out, AuditDocument)
+    read(here("signal", "a-1", "approve", "1", "--json").out, SignalDocument)
+    read(here("cancel", "a-1", "--reason", "x", "--json").out, CancelDocument)
     said = ("--by", "Ann", "--reason", "looked")
-    read(here("resolve", "2", "--done", *said, "--json").out, shapes.ResolveDocument)
+    read(here("resolve", "2", "--done", *said, "--json").out, ResolveDocument)
 
 
 def test_the_steps_of_a_run_by_outcome(shell: Shell) -> None:
