@@ -17,7 +17,7 @@ from surefoot.effects.case import Acting
 from surefoot.effects.states import OPEN, State
 from surefoot.journal import current_frame
 from surefoot.leases import Sessions
-from surefoot.runs import tables
+from surefoot.runs import claims
 from surefoot.runs.desk import wake
 from surefoot.runs.live import LiveRun
 from surefoot.store import Tx
@@ -189,7 +189,7 @@ async def test_a_claim_that_nobody_acts_on_is_in_doubt_when_its_run_ends(
     async def ends() -> str:
         return (await lost.outcome()).told
 
-    open_effects = tables.open_effects
+    open_effects = claims.open_effects
 
     async with sf.Surefoot(url, is_worker=False) as other:
         sessions = {"gone": 0, "alive": other.worker.session.id}
@@ -203,7 +203,7 @@ async def test_a_claim_that_nobody_acts_on_is_in_doubt_when_its_run_ends(
                 app.guard.acting[found[0]] = Acting()
             return found
 
-        monkeypatch.setattr("surefoot.runs.tables.open_effects", as_claimed)
+        monkeypatch.setattr("surefoot.runs.claims.open_effects", as_claimed)
         run = await app.start(ends, id="e")
         await wait_state(run, "waiting", "doubt")
         reasons = [one.body["reason"] for one in app.store.read_now(partial(desk.evidence, effect=1))]

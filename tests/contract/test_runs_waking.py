@@ -14,10 +14,10 @@ import surefoot as sf
 from surefoot.effects import desk
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
-from surefoot.runs import tables
+from surefoot.runs import inbox, tables, waiters
 from surefoot.runs.desk import wake
+from surefoot.runs.inbox import Letter
 from surefoot.runs.life import RunState, WaitFor
-from surefoot.runs.tables import Letter
 from surefoot.store import Tx
 
 
@@ -122,7 +122,7 @@ async def test_a_target_that_settled_before_the_park_makes_the_run_pending_at_on
         ended = tables.insert_run(tx, "ended", "none", b"", holder=None, parent=None, deadline_ms=None)
         tables.end_run(tx, ended, RunState.COMPLETED, 1, "")
         run = tables.insert_run(tx, "parks", "none", b"", holder=1, parent=None, deadline_ms=None)
-        tables.park_run(tx, run, WaitFor.CHILD, "child", None, 0, targets=[("run", ended)])
+        waiters.park_run(tx, run, WaitFor.CHILD, "child", None, 0, targets=[("run", ended)])
         return int(tables.get_run(tx.connection, run).state), ended
 
     state, _ = await app.store.commit(unit, label="test")
@@ -132,10 +132,10 @@ async def test_a_target_that_settled_before_the_park_makes_the_run_pending_at_on
 @pytest.mark.parametrize(
     ("children", "ended", "state", "is_woken_soon"),
     [
-        (tables.MANY - 1, 1, RunState.PENDING, False),
-        (tables.MANY, 0, RunState.WAITING, False),
-        (tables.MANY, 1, RunState.WAITING, True),
-        (tables.MANY, tables.MANY, RunState.PENDING, False),
+        (waiters.MANY - 1, 1, RunState.PENDING, False),
+        (waiters.MANY, 0, RunState.WAITING, False),
+        (waiters.MANY, 1, RunState.WAITING, True),
+        (waiters.MANY, waiters.MANY, RunState.PENDING, False),
     ],
 )
 async def test_a_parent_of_many_that_is_parked_after_some_have_ended_hears_of_them_soon(
@@ -151,7 +151,7 @@ async def test_a_parent_of_many_that_is_parked_after_some_have_ended_hears_of_th
         ]
         for row in rows[:ended]:
             tables.end_run(tx, row, RunState.COMPLETED, 1, "")
-        tables.park_run(tx, run, WaitFor.CHILD, "child", None, 0, targets=[("run", row) for row in rows])
+        waiters.park_run(tx, run, WaitFor.CHILD, "child", None, 0, targets=[("run", row) for row in rows])
         return tables.get_run(tx.connection, run)
 
     row = await app.store.commit(unit, label="test")
@@ -164,7 +164,7 @@ async def test_the_same_letter_twice_is_one(app: sf.Surefoot) -> None:
     def unit(tx: Tx) -> list[bool]:
         run = tables.insert_run(tx, "gets letters", "none", b"", holder=None, parent=None, deadline_ms=None)
         sent = [("go", "a"), ("go", "a"), ("go", "b"), ("on", "a"), ("go", None), ("go", None)]
-        return [tables.post(tx, run, name, None, sent_by="me", dedupe=dedupe) is not None for name, dedupe in sent]
+        return [inbox.post(tx, run, name, None, sent_by="me", dedupe=dedupe) is not None for name, dedupe in sent]
 
     assert await app.store.commit(unit, label="test") == [True, False, True, True, True, True]
 

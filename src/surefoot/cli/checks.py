@@ -19,8 +19,9 @@ from surefoot.journal.sealing import of_run, opened_text
 from surefoot.leases import Holder, Life
 from surefoot.leases.session import holder_of
 from surefoot.runs import invariants as runs
+from surefoot.runs.claims import claim_holders
 from surefoot.runs.life import SUSPECT_AFTER
-from surefoot.runs.tables import claim_holders, run_holders
+from surefoot.runs.tables import run_holders
 from surefoot.store.examine import Examined
 from surefoot.store.finding import Finding, Severity
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from surefoot.journal import Kind
 from surefoot.journal.records import Head
+from surefoot.runs.inbox import CANCEL
 from surefoot.runs.replay import Recorded
-from surefoot.runs.tables import CANCEL
 
 if TYPE_CHECKING:
     from surefoot.runs.live import LiveRun

@@ -1,7 +1,7 @@
 """Child runs: started by a run, with a life of their own, and waited for like a timer.
 
     first     -> the child's id is recorded, then it is started; a parent that comes here again finds it
-    waiting   -> in memory, or parked: the child's end wakes its parent (many of them together: `tables.MANY`)
+    waiting   -> in memory, or parked: the child's end wakes its parent (many of them together: `waiters.MANY`)
     end       -> what it came to is recorded in the parent; a large value stays the child's, and is read when asked for
     left      -> a wait that is cancelled, or whose parent ends without it, asks the child to stop
 
@@ -23,14 +23,14 @@ from surefoot.journal.records import Head
 from surefoot.journal.tables import BLOB_ABOVE
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
-from surefoot.runs import tables
+from surefoot.runs import inbox, tables
 from surefoot.runs.durable import KindSpec, kind_of
 from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed, name_of, require_id, without_surrogates
 from surefoot.runs.handle import read_end, start_run
+from surefoot.runs.inbox import CANCEL
 from surefoot.runs.life import ENDED, WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.steps import live_run, load_recorded
-from surefoot.runs.tables import CANCEL
 from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
@@ -211,4 +211,4 @@ def _stop_child(run: LiveRun, child_id: str, step: str, tx: Tx) -> None:
     row = tables.find_run(tx.connection, child_id)
     if row is not None and row.parent == run.row.id and row.state not in ENDED:
         by = f"run {run.run_id} waits no more in {step}"
-        tables.post(tx, row.id, CANCEL, None, sent_by=by, dedupe=by)
+        inbox.post(tx, row.id, CANCEL, None, sent_by=by, dedupe=by)

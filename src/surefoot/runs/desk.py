@@ -10,10 +10,11 @@ import msgspec
 
 from surefoot.journal import Kind, Record, load_record, load_records
 from surefoot.journal.sealing import of_letter, opened
-from surefoot.runs import tables
+from surefoot.runs import inbox, tables, waiters
 from surefoot.runs.errors import RunNotFound
+from surefoot.runs.inbox import WAKE
 from surefoot.runs.life import ENDED
-from surefoot.runs.tables import WAKE, RunRow
+from surefoot.runs.tables import RunRow
 from surefoot.store import Tx
 from surefoot.store.codec import Codec, codec_of
 from surefoot.store.connection import Connection
@@ -45,11 +46,11 @@ class RunView:
 def wake(tx: Tx, run: int | None, by: str, effect: int | None = None) -> None:
     """Wake a run, and whoever else waits for an effect, because something they wait for has changed."""
     if effect is not None:
-        tables.wake_waiters(tx, "effect", effect)
+        waiters.wake_waiters(tx, "effect", effect)
     if run is None:
         return
     if tables.get_run(tx.connection, run).state not in ENDED:
-        tables.post(tx, run, WAKE, None, sent_by=by)
+        inbox.post(tx, run, WAKE, None, sent_by=by)
 
 
 def is_open(connection: Connection, run: int) -> bool:

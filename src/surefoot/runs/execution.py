@@ -19,7 +19,7 @@ from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life, Session, Sessions
-from surefoot.runs import queue, tables
+from surefoot.runs import claims, queue, tables, waiters
 from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import GOING_DOWN, Blocked, Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import TAKEOVERS_MAX, RunState, WaitFor
@@ -217,7 +217,7 @@ class Execution:
                 tables.hand_back_run(tx, run.row.id, is_counted=not worker.is_stopping)
             elif isinstance(verdict, Parking):
                 self._park(tx, verdict)
-            elif tables.has_open_effect(tx, run.row.id):
+            elif claims.has_open_effect(tx, run.row.id):
                 self._park(tx, self._doubting(tx, verdict))
             else:
                 self._write_end(tx, verdict, record)
@@ -230,18 +230,18 @@ class Execution:
     def _park(self, tx: Tx, parking: Parking) -> None:
         run = self._run
         reason = without_surrogates(parking.reason)
-        tables.park_run(
+        waiters.park_run(
             tx, run.row.id, parking.wait_for, reason, parking.wake_at_ms, run.last_letter, targets=parking.targets
         )
 
     def _doubting(self, tx: Tx, ending: _Ending) -> Parking:
         """Say why a run that owns open effects can't end yet; note those that nobody acts on as in doubt."""
         run, worker = self._run, self._worker
-        open_effects = tables.open_effects(tx, run.row.id)
+        open_effects = claims.open_effects(tx, run.row.id)
         for effect in open_effects:
             row = ledger.get(tx.connection, effect)
             if row is not None and row.state is State.CLAIMED and self._is_left(tx, row):
-                tables.doubt_claim(
+                claims.doubt_claim(
                     tx, row, worker.session.id, worker.store.clock.boot_ms(), f"run {run.run_id} has ended"
                 )
         reason = f"ends as {ending.state.name.lower()} once its unknown effects are known"

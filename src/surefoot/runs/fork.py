@@ -24,7 +24,7 @@ from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, OPENS_STEP, Head
 from surefoot.journal.redaction import redacted
 from surefoot.journal.tables import load_records
-from surefoot.runs import tables
+from surefoot.runs import inbox, tables
 from surefoot.runs.desk import is_forgotten
 from surefoot.runs.durable import ELSEWHERE, SIMULATED, simulated
 from surefoot.runs.errors import CannotFork, RunConflict, RunNotFound
@@ -210,9 +210,9 @@ def _scope(run_id: str) -> str:
 
 def _copy_letters(tx: Tx, source: int, fork: int, taken: set[int]) -> None:
     """Give a simulation the signals that its source got after the cut; one that acts must be told anew, by a person."""
-    for letter in tables.letters_of(tx.connection, [source]):
+    for letter in inbox.letters_of(tx.connection, [source]):
         if not letter.name.startswith("$") and letter.id not in taken:
-            tables.post(tx, fork, letter.name, letter.payload, sent_by=letter.sent_by)
+            inbox.post(tx, fork, letter.name, letter.payload, sent_by=letter.sent_by)
 
 
 def source_of(connection: Connection, run: int) -> str | None:

@@ -16,7 +16,7 @@ from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
-from surefoot.runs import queue, tables
+from surefoot.runs import inbox, queue, tables
 from surefoot.runs.durable import ELSEWHERE, SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
 from surefoot.runs.errors import (
     CannotUndo,
@@ -29,11 +29,12 @@ from surefoot.runs.errors import (
     require_id,
 )
 from surefoot.runs.fork import Again, plan, write
+from surefoot.runs.inbox import CANCEL, WAKE
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.runs.replay import History
 from surefoot.runs.signals import Signal, signal_for
-from surefoot.runs.tables import CANCEL, WAKE, RunRow
+from surefoot.runs.tables import RunRow
 from surefoot.runs.worker import Worker
 from surefoot.store import Store, StoreError, Tx
 from surefoot.store.connection import Connection
@@ -142,7 +143,7 @@ class Run:
         title, body = signal_for(name, payload, declared=self._declared(), run_id=self.id)
 
         def unit(tx: Tx) -> int | None:
-            if tables.is_posted(tx, self.row, title, dedupe):
+            if inbox.is_posted(tx, self.row, title, dedupe):
                 return None
             state = tables.get_run(tx.connection, self.row).state
             if state in ENDED:
@@ -152,7 +153,7 @@ class Run:
                 )
             if deed is not None:
                 record_deed(tx, deed)
-            return tables.post(tx, self.row, title, body, sent_by=by, dedupe=dedupe)
+            return inbox.post(tx, self.row, title, body, sent_by=by, dedupe=dedupe)
 
         letter = await self._store.commit(unit, label="post", size=len(body))
         self._worker.nudge()
@@ -251,7 +252,7 @@ class Run:
         def unit(tx: Tx) -> None:
             if deed is not None:
                 record_deed(tx, deed)
-            tables.post(tx, self.row, name, payload, sent_by=by)
+            inbox.post(tx, self.row, name, payload, sent_by=by)
 
         await self._store.commit(unit, label="post")
         self._worker.nudge()

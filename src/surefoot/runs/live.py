@@ -19,14 +19,15 @@ from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
-from surefoot.runs import tables
+from surefoot.runs import inbox, tables
 from surefoot.runs.cancelling import Cancels
 from surefoot.runs.durable import SIMULATED
 from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
+from surefoot.runs.inbox import CANCEL, Letter
 from surefoot.runs.life import WaitFor
 from surefoot.runs.replay import History, Recorded, parent_of, step_key
 from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand, lent
-from surefoot.runs.tables import CANCEL, Letter, RunRow
+from surefoot.runs.tables import RunRow
 from surefoot.runs.taken import LiveStep, writable
 from surefoot.runs.unread import Unread
 from surefoot.runs.waiting import Parking, Target, Waiting
@@ -509,7 +510,7 @@ class LiveRun:
 
     def _hand_out(self, letter: Letter) -> None:
         for waiting in self.waits:
-            is_meant = waiting.wait_for in (WaitFor.SIGNAL, WaitFor.CHILD) or letter.name == tables.WAKE
+            is_meant = waiting.wait_for in (WaitFor.SIGNAL, WaitFor.CHILD) or letter.name == inbox.WAKE
             if is_meant and not waiting.future.done():
                 waiting.future.set_result(None)
 

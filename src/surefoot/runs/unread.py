@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from surefoot.runs.errors import without_surrogates
+from surefoot.runs.inbox import Letter
 from surefoot.runs.signals import Signal
-from surefoot.runs.tables import Letter
 
 
 @dataclass(slots=True)

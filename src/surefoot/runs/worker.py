@@ -24,18 +24,19 @@ from surefoot.effects.sweep import sweep
 from surefoot.journal import Record, current_frame
 from surefoot.journal.tables import load_records, load_records_of
 from surefoot.leases import LeaseLost, Life, Session, Sessions
-from surefoot.runs import queue, tables
+from surefoot.runs import claims, inbox, queue, tables, waiters
 from surefoot.runs.desk import wake
 from surefoot.runs.durable import executable_kinds, known_kinds, places_per_key
 from surefoot.runs.errors import Suspend, name_of, without_surrogates
 from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.execution import Execution
 from surefoot.runs.hearing import Hearing
+from surefoot.runs.inbox import Letter
 from surefoot.runs.life import SUSPECT_AFTER, WaitFor
 from surefoot.runs.live import LiveRun
 from surefoot.runs.replay import History, arrange
 from surefoot.runs.strand import Strand, _parent, _place, _strand
-from surefoot.runs.tables import Letter, RunRow
+from surefoot.runs.tables import RunRow
 from surefoot.runs.waiting import Target, Waiting
 from surefoot.store import Store, StoreError, Tx
 from surefoot.store.connection import Connection
@@ -297,7 +298,7 @@ class Worker:
 
     def tell(self, tx: Tx, target: Target, *, is_expected: bool = False) -> None:
         """Wake whoever waits for this: parked runs in this transaction, those in memory once it is committed."""
-        tables.wake_waiters(tx, *target, is_expected=is_expected)
+        waiters.wake_waiters(tx, *target, is_expected=is_expected)
         if target in self._waited and self._looking is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits in memory any more
                 self._looking.get_loop().call_soon_threadsafe(self._note_told, target)
@@ -321,7 +322,7 @@ class Worker:
         now_ms, kinds = self.store.clock.wall_ms(), executable_kinds()
         holders = set(tables.run_holders(connection))
         if is_sweep:
-            holders |= tables.claim_holders(connection)
+            holders |= claims.claim_holders(connection)
         holders.discard(self.session.id)
         dead = [one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE]
         strange = queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS)
@@ -334,8 +335,8 @@ class Worker:
             next_due_ms=queue.next_due_ms(connection, now_ms) if has_room else None,
             dead=dead,
             strange=strange,
-            letters=tables.letters_since(connection, self._last_letter),
-            settled={target for target in targets if tables.is_over(connection, target)},
+            letters=inbox.letters_since(connection, self._last_letter),
+            settled={target for target in targets if waiters.is_over(connection, target)},
             overdue=[
                 run.row.id
                 for run in list(self.live.values())
@@ -380,7 +381,7 @@ class Worker:
         def unit(tx: Tx) -> list[RunRow]:
             for holder in seen.dead:
                 tables.take_over_runs(tx, holder)
-                tables.doubt_claims(tx, holder, session, boot_ms)
+                claims.doubt_claims(tx, holder, session, boot_ms)
             for run in seen.strange:
                 queue.block_unknown(tx, run, known_kinds())
             for source in self.sources:
@@ -393,7 +394,7 @@ class Worker:
     async def _load(self, rows: Sequence[RunRow]) -> list[tuple[RunRow, History, list[Letter]]]:
         """Return the runs with their journals, loaded with one query; park those whose journal can't be read."""
         ids = [row.id for row in rows]
-        letters = await self.store.read(lambda connection: tables.letters_of(connection, ids))
+        letters = await self.store.read(lambda connection: inbox.letters_of(connection, ids))
         try:
             records = await self.store.read(lambda connection: load_records_of(connection, ids))
         except StoreError:
@@ -420,7 +421,7 @@ class Worker:
 
         def unit(tx: Tx) -> None:
             if tables.is_held(tx, row.id, row.epoch):
-                tables.park_run(tx, row.id, WaitFor.BLOCKED, without_surrogates(reason), None, last)
+                waiters.park_run(tx, row.id, WaitFor.BLOCKED, without_surrogates(reason), None, last)
 
         await self.store.commit(unit, label="park")
 

@@ -22,9 +22,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from surefoot.adapters.temporal.rows import write_end
 from surefoot.adapters.temporal.workflow import WAKE
-from surefoot.runs import Worker, tables
+from surefoot.runs import Worker, inbox, tables
 from surefoot.runs.durable import ELSEWHERE
-from surefoot.runs.tables import CANCEL, Letter, RunRow
+from surefoot.runs.inbox import CANCEL, Letter
+from surefoot.runs.tables import RunRow
 from surefoot.store import StoreError
 from surefoot.store.connection import Connection
 
@@ -116,7 +117,7 @@ class Bridge:
     def _due(self, connection: Connection, now_ms: int) -> tuple[list[RunRow], list[tuple[Letter, RunRow]]]:
         kinds = self._kinds()
         due = tables.list_elsewhere(connection, kinds, now_ms, is_due=True)
-        letters = [letter for letter in tables.letters_since(connection, self._last_letter) if letter.name == CANCEL]
+        letters = [letter for letter in inbox.letters_since(connection, self._last_letter) if letter.name == CANCEL]
         open_rows = [(letter, tables.get_run(connection, letter.run)) for letter in letters]
         return due, [(letter, row) for letter, row in open_rows if row.kind in kinds and row.ended is None]
 

@@ -24,7 +24,7 @@ from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import NEXT, Head
 from surefoot.journal.tables import load_records
 from surefoot.leases import Life
-from surefoot.runs import RunNotFound, Worker, tables
+from surefoot.runs import RunNotFound, Worker, claims, inbox, tables, waiters
 from surefoot.runs.errors import without_surrogates
 from surefoot.runs.life import ENDED, RunState, WaitFor
 from surefoot.store import Tx
@@ -93,7 +93,7 @@ def _park(asked: dict[str, Any], tx: Tx) -> dict[str, Any]:
     targets = tuple({target for wait in waits for target in wait.targets})
     reason = without_surrogates(first.reason)
     wake_at_ms = min(times, default=None)
-    tables.park_run(tx, run, WaitFor(first.wait_for), reason, wake_at_ms, asked["last_letter"], targets=targets)
+    waiters.park_run(tx, run, WaitFor(first.wait_for), reason, wake_at_ms, asked["last_letter"], targets=targets)
     return {}
 
 
@@ -112,7 +112,7 @@ def write_end(worker: Worker, asked: dict[str, Any], tx: Tx) -> dict[str, Any]:
     run = asked["run"]
     if _has_ended(tx, run):
         return {}
-    if left := tables.open_effects(tx, run):
+    if left := claims.open_effects(tx, run):
         for effect in left:
             _doubt_left(worker, tx, effect)
         return {"open": left}
@@ -136,9 +136,7 @@ def _body(tx: Tx, run: int, asked: dict[str, Any]) -> tuple[bytes, str]:
             name, text = asked["error"]
             return _encode([name, text]), f"{name}: {text}"
         case _:
-            by = tx.row(
-                "SELECT sent_by FROM inbox WHERE run = ? AND name = ? ORDER BY id LIMIT 1", (run, tables.CANCEL)
-            )
+            by = tx.row("SELECT sent_by FROM inbox WHERE run = ? AND name = ? ORDER BY id LIMIT 1", (run, inbox.CANCEL))
             who = asked.get("by") or (str(by[0]) if by else "somebody in Temporal")
             return _encode([who]), f"cancelled by {who}"
 
@@ -151,4 +149,4 @@ def _doubt_left(worker: Worker, tx: Tx, effect: int) -> None:
     is_ours = row.holder == worker.session.id
     if is_ours or worker.sessions.holder(tx.connection, row.holder).life is not Life.ALIVE:
         boot_ms = worker.store.clock.boot_ms()
-        tables.doubt_claim(tx, row, worker.session.id, boot_ms, "its run has ended")
+        claims.doubt_claim(tx, row, worker.session.id, boot_ms, "its run has ended")
