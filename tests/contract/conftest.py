@@ -22,7 +22,7 @@ Calls = list[Any]
 def quick_eviction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs that wait leave memory soon."""
     monkeypatch.setattr("surefoot.runs.live.LiveRun.wait.__kwdefaults__", {"grace_s": 0.1}, raising=False)
-    monkeypatch.setattr("surefoot.runs.live.QUIET_S", 0.1)
+    monkeypatch.setattr("surefoot.runs.eviction.QUIET_S", 0.1)
 
 
 def killed(url: str, code: str) -> None:

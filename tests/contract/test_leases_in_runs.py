@@ -120,7 +120,7 @@ async def test_a_run_that_waited_too_long_goes_on_without(app: sf.Surefoot) -> N
         run = await app.start(tries_it, id="t")
         await until(lambda: kinds(app, "t")[-1:] == ["decided"])
         assert len(rows(app)) == 1
-    app.worker.live[run.row].evict(app.worker.live[run.row].waits)
+    app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await until(lambda: not app.worker.is_live(run.row))
     await run.signal("go", None)
     assert "doc/1 was not free within 0.1 s" in await run.result(timeout_s=10)
@@ -175,7 +175,7 @@ async def test_a_deadline_that_passes_in_the_block_gives_it_back(app: sf.Surefoo
     await until(lambda: "expired" in kinds(app, "l"))
     await app.store.barrier()
     assert rows(app) == []
-    app.worker.live[run.row].evict(app.worker.live[run.row].waits)
+    app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await run.signal("go", None)
     assert await run.result(timeout_s=10) == "late"
 

@@ -84,7 +84,7 @@ async def test_a_wait_ends_in_a_truth_that_a_model_can_read(app: sf.Surefoot, sh
         run = await app.start(support, id="s")
         await until(lambda: "not_done" in kinds(app, "s"))
         assert len(rows(app)) == 1
-    app.worker.live[run.row].evict(app.worker.live[run.row].waits)
+    app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await run.signal("free", None)
     told, reason, again = await run.result(timeout_s=10)
     assert (told, again) == ("not_done", "done")

@@ -302,7 +302,7 @@ async def test_what_follows_an_unknown_that_was_told_follows_it_on_replay(app: s
 
     run = await app.start(goes_on, id="g")
     await until(lambda: len(app.worker.live[run.row].waits) == 1)
-    app.worker.live[run.row].evict(app.worker.live[run.row].waits)
+    app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await until(lambda: not app.worker.is_live(run.row))
     await run.signal("go")
     (doubt,) = await app.unknowns()
@@ -328,7 +328,7 @@ async def test_a_signal_that_comes_as_the_run_is_to_leave_memory_is_not_lost(
 
     def receive_as_its_time_is_up(letter: Letter) -> None:
         receive(letter)
-        live._allow_eviction(live.waits[0])  # the timer of the same turn of the loop
+        live.eviction.allow(live.waits[0])  # the timer of the same turn of the loop
 
     monkeypatch.setattr(live, "receive", receive_as_its_time_is_up)
     await run.signal("go", "now")

@@ -556,7 +556,7 @@ async def test_a_deadline_that_passes_between_two_compensations_is_heard_of_afte
     @sf.effect(in_doubt=sf.Resend(key_ttl="24h"))
     async def late_back(what: str) -> None:
         (run,) = app.worker.live.values()
-        run.expire()
+        run.deadline.expire()
         log.append(f"-{what}")
 
     @sf.effect(key="late:{what}", compensate=late_back)

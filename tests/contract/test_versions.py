@@ -123,7 +123,7 @@ async def test_a_staleness_is_the_same_on_every_replay(app: sf.Surefoot) -> None
 
     run = await app.start(support, id="s")
     await until(lambda: "not_done" in kinds(app, "s"))
-    app.worker.live[run.row].evict(app.worker.live[run.row].waits)
+    app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await until(lambda: not app.worker.is_live(run.row))
     await run.signal("go", None)
     reason, detail, value = await run.result(timeout_s=10)
@@ -265,7 +265,7 @@ async def test_a_stale_write_of_a_run_is_recorded_and_a_simulation_writes_nothin
     run = await app.start(edits, id="e")
     await until(lambda: "decided" in kinds(app, "e"))
     await note.write("theirs", await note.read())
-    app.worker.live[run.row].evict(app.worker.live[run.row].waits)
+    app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await run.signal("go", None)
     assert "note has changed since it was read, from version 0 to 1" in await run.result(timeout_s=10)
     assert (await note.read()).value == "theirs, mine"

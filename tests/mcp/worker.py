@@ -99,7 +99,7 @@ async def _work(scenario: Scenario, folder: Path, trap: Trap, landed: Mapping[st
     app = sf.Surefoot(f"sqlite:///{folder}/store.db")
     effects = scenario.effects(server, world)
     clerk = app.agent(agent_of(scenario, world, server), reads=scenario.reads(world), effects=effects)
-    with mock.patch("surefoot.app.open_store", opened):
+    with mock.patch("surefoot.app.face.open_store", opened):
         await app.open()
     try:
         for doubt in await app.unknowns() if landed is not None else ():

@@ -150,7 +150,7 @@ class _Session:
             self.tap = Tap(store, self.work.trap, label_now)
             return store
 
-        with mock.patch("surefoot.app.open_store", opened):
+        with mock.patch("surefoot.app.face.open_store", opened):
             await self.app.open()
 
     async def resolve(self, landed: Mapping[str, bool]) -> None:

@@ -180,8 +180,8 @@ class Execution:
 
     def _suspended(self) -> Any:
         run = self._run
-        if run.parking is not None:
-            return run.parking
+        if run.eviction.parking is not None:
+            return run.eviction.parking
         stopped = run.stopped
         if isinstance(stopped, Blocked | Undecodable | NothingRecorded):
             return Parking(WaitFor.BLOCKED, str(stopped), None)

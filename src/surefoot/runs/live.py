@@ -7,7 +7,7 @@ store's `commit`, guarded by the epoch. When the run is parked or taken away, ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from typing import Any, NoReturn
@@ -21,37 +21,26 @@ from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import inbox, tables
 from surefoot.runs.cancelling import Cancels
+from surefoot.runs.deadline import Deadline
 from surefoot.runs.durable import SIMULATED
-from surefoot.runs.errors import AmbiguousStep, DeadlinePassed, Divergence, RecordRefused, Suspend, without_surrogates
+from surefoot.runs.errors import Divergence, RecordRefused, Suspend, without_surrogates
+from surefoot.runs.eviction import Eviction
 from surefoot.runs.inbox import CANCEL, Letter
 from surefoot.runs.life import WaitFor
-from surefoot.runs.replay import History, Recorded, parent_of, step_key
+from surefoot.runs.naming import Names
+from surefoot.runs.replay import History, Recorded, parent_of
 from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand, lent
 from surefoot.runs.tables import RunRow
 from surefoot.runs.taken import LiveStep, writable
 from surefoot.runs.unread import Unread
-from surefoot.runs.waiting import Parking, Target, Waiting
+from surefoot.runs.waiting import Target, Waiting
 from surefoot.store import Store, Tx
 
 WAIT_IN_PLACE_S = 5.0
 """How long a run waits in memory for a timer, a signal or a child before it is evicted."""
 
-QUIET_S = 1.0
-"""How long after a step's end a run whose other tasks wait is left in memory for the next step."""
-
-
 UNDOING = "$undo"
 """The name, below a saga's path, under which its compensations stand."""
-
-
-class _Names(msgspec.Struct):
-    """Who counts a name under a parent, the identities of the first and the newest step of that name, and how many there
-    are."""
-
-    strand: Strand
-    first: str
-    newest: str
-    count: int = 0
 
 
 class _Writing(msgspec.Struct, gc=False):
@@ -91,13 +80,12 @@ class LiveRun:
         self.waits: list[Waiting] = []
         self.unread = Unread()
         self.last_letter = 0
-        self.parking: Parking | None = None
+        self.eviction = Eviction(self)
         self.stopped: BaseException | None = None
         self.cancels = Cancels(self)
         self._on_error, self._on_refused = self.stop_refused, self.refuse  # bound once, not at every record
-        self._quiet: asyncio.TimerHandle | None = None
         self._is_in_code = False
-        self.is_overdue = row.deadline_ms is not None and row.deadline_ms <= store.clock.wall_ms()
+        self.deadline = Deadline(self)
         self.ending: Record | None = None
         self.notes: dict[type, object] = {}
         self.unknown_steps: set[str] = set()
@@ -107,7 +95,7 @@ class LiveRun:
         self.is_simulated = row.kind.startswith(SIMULATED)
         self.source = "" if history.started is None else history.started.head.run
         self.aborted: dict[str, asyncio.Task[Any] | None] = {}
-        self._names: dict[tuple[str, str, str | None], _Names] = {}
+        self.names = Names(self)
         for letter in letters:
             self.receive(letter)
 
@@ -123,7 +111,7 @@ class LiveRun:
         if self.stopped is not None:
             self.check()
         strand, parent, history = self._strand(), _parent.get(), self.history
-        identity, task = self._next(parent, name, key, strand), strand.task
+        identity, task = self.names.next(parent, name, key, strand), strand.task
         step = LiveStep(self, identity, name, task, strand, -strand.after - 1 if strand.is_fork else strand.after)
         if history.steps:
             self._find(step, parent, strand)
@@ -135,8 +123,8 @@ class LiveRun:
             strand.after, strand.is_fork = step.ended.seq, False
             if self.cancels.pending:
                 self.cancels.note_replay(step)
-        if self.is_overdue or history.expired is not None:
-            self._check_deadline(step)
+        if self.deadline.is_over or history.expired is not None:
+            self.deadline.check(step)
         return step
 
     def _find(self, step: LiveStep, parent: str, strand: Strand) -> None:
@@ -180,7 +168,7 @@ class LiveRun:
         """Return the path of a branch: steps under it are counted apart."""
         self.check()
         parent = _parent.get()
-        return self._next(parent, name, key, self._strand())
+        return self.names.next(parent, name, key, self._strand())
 
     @contextmanager
     def tool_call(self, call: ToolCall) -> Iterator[None]:
@@ -223,85 +211,20 @@ class LiveRun:
         if (self.stopped is not None or self.is_closing) and not task.cancelled():
             task.exception()
 
-    def _next(self, parent: str, name: str, key: str | None, strand: Strand) -> str:
-        """Return the identity of the next step of this name."""
-        names = self._names.get((parent, name, key))
-        if names is None:
-            first = step_key(parent, name, key)
-            names = self._names[parent, name, key] = _Names(strand, first, first)
-        elif names.strand is not strand:
-            place = _place.get()
-            is_asked_again = place is not None and place.path == parent and names.newest not in self.open_steps
-            if not is_asked_again:
-                where = f" under {parent}" if parent else ""
-                raise AmbiguousStep(
-                    f"run {self.run_id}: two tasks ask for step {name!r}{where}"
-                    + (f" with key {key!r}" if key is not None else ""),
-                    hint=f"tell them apart: {name}.keyed(...), or `async with sf.branch(...)` around each task's part",
-                )
-            names.strand = strand  # a framework makes an approved tool call again: after the first, in another task
-        names.count += 1
-        if names.count > 1:
-            names.newest = f"{names.first}#{names.count}"
-        return names.newest
-
     def next_inside(self, parent: str) -> str | None:
         """Return the recorded step that the asking task comes to next, two levels below a parent; None where it can't be
         told: in a task that was forked off, or at the end of what is recorded."""
         strand = self._strand()
-        if strand.is_fork:
-            return None
-        places = (strand.after, -strand.after - 1)
-        return next(
-            (
-                key
-                for key, step in self.history.steps.items()
-                if not step.is_asked and step.place in places and parent_of(parent_of(key)) == parent and "/" in key
-            ),
-            None,
-        )
+        return None if strand.is_fork else self.history.next_inside(parent, strand.after)
 
     def _check_order(self, strand: Strand, parent: str, identity: str, recorded: Recorded | None) -> None:
-        expected = self._expected(parent, strand.after)
+        expected = self.history.expected(parent, strand.after)
         if expected == identity:
             return
         if expected is not None:
             raise self.stop(Divergence(self.run_id, expected, f"step {identity}", f"step {expected}"))
         if recorded is not None and not recorded.is_fork:
             raise self.stop(Divergence(self.run_id, identity, f"step {identity} here", "it elsewhere"))
-
-    def _expected(self, parent: str, after: int) -> str | None:
-        """Return the recorded step that comes next in a task. One that another task has asked for is passed: before tasks
-        that call a function in a thread stood alone, its step could be recorded as one of the task that started it."""
-        followers = self.history.followers
-        expected = followers.get((parent, after))
-        while expected is not None and (passed := self.history.steps[expected]).is_asked:
-            expected = None if passed.ended is None else followers.get((parent, passed.ended.seq))
-        return expected
-
-    def _check_deadline(self, step: LiveStep) -> None:
-        """Raise `DeadlinePassed` once, at the step that comes first after the deadline; on replay at the same one.
-
-        An effect that is claimed already is looked into first: the deadline says nothing about what it did.
-        """
-        if step.ended is not None:
-            if step.ended.kind is Kind.EXPIRED:
-                step.close()
-                raise self._overdue()
-        elif self.history.expired is None and (step.opened is None or step.opened.kind is not Kind.CLAIMED):
-            self._end_expired(step)
-            raise self._overdue()
-
-    def _end_expired(self, step: LiveStep) -> None:
-        record = step.draft(Kind.EXPIRED)
-        self.history.expired = record
-        self.record(record, "expired")
-        step.end(record)
-
-    def _overdue(self) -> DeadlinePassed:
-        return DeadlinePassed(
-            f"run {self.run_id}: its deadline has passed", hint="catch sf.DeadlinePassed to finish in order"
-        )
 
     # -- recording ------------------------------------------------------------------------------------------------
 
@@ -424,9 +347,9 @@ class LiveRun:
         """See `wait`."""
         self.waits.append(waiting)
         self.worker.note_wait(waiting.target, 1)
-        grace = self.loop.call_later(grace_s, self._allow_eviction, waiting) if grace_s > 0 else None
+        grace = self.loop.call_later(grace_s, self.eviction.allow, waiting) if grace_s > 0 else None
         if grace is None:
-            self.loop.call_soon(self._allow_eviction, waiting)
+            self.loop.call_soon(self.eviction.allow, waiting)
         if self.is_closing:
             self.closing.set()
         try:
@@ -441,55 +364,6 @@ class LiveRun:
         """Wait, in a step that was interrupted when it was first executed, for the same to happen again."""
         await self.loop.create_future()
         raise AssertionError("nobody resolves this future")
-
-    def _allow_eviction(self, waiting: Waiting) -> None:
-        waiting.is_evictable = True
-        self.consider_eviction()
-
-    def note_ended(self) -> None:
-        """A step has ended while others wait: what its task does next is seen only by its next step."""
-        if self.is_closing:
-            self.closing.set()
-        if self._quiet is not None:
-            self._quiet.cancel()
-        self._quiet = self.loop.call_later(QUIET_S, self.consider_eviction)
-
-    def consider_eviction(self) -> None:
-        """Evict the run when all that goes on in it is waiting, and has waited long enough.
-
-        What has been told that its wait is over goes on: the letter that told it counts as seen, and wakes no run again.
-        """
-        if self.is_closing or self.stopped is not None or not self.waits:
-            return
-        if any(waiting.future.done() or not waiting.is_evictable for waiting in reversed(self.waits)):
-            return
-        if not self.acting and not self.steps_in_progress():
-            self.evict(self.waits)
-
-    def steps_in_progress(self) -> list[str]:
-        """Return the open steps that do something: neither wait nor enclose a step that does."""
-        waiting, enclosing = {waiting.step for waiting in self.waits}, set[str]()
-        for key in self.open_steps:
-            outer = parent_of(key)
-            while outer and outer not in enclosing:
-                enclosing.add(outer)
-                outer = parent_of(outer)
-        return [key for key in self.open_steps if key not in waiting and key not in enclosing]
-
-    def evict(self, waits: Sequence[Waiting]) -> None:
-        """Unwind the code; the worker then writes the run as waiting for the most important of its waits."""
-        if self.stopped is not None:
-            return
-        order = list(WaitFor)
-        first = min(waits, key=lambda waiting: order.index(waiting.wait_for))
-        times = [waiting.wake_at_ms for waiting in waits if waiting.wake_at_ms is not None]
-        is_free = any(waiting.wait_for is not WaitFor.DOUBT for waiting in waits)
-        if is_free and self.row.deadline_ms is not None and self.history.expired is None:
-            times.append(self.row.deadline_ms)
-        targets = tuple(waiting.target for waiting in waits if waiting.target is not None)
-        self.parking = Parking(first.wait_for, first.reason, min(times, default=None), targets)
-        self.stop(Suspend(first.reason))
-        self.interrupt()
 
     # -- letters --------------------------------------------------------------------------------------------------
 
@@ -532,6 +406,16 @@ class LiveRun:
         self.closing.set()
         self.is_closing = True
 
+    def steps_in_progress(self) -> list[str]:
+        """Return the open steps that do something: neither wait nor enclose a step that does."""
+        waiting, enclosing = {waiting.step for waiting in self.waits}, set[str]()
+        for key in self.open_steps:
+            outer = parent_of(key)
+            while outer and outer not in enclosing:
+                enclosing.add(outer)
+                outer = parent_of(outer)
+        return [key for key in self.open_steps if key not in waiting and key not in enclosing]
+
     def is_busy(self) -> bool:
         """Whether, after the end of the main code, something of the run still does what must be waited for."""
         if self.steps_in_progress():
@@ -554,15 +438,3 @@ class LiveRun:
             self.cancels.note_closed(step)
         if self.is_closing:
             self.closing.set()
-
-    # -- deadlines -------------------------------------------------------------------------------------------------
-
-    def expire(self) -> None:
-        """Note that the deadline has passed: what waits now raises, or else the next step."""
-        self.is_overdue = True
-        for waiting in self.waits:
-            step = self.open_steps.get(waiting.step)
-            is_free = waiting.wait_for is not WaitFor.DOUBT and not waiting.future.done()
-            if is_free and step is not None and self.history.expired is None and self.stopped is None:
-                self._end_expired(step)
-                waiting.future.set_exception(self._overdue())

@@ -97,5 +97,5 @@ class Looking:
         waiting = self._run.waiting(self.key, WaitFor.DOUBT, words, wake_at_ms, ("effect", effect))
         await self._run.wait_for(waiting, grace_s=0.0)
         waiting.wake_at_ms = self._run.store.clock.wall_ms()
-        self._run.evict([waiting])
+        self._run.eviction.evict([waiting])
         raise Suspend(reason)

@@ -94,6 +94,26 @@ class History:
         """Whether a task that was forked off has not asked for its first step yet."""
         return any(step.is_fork and not step.is_asked for step in self.steps.values())
 
+    def expected(self, parent: str, after: int) -> str | None:
+        """Return the recorded step that comes next in a task. One that another task has asked for is passed: before tasks
+        that call a function in a thread stood alone, its step could be recorded as one of the task that started it."""
+        expected = self.followers.get((parent, after))
+        while expected is not None and (passed := self.steps[expected]).is_asked:
+            expected = None if passed.ended is None else self.followers.get((parent, passed.ended.seq))
+        return expected
+
+    def next_inside(self, parent: str, after: int) -> str | None:
+        """Return the recorded step that comes next in a task, two levels below a parent, if one does."""
+        places = (after, -after - 1)
+        return next(
+            (
+                key
+                for key, step in self.steps.items()
+                if not step.is_asked and step.place in places and parent_of(parent_of(key)) == parent and "/" in key
+            ),
+            None,
+        )
+
     def _is_inside_ended(self, key: str) -> bool:
         """Whether the step belongs to another that has its outcome, or to an act, whose doubt may end without its code."""
         while "/" in key:

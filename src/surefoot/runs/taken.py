@@ -101,7 +101,7 @@ class LiveStep(msgspec.Struct, eq=False):
         strand.after = record.seq
         strand.is_fork = False
         if run.waits or run.is_closing:
-            run.note_ended()
+            run.eviction.note_ended()
 
     def close(self) -> None:
         """See `Step.close`."""
@@ -173,7 +173,7 @@ class LiveStep(msgspec.Struct, eq=False):
         waiting = self.run.waiting(self.key, WaitFor.DOUBT, reason, wake_at_ms, ("effect", effect))
         await self.run.wait_for(waiting, grace_s=0.0)
         waiting.wake_at_ms = self.run.store.clock.wall_ms()  # woken while the rest of the run went on:
-        self.run.evict([waiting])  # it looks again from the start, at once
+        self.run.eviction.evict([waiting])  # it looks again from the start, at once
         raise Suspend(reason)
 
 

@@ -182,7 +182,7 @@ class Worker:
         runs = [run for run in self.live.values() if run.task is not None]
         self.handed_back = {run.row.id: run.run_id for run in runs}
         for run in runs:
-            run.parking = None
+            run.eviction.parking = None
             run.stop(why)
             run.interrupt(is_final=True)
         await asyncio.gather(*(run.task for run in runs if run.task), return_exceptions=True)
@@ -242,7 +242,7 @@ class Worker:
             self._resume_waits(seen.settled)
         for run in seen.overdue:
             if run in self.live:
-                self.live[run].expire()
+                self.live[run].deadline.expire()
         self._next_due_ms = seen.next_due_ms
         await self._take_turns(seen)
         if not self.hearing.is_hearing:
