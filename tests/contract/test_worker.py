@@ -14,6 +14,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.runs.durable import KindSpec
+from surefoot.runs.glance import glance
 from surefoot.runs.life import SUSPECT_AFTER
 from surefoot.runs.tables import find_run
 from surefoot.store import StoreError
@@ -31,7 +32,7 @@ async def test_a_run_of_a_kind_that_nobody_knows_says_so_until_somebody_does(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a run that is pending for ever after a function was renamed, and one that stays blocked after a rollback."""
-    monkeypatch.setattr("surefoot.runs.worker.STRANGE_AFTER_MS", -1)
+    monkeypatch.setattr("surefoot.runs.glance.STRANGE_AFTER_MS", -1)
 
     @sf.durable(name="renamed")
     async def code(number: int) -> int:
@@ -81,7 +82,9 @@ async def test_of_several_suspects_one_is_tried_at_a_time(app: sf.Surefoot) -> N
     assert [await run.result(timeout_s=5) for run in runs] == [0, 1, 2]
 
 
-async def test_a_deadline_of_a_run_that_has_just_ended_is_nothing(app: sf.Surefoot) -> None:
+async def test_a_deadline_of_a_run_that_has_just_ended_is_nothing(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches a worker that stops because a run ended between two of its looks."""
 
     @sf.durable
@@ -90,12 +93,11 @@ async def test_a_deadline_of_a_run_that_has_just_ended_is_nothing(app: sf.Surefo
 
     run = await app.start(ends, id="e")
     await run.result(timeout_s=5)
-    glance = app.worker._glance
 
     def stale(*arguments: Any) -> Any:
         return msgspec.structs.replace(glance(*arguments), overdue=[run.row])
 
-    app.worker._glance = stale  # type: ignore[method-assign, assignment]  # what it saw a moment ago
+    monkeypatch.setattr("surefoot.runs.worker.glance", stale)  # what it saw a moment ago
     await app.worker._look()
     assert app.worker.failure is None
     assert await (await app.start(ends, id="e")).result(timeout_s=5) == "in time"
@@ -143,8 +145,8 @@ async def test_a_store_that_is_gone_is_no_fault_of_the_run_that_is_read(
     run = await app.start(waits, id="w")
     await wait_state(run, "waiting", "signal")
     await until(lambda: not app.worker.live)
-    monkeypatch.setattr("surefoot.runs.worker.load_records_of", together)
-    monkeypatch.setattr("surefoot.runs.worker.load_records", _gone)
+    monkeypatch.setattr("surefoot.runs.claiming.load_records_of", together)
+    monkeypatch.setattr("surefoot.runs.claiming.load_records", _gone)
     await run.signal("go", "now")
     with pytest.raises(StoreError, match="the store is gone"):
         await run.result(timeout_s=5)
@@ -164,7 +166,7 @@ async def test_a_run_that_is_another_s_by_now_is_not_blocked(app: sf.Surefoot) -
     row = app.store.read_now(lambda connection: find_run(connection, "g"))
     assert row is not None
     await app.store.commit(lambda tx: tx.execute("UPDATE runs SET epoch = epoch + 1"), label="test")
-    await app.worker._block(row, [], "its journal can't be read")
+    await app.worker.claiming._block(row, [], "its journal can't be read")
     assert (await run.status()).state == "running"
     await app.store.commit(lambda tx: tx.execute("UPDATE runs SET epoch = epoch - 1"), label="test")
     may_end.set()

@@ -54,14 +54,14 @@ async def main(url: str, folder: str, name: str, places: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with sf.Surefoot(url, name=name, concurrency=places) as app:
         takes = 0
-        take = app.worker._take
+        take = app.worker.claiming._take
 
         async def counted(*arguments: Any) -> Any:
             nonlocal takes
             takes += 1
             return await take(*arguments)
 
-        app.worker._take = counted  # type: ignore[method-assign, assignment]  # is counted
+        app.worker.claiming._take = counted  # type: ignore[method-assign, assignment]  # is counted
         print("ready", flush=True)
         await stop.wait()
         syncs = app.store.writer.syncs

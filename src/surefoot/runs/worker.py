@@ -1,10 +1,9 @@
 """The worker: finds the runs that this process is to execute, and tells them what others have done for them.
 
-    start        -> a new run, executed here at once if there is room
-    look         -> every `POLL_S`, or when told: pending and due runs; runs of dead holders; letters for live runs
-    launch       -> a claimed run is executed (`execution`) until it ends, waits, or is given back
-
-Claiming and taking over are single transactions of `tables`; the worker only decides when.
+start        -> a new run, executed here at once if there is room
+look         -> now and then, or when told: pending and due runs; runs of dead holders; letters for live runs (`glance`)
+claim        -> in turns with other workers, in one transaction (`claiming`)
+launch       -> a claimed run is executed (`execution`) until it ends, waits, or is given back
 """
 
 from __future__ import annotations
@@ -17,24 +16,23 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
 from surefoot.effects import Guard, SimulatedGuard, around, bound_guard, told_to_model
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Record, current_frame
-from surefoot.journal.tables import load_records, load_records_of
-from surefoot.leases import LeaseLost, Life, Session, Sessions
-from surefoot.runs import claims, inbox, queue, tables, waiters
+from surefoot.leases import LeaseLost, Session, Sessions
+from surefoot.runs import waiters
+from surefoot.runs.claiming import Claiming
 from surefoot.runs.desk import wake
-from surefoot.runs.durable import executable_kinds, known_kinds, places_per_key
-from surefoot.runs.errors import Suspend, name_of, without_surrogates
+from surefoot.runs.durable import executable_kinds
+from surefoot.runs.errors import Suspend
 from surefoot.runs.escalating import Escalating, Hook
 from surefoot.runs.execution import Execution
+from surefoot.runs.glance import Glance, glance
 from surefoot.runs.hearing import Hearing
 from surefoot.runs.inbox import Letter
-from surefoot.runs.life import SUSPECT_AFTER, WaitFor
+from surefoot.runs.life import SUSPECT_AFTER
 from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import History, arrange
+from surefoot.runs.replay import History
 from surefoot.runs.strand import Strand, _parent, _place, _strand
 from surefoot.runs.tables import RunRow
 from surefoot.runs.waiting import Target, Waiting
@@ -61,15 +59,6 @@ LOOK_AGAIN_S = 5.0
 
 ROOM = 2_000
 """Runs in memory at once, waiting ones included. About 60 KB each when small."""
-
-CLAIM_MAX = 500
-"""Runs claimed by one transaction, so that several workers share a backlog."""
-
-CLAIM_SHARE = 50
-"""The same where others are told of work as soon as we are: they come first for the next ones."""
-
-STRANGE_AFTER_MS = 10_000
-"""How long a run may be pending before a worker that doesn't know its kind says so."""
 
 SWEEP_S = 0.25
 """How often waits in memory are checked against what other processes have settled, and other holders' claims."""
@@ -121,6 +110,7 @@ class Worker:
         self._wake = asyncio.Event()
         self.hearing = Hearing(store, self.nudge)
         self._passes = 0
+        self.claiming = Claiming(self)
         self._next_due_ms: int | None = None
         self._last_letter = 0
         self._looking: asyncio.Task[None] | None = None
@@ -232,7 +222,7 @@ class Worker:
             self._swept_s = now_s
         told, self._told = self._told, set()
         targets = [*told, *(waiting.target for waiting in self._waits() if waiting.target)] if is_sweep else [*told]
-        seen = await self.store.read(partial(self._glance, targets, is_sweep))
+        seen = await self.store.read(partial(glance, self, targets, self._last_letter, is_sweep))
         if not is_sweep and (early := (told - seen.settled) & self._waited.keys()):
             self._told |= early  # told before the transaction was committed; the next sweep asks for all anyway
             self._wake.set()
@@ -261,7 +251,9 @@ class Worker:
             return
         self._passes = 0
         try:
-            await self._claim(seen)
+            self._passes = int(await self.claiming.claim(seen))
+            if seen.has_new:
+                self._wake.set()  # there may be more than was brought in at once
         finally:
             if seen.may_take:
                 await self.store.read(self.store.has_taken)
@@ -317,113 +309,12 @@ class Worker:
         else:
             self._waited.pop(target, None)
 
-    def _glance(self, targets: Sequence[Target], is_sweep: bool, connection: Connection) -> Glance:
-        """Look, without writing, whether there is anything to do; runs on the reader."""
-        now_ms, kinds = self.store.clock.wall_ms(), executable_kinds()
-        holders = set(tables.run_holders(connection))
-        if is_sweep:
-            holders |= claims.claim_holders(connection)
-        holders.discard(self.session.id)
-        dead = [one for one in holders if self.sessions.holder(connection, one).life is not Life.ALIVE]
-        strange = queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS)
-        has_new, has_room = any(source.has_new(connection) for source in self.sources), self.free > 0
-        has_work = bool(dead or strange or has_new or (has_room and queue.has_due(connection, kinds, now_ms)))
-        return Glance(
-            has_new=has_new,
-            has_work=has_work,
-            may_take=has_work and self.store.may_take(connection),
-            next_due_ms=queue.next_due_ms(connection, now_ms) if has_room else None,
-            dead=dead,
-            strange=strange,
-            letters=inbox.letters_since(connection, self._last_letter),
-            settled={target for target in targets if waiters.is_over(connection, target)},
-            overdue=[
-                run.row.id
-                for run in list(self.live.values())
-                if run.row.deadline_ms is not None and run.row.deadline_ms <= now_ms
-            ],
-        )
-
     def _deliver(self, letters: Sequence[Letter]) -> None:
         for letter in letters:
             self._last_letter = max(self._last_letter, letter.id)
             run = self.live.get(letter.run)
             if run is not None:
                 run.receive(letter)
-
-    async def _claim(self, seen: Glance) -> None:
-        """Take what there is room for, in turns with other workers; only then go on with all of it.
-
-        Runs that go on would compete with the loading of those that don't yet: a thousand killed runs are back sooner so.
-        Where others were told of the same work, they come first for what is left.
-        """
-        taken: list[tuple[RunRow, History, list[Letter]]] = []
-        limit, is_more = CLAIM_SHARE if self.hearing.is_hearing else CLAIM_MAX, True
-        while is_more:
-            rows = await self._take(seen, [row for row, _, _ in taken], limit)
-            taken += await self._load(rows)
-            seen, is_more = msgspec.structs.replace(seen, dead=[], strange=[]), len(rows) >= limit
-            if is_more and self.hearing.is_hearing:
-                self._passes = 1
-                break
-        for row, history, letters in taken:
-            self.launch(row, history, letters)
-        if seen.has_new:
-            self._wake.set()  # there may be more than was brought in at once
-
-    async def _take(self, seen: Glance, taken: Sequence[RunRow], limit: int) -> list[RunRow]:
-        held = [*(run.row for run in self.live.values()), *taken]
-        kinds, places, session = executable_kinds(), places_per_key(), self.session.id
-        room = max(0, min(limit, self.free - len(taken)))
-        boot_ms = self.store.clock.boot_ms()
-        may_try_suspect = not any(row.takeovers >= SUSPECT_AFTER for row in held)
-
-        def unit(tx: Tx) -> list[RunRow]:
-            for holder in seen.dead:
-                tables.take_over_runs(tx, holder)
-                claims.doubt_claims(tx, holder, session, boot_ms)
-            for run in seen.strange:
-                queue.block_unknown(tx, run, known_kinds())
-            for source in self.sources:
-                source.feed(tx)
-            queue.take_up_due(tx, list(kinds), places)
-            return queue.claim_runs(tx, session, kinds, room, may_try_suspect=may_try_suspect)
-
-        return await self.store.commit(unit, label="take")
-
-    async def _load(self, rows: Sequence[RunRow]) -> list[tuple[RunRow, History, list[Letter]]]:
-        """Return the runs with their journals, loaded with one query; park those whose journal can't be read."""
-        ids = [row.id for row in rows]
-        letters = await self.store.read(lambda connection: inbox.letters_of(connection, ids))
-        try:
-            records = await self.store.read(lambda connection: load_records_of(connection, ids))
-        except StoreError:
-            raise
-        except Exception:  # one of them holds what this code can't read: find out which
-            records = None
-        loaded = []
-        for row in rows:
-            own = [letter for letter in letters if letter.run == row.id]
-            try:
-                of_run = (
-                    await self.store.read(partial(load_records, run=row.id)) if records is None else records[row.id]
-                )
-                loaded.append((row, arrange(of_run), own))
-            except StoreError:
-                raise
-            except Exception as error:
-                await self._block(row, own, f"its journal can't be read: {name_of(error)}: {error}")
-        return loaded
-
-    async def _block(self, row: RunRow, letters: Sequence[Letter], reason: str) -> None:
-        """Park a run that this code can't execute; somebody must mend something, and wake it."""
-        last = max((letter.id for letter in letters), default=0)
-
-        def unit(tx: Tx) -> None:
-            if tables.is_held(tx, row.id, row.epoch):
-                waiters.park_run(tx, row.id, WaitFor.BLOCKED, without_surrogates(reason), None, last)
-
-        await self.store.commit(unit, label="park")
 
     # -- executing -------------------------------------------------------------------------------------------------
 
@@ -495,20 +386,6 @@ class Worker:
             return live.ending
         await self.hearing.end_of(run)
         return None
-
-
-class Glance(msgspec.Struct, frozen=True):
-    """What a look at the store showed."""
-
-    has_work: bool
-    has_new: bool
-    may_take: bool
-    next_due_ms: int | None
-    dead: list[int]
-    strange: list[int]
-    letters: list[Letter]
-    settled: set[Target]
-    overdue: list[int]
 
 
 def pace_of(session: int) -> float:
