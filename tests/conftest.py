@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.groups import serve_only
 from tests.support.postgres import Postgres, schema, server
 
 import surefoot as sf
@@ -61,8 +62,7 @@ def _groups() -> Iterator[None]:
     """Let a test's process serve no groups but those that the test makes: `sf.on` says so to the whole process."""
     before = dict(served())
     yield
-    served().clear()
-    served().update(before)
+    serve_only(before)
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,30 +19,16 @@ from tests.contract.conftest import killed, until
 from tests.contract.test_queueing import Plans
 from tests.contract.test_runs import wait_state
 from tests.support.agents import said
+from tests.support.groups import serve_only
 
 import surefoot as sf
-from surefoot.coordination.events import groups, tables
+from surefoot.coordination.events import tables
+from surefoot.coordination.events.groups import served
 from surefoot.coordination.events.invariants import INVARIANTS
 from surefoot.coordination.events.states import TABLE, State, run_id_of
-from surefoot.runs.durable import KindSpec
 from surefoot.store import Store, Tx, Unit
 from surefoot.store.finding import Severity, broken
 from surefoot.store.pace import politely
-
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    """Serve no group of another test."""
-    _forget_groups()
-    yield
-    _forget_groups()
-
-
-def _forget_groups() -> None:
-    kinds = sys.modules[KindSpec.__module__]._registered
-    for one in groups._subscriptions.values():
-        kinds.pop(one.kind.name)
-    groups._subscriptions.clear()
 
 
 @dataclass
@@ -351,16 +335,13 @@ async def test_a_worker_without_the_group_leaves_its_events(url: str) -> None:
     acted("fraud")
     async with sf.Surefoot(url):
         pass
-    kept = dict(groups._subscriptions)
-    kinds = sys.modules[KindSpec.__module__]._registered
-    kind = kinds.pop("on orders fraud")
-    groups._subscriptions.clear()
+    kept = dict(served())
+    serve_only()
     async with sf.Surefoot(url) as app:
         await ORDERS.publish(Order("A-1"))
         await app.worker._look()
         assert [(g.behind, g.started) for g in await app.groups()] == [(1, 0)]
-        kinds["on orders fraud"] = kind
-        groups._subscriptions.update(kept)
+        serve_only(kept)
         await settled(app, 1)
 
 
@@ -749,7 +730,7 @@ async def test_a_group_that_nobody_serves_can_be_dropped(url: str) -> None:
         await settled(app, 1)
         with pytest.raises(sf.GroupServed):
             await app.drop_group("fraud", topic="orders", by="ann", reason="it is gone")
-        _forget_groups()
+        serve_only()
         for topic, group in (("orders", "mail"), ("parcels", "fraud")):
             with pytest.raises(sf.GroupNotFound):
                 await app.drop_group(group, topic=topic, by="ann", reason="it is gone")

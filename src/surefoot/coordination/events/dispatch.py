@@ -125,12 +125,11 @@ def bring(tx: Tx, row: int, subscription: Subscription, event: EventRow, attempt
         tables.write_delivery(tx, row, event.id, State.DEAD, attempt, None)
         return
     kind = subscription.kind
+    not_its_fault: tuple[type[Exception], ...] = (MissingKey, *faults_of(tx.connection))
     try:
         body = subscription.input_of(event, load_record(tx.connection, event.record).body or b"null")
         digest = kind.digest_of(body)
-    except MissingKey:
-        raise
-    except faults_of(tx.connection):
+    except not_its_fault:
         raise
     except Exception:  # damage, or whatever a codec makes of it: the worker goes on
         tables.write_delivery(tx, row, event.id, State.DEAD, attempt, None)
