@@ -8,6 +8,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from surefoot.app import MIGRATIONS
 from surefoot.effects import desk
 from surefoot.journal import sealing
 from surefoot.journal.encrypted import Encrypted
+from surefoot.journal.payloads import keep_payload, load_payload
 from surefoot.journal.records import Head
 from surefoot.journal.tables import load_record
 from surefoot.runs.desk import show, unread
@@ -219,6 +221,8 @@ async def test_words_and_letters_are_written_anew_too(url: str) -> None:
         await app.worker.stop()
         await run.signal("later", SECRET)
         await run.signal("other", SECRET)
+        await sf.document("note").write(SECRET, await sf.document("note").read())
+        await app.store.commit(partial(keep_payload, run_id="r", digest=b"d", body=SECRET.encode()), label="test")
     told: list[int] = []
     async with sf.Surefoot(url, codec=Encrypted({"new": NEW, "old": OLD}), is_worker=False) as app:
         written = await app.rotate_keys(tell=told.append)
@@ -231,6 +235,8 @@ async def test_words_and_letters_are_written_anew_too(url: str) -> None:
         view = app.store.read_now(lambda connection: show(connection, "r"))
         assert [step.reason for step in view.steps if step.kind == "not_done"] == [f"no such card {SECRET}"]
         assert [letter.payload for letter in app.store.read_now(lambda c: unread(c, run.row, 9))] == [SECRET]
+        assert (await sf.document("note").read()).value == SECRET
+        assert app.store.read_now(partial(load_payload, digest=b"d")) == SECRET.encode()
 
 
 def _in_use(url: str) -> list[Any]:
