@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 from collections import Counter
@@ -25,7 +26,7 @@ from tests.support.agents import said
 import surefoot as sf
 from surefoot.coordination.events import groups, tables
 from surefoot.coordination.events.invariants import INVARIANTS
-from surefoot.coordination.events.states import TABLE, State, run_id_of
+from surefoot.coordination.events.states import TABLE, State, acted_on, kind_name, run_id_of
 from surefoot.runs.durable import KindSpec
 from surefoot.store import Store, Tx, Unit
 from surefoot.store.finding import Severity, broken
@@ -530,6 +531,9 @@ def test_names_that_ids_are_made_of_can_t_be_mistaken() -> None:
     named = parts[:4]
     ids = [run_id_of(t, g, e, n) for t in named for g in named for e in parts for n in (1, 2)]
     assert len(set(ids)) == len(ids)
+    for t, g, e, n in itertools.product(named, named, parts, (1, 2)):
+        assert acted_on(kind_name(t, g), run_id_of(t, g, e, n)) == (t, e)
+        assert acted_on("work", run_id_of(t, g, e, n)) is None
 
 
 def test_a_function_that_can_t_take_an_event_is_refused() -> None:
