@@ -732,7 +732,8 @@ async def test_retention_keeps_what_somebody_has_yet_to_act_on(url: str) -> None
         assert (await app.gc(0.001)).events == 1
         assert (await app.gc(0.001)).events == 0
         (letter,) = await app.dead_letters()
-        assert letter.value == {"number": "bad", "amount": 1}
+        assert (letter.value, letter.reason) == ({"number": "bad", "amount": 1}, "ValueError: bad")
+        assert (await app.gc(0.001)).runs == 0, "the run says why"
         await ORDERS.publish(Order("good"), id="good")
         with pytest.raises(sf.EventConflict):
             await ORDERS.publish(Order("other"), id="good")
@@ -742,6 +743,9 @@ async def test_retention_keeps_what_somebody_has_yet_to_act_on(url: str) -> None
         late = acted("late")
         await settled(app, 3)
         assert late == ["bad"], "what says nothing any more is passed over"
+        await app.discard(letter.event, group="fraud", by="ann", reason="it is bad")
+        await asyncio.sleep(0.01)
+        assert (await app.gc(0.001)).runs == 2, "the one of the group that came late, and now that of the letter"
 
 
 async def test_a_group_that_nobody_serves_can_be_dropped(url: str) -> None:
