@@ -22,8 +22,9 @@ from surefoot.coordination import LeaseDesk, ResourceGate, events
 from surefoot.coordination.events import DeadLetter, Dispatcher, GroupView
 from surefoot.coordination.events.dispatch import know_groups
 from surefoot.coordination.events.letters import decide as decide_letter
-from surefoot.coordination.events.letters import drop_group, list_dead, list_groups
+from surefoot.coordination.events.letters import drop_group, is_open_letter, list_dead, list_groups
 from surefoot.coordination.events.retention import sweep as sweep_events
+from surefoot.coordination.restoring import has_lost_time, lost_since_ms
 from surefoot.effects import Gate, Guard, add_open, desk, remove_open, set_opener
 from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
@@ -38,7 +39,6 @@ from surefoot.runs import Escalation, KindSpec, Run, Worker
 from surefoot.runs.desk import is_open, wake
 from surefoot.runs.life import RunState
 from surefoot.runs.queueing import NORMAL, Queueing, limit_of, queueing, when
-from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.retention import Retention, Swept
 from surefoot.runs.rotating import rotate
 from surefoot.runs.tables import RunRow, list_runs, run_holders
@@ -455,7 +455,7 @@ class Surefoot:
         """
         before_ms = self.store.clock.wall_ms() - duration_ms(older_than)
         emptied = await sweep_events(self.store, before_ms, is_dry=is_dry_run)
-        swept = await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
+        swept = await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell, is_needed=is_open_letter).sweep()
         return replace(swept, events=emptied)
 
     async def rotate_keys(self, *, tell: Callable[[int], object] | None = None) -> int:

@@ -19,6 +19,7 @@ from tests.support.postgres import tables_of
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
+from surefoot.cli import main
 from surefoot.effects import desk
 from surefoot.journal import sealing
 from surefoot.journal.encrypted import Encrypted
@@ -347,15 +348,29 @@ def test_keys_that_can_not_be(keys: dict[str, Any]) -> None:
         Encrypted(keys)
 
 
-def test_keys_of_the_environment_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_of_the_environment_have_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Catches keys under which nobody would find what they have written, and a key that is shown."""
     old, new = (base64.b64encode(key).decode() for key in (OLD, NEW))
     monkeypatch.setenv("SUREFOOT_KEYS", f" new={new} , old={old} ")
     codec = Encrypted.from_environment()
     assert repr(codec) == "<Encrypted under 'new', reads 2 keys>"
-    monkeypatch.setenv("SUREFOOT_KEYS", f"new={new},{'o' * 43}")
-    with pytest.raises(sf.SurefootError, match="SUREFOOT_KEYS: a key has no name"):
-        Encrypted.from_environment()
+    url = f"sqlite:///{tmp_path}/keys.db"
+    open_store(url, MIGRATIONS).close()
+    for bad, why in (
+        ("o" * 43, "has no name"),
+        (f"{'o' * 43}=", "is not 32 bytes as base64"),
+        (f"={'o' * 43}", "has no name of"),
+        (f"{'o' * 86}==", "has no name of"),
+        ("old=\udcff" + "o" * 43, "is not 32 bytes"),
+        ("\udcffoooo=oooo", "has no name of"),
+    ):
+        monkeypatch.setenv("SUREFOOT_KEYS", f"new={new},{bad}")
+        with pytest.raises(SystemExit) as end:
+            main(["runs", "--store", url])
+        said = capsys.readouterr().err
+        assert (end.value.code, f"SUREFOOT_KEYS: key 2 {why}" in said, "oooo" in said) == (2, True, False), said
     for nothing in ("", " "):
         monkeypatch.setenv("SUREFOOT_KEYS", nothing)
         assert Encrypted.from_environment() is None
