@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.contract.conftest import kinds
+from tests.contract.conftest import kinds, until
 from tests.contract.test_runs import wait_state
 from tests.contract.test_runs_lost_leases import JumpingClock
 
@@ -145,7 +145,7 @@ def test_a_name_that_compensations_have_is_refused() -> None:
 
 
 async def test_two_callers_of_one_key_one_acts_the_other_waits(app: sf.Surefoot) -> None:
-    """Catches two acts at once."""
+    """Catches two acts at once, and callers who are not told that it has ended."""
     acts: Acts = []
 
     @sf.effect(key="k:{x}")
@@ -154,7 +154,8 @@ async def test_two_callers_of_one_key_one_acts_the_other_waits(app: sf.Surefoot)
         await asyncio.sleep(0.05)
         return len(acts)
 
-    assert await asyncio.gather(*(slow(1) for _ in range(5))) == [1] * 5
+    async with asyncio.timeout(20):  # who is not told looks again after a minute
+        assert await asyncio.gather(*(slow(1) for _ in range(5))) == [1] * 5
     assert acts == [1]
 
 
@@ -950,6 +951,45 @@ async def test_a_transactional_effect_commits_with_its_claim(app: sf.Surefoot) -
     rows = app.store.read_now(lambda connection: connection.execute("SELECT x FROM mine").fetchall())
     assert rows == [(1,)]
     assert app.store.read_now(lambda connection: len(desk.list_effects(connection))) == 1
+
+
+async def test_a_rolled_back_effect_is_not_tried_again_by_a_replay(app: sf.Surefoot) -> None:
+    """Catches a refusal that its run was told, and that no record keeps."""
+    acts: Acts = []
+
+    @sf.effect(in_doubt=sf.Transactional())
+    def refuses() -> None:
+        acts.append(1)
+        raise ValueError("negative")
+
+    @sf.durable
+    async def tries() -> list[str]:
+        outcome = await refuses.outcome()
+        await sf.wait_signal("go")
+        return [outcome.told, outcome.reason]
+
+    run = await app.start(tries, id="t")
+    await wait_state(run, "waiting", "signal")
+    await until(lambda: not app.worker.is_live(run.row))
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == ["not_done", "rolled back: ValueError: negative"]
+    assert acts == [1]
+
+
+async def test_a_transactional_effect_acts_once_though_others_fail_beside_it(app: sf.Surefoot) -> None:
+    """Catches an act that is done again because it shared its transaction with one that was undone."""
+    acts, may_write = list[int](), threading.Event()
+
+    @sf.effect(in_doubt=sf.Transactional())
+    def act() -> None:
+        acts.append(1)
+
+    app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+    call = asyncio.ensure_future(act.outcome())
+    await asyncio.sleep(0.05)
+    app.store.append(lambda _: 1 // 0, label="test", on_error=None)
+    may_write.set()
+    assert ((await call).told, acts) == ("done", [1])
 
 
 async def test_a_sync_tool_that_times_out_still_runs_and_its_answer_counts(app: sf.Surefoot) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from tests.support.postgres import tables_of
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
+from surefoot.cli import main
 from surefoot.effects import desk
 from surefoot.journal import sealing
 from surefoot.journal.encrypted import Encrypted
+from surefoot.journal.payloads import keep_payload, load_payload
 from surefoot.journal.records import Head
 from surefoot.journal.tables import load_record
 from surefoot.runs.desk import show, unread
@@ -219,6 +222,8 @@ async def test_words_and_letters_are_written_anew_too(url: str) -> None:
         await app.worker.stop()
         await run.signal("later", SECRET)
         await run.signal("other", SECRET)
+        await sf.document("note").write(SECRET, await sf.document("note").read())
+        await app.store.commit(partial(keep_payload, run_id="r", digest=b"d", body=SECRET.encode()), label="test")
     told: list[int] = []
     async with sf.Surefoot(url, codec=Encrypted({"new": NEW, "old": OLD}), is_worker=False) as app:
         written = await app.rotate_keys(tell=told.append)
@@ -231,6 +236,8 @@ async def test_words_and_letters_are_written_anew_too(url: str) -> None:
         view = app.store.read_now(lambda connection: show(connection, "r"))
         assert [step.reason for step in view.steps if step.kind == "not_done"] == [f"no such card {SECRET}"]
         assert [letter.payload for letter in app.store.read_now(lambda c: unread(c, run.row, 9))] == [SECRET]
+        assert (await sf.document("note").read()).value == SECRET
+        assert app.store.read_now(partial(load_payload, digest=b"d")) == SECRET.encode()
 
 
 def _in_use(url: str) -> list[Any]:
@@ -341,15 +348,29 @@ def test_keys_that_can_not_be(keys: dict[str, Any]) -> None:
         Encrypted(keys)
 
 
-def test_keys_of_the_environment_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_of_the_environment_have_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Catches keys under which nobody would find what they have written, and a key that is shown."""
     old, new = (base64.b64encode(key).decode() for key in (OLD, NEW))
     monkeypatch.setenv("SUREFOOT_KEYS", f" new={new} , old={old} ")
     codec = Encrypted.from_environment()
     assert repr(codec) == "<Encrypted under 'new', reads 2 keys>"
-    monkeypatch.setenv("SUREFOOT_KEYS", f"new={new},{'o' * 43}")
-    with pytest.raises(sf.SurefootError, match="SUREFOOT_KEYS: a key has no name"):
-        Encrypted.from_environment()
+    url = f"sqlite:///{tmp_path}/keys.db"
+    open_store(url, MIGRATIONS).close()
+    for bad, why in (
+        ("o" * 43, "has no name"),
+        (f"{'o' * 43}=", "is not 32 bytes as base64"),
+        (f"={'o' * 43}", "has no name of"),
+        (f"{'o' * 86}==", "has no name of"),
+        ("old=\udcff" + "o" * 43, "is not 32 bytes"),
+        ("\udcffoooo=oooo", "has no name of"),
+    ):
+        monkeypatch.setenv("SUREFOOT_KEYS", f"new={new},{bad}")
+        with pytest.raises(SystemExit) as end:
+            main(["runs", "--store", url])
+        said = capsys.readouterr().err
+        assert (end.value.code, f"SUREFOOT_KEYS: key 2 {why}" in said, "oooo" in said) == (2, True, False), said
     for nothing in ("", " "):
         monkeypatch.setenv("SUREFOOT_KEYS", nothing)
         assert Encrypted.from_environment() is None

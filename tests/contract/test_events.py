@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import surefoot as sf
 from surefoot.coordination.events import tables
 from surefoot.coordination.events.groups import served
 from surefoot.coordination.events.invariants import INVARIANTS
-from surefoot.coordination.events.states import TABLE, State, run_id_of
+from surefoot.coordination.events.states import TABLE, State, acted_on, kind_name, run_id_of
 from surefoot.store import Store, Tx, Unit
 from surefoot.store.finding import Severity, broken
 from surefoot.store.pace import politely
@@ -511,6 +512,9 @@ def test_names_that_ids_are_made_of_can_t_be_mistaken() -> None:
     named = parts[:4]
     ids = [run_id_of(t, g, e, n) for t in named for g in named for e in parts for n in (1, 2)]
     assert len(set(ids)) == len(ids)
+    for t, g, e, n in itertools.product(named, named, parts, (1, 2)):
+        assert acted_on(kind_name(t, g), run_id_of(t, g, e, n)) == (t, e)
+        assert acted_on("work", run_id_of(t, g, e, n)) is None
 
 
 def test_a_function_that_can_t_take_an_event_is_refused() -> None:
@@ -709,7 +713,8 @@ async def test_retention_keeps_what_somebody_has_yet_to_act_on(url: str) -> None
         assert (await app.gc(0.001)).events == 1
         assert (await app.gc(0.001)).events == 0
         (letter,) = await app.dead_letters()
-        assert letter.value == {"number": "bad", "amount": 1}
+        assert (letter.value, letter.reason) == ({"number": "bad", "amount": 1}, "ValueError: bad")
+        assert (await app.gc(0.001)).runs == 0, "the run says why"
         await ORDERS.publish(Order("good"), id="good")
         with pytest.raises(sf.EventConflict):
             await ORDERS.publish(Order("other"), id="good")
@@ -719,6 +724,9 @@ async def test_retention_keeps_what_somebody_has_yet_to_act_on(url: str) -> None
         late = acted("late")
         await settled(app, 3)
         assert late == ["bad"], "what says nothing any more is passed over"
+        await app.discard(letter.event, group="fraud", by="ann", reason="it is bad")
+        await asyncio.sleep(0.01)
+        assert (await app.gc(0.001)).runs == 2, "the one of the group that came late, and now that of the letter"
 
 
 async def test_a_group_that_nobody_serves_can_be_dropped(url: str) -> None:

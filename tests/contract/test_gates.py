@@ -110,6 +110,18 @@ async def test_who_must_wait_asks_again_from_the_first_gate(url: str, log: Calls
                    *of("a", "Pass"), *of("b", "Pass"), "act", *of("b", "back"), *of("a", "back")]  # fmt: skip
 
 
+async def test_who_leaves_while_he_waits_has_claimed_nothing(url: str, log: Calls) -> None:
+    """Catches a call that is claimed, or acts, after its caller has gone."""
+    pay, gate = declared("async", log), Turnstile("a", log, Wait("for a slot", retry_ms=60_000))
+    async with sf.Surefoot(url, gates=[gate]) as app:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pay.outcome(1), 0.1)
+        assert ledger_states(app) == []
+        gate.answers = [Pass()]
+        assert (await pay.outcome(1)).told == "done"
+    assert log.count("act") == 1
+
+
 @pytest.mark.parametrize("kind", ["async", "transactional"])
 async def test_a_run_whose_other_tasks_go_on_waits_for_its_approval_in_place(
     app: sf.Surefoot, log: Calls, kind: str

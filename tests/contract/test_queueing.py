@@ -436,7 +436,7 @@ def test_no_look_and_no_claim_walks_over_runs_that_may_not_begin(url: str, tmp_p
     limits = {"limited": 2, "unlimited": None, "unknown": None}
     with seen.real:
         assert queue.has_due(seen, limits, seen.now_ms)
-        assert queue.unknown_kinds(seen, ["limited"], seen.now_ms) == []
+        assert queue.unknown_kinds(seen, ["limited"], seen.now_ms) == [2, 4, 6], "of another kind, and due"
         queue.take_up_due(seen, list(limits), {})
         assert queue._has_place(seen, "limited\nk", 1) is False
         queue.next_in_lane(seen, "limited\nk", 1)

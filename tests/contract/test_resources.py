@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
+import threading
 from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
@@ -191,6 +192,23 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_line(app: sf.S
     assert ledger_states(app) == []
 
 
+async def test_a_call_that_is_cancelled_while_its_claim_is_written_leaves_the_line(
+    app: sf.Surefoot, shop: Shop
+) -> None:
+    """Catches a place in the line that is taken by a commit whose caller has left already."""
+    refund, may_write = refunds(shop), threading.Event()
+    async with sf.lease("order/7"):
+        app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+        call = apart(refund("7", 1))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        may_write.set()
+        await asyncio.wait([call])
+        await app.store.barrier()
+        assert len(rows(app)) == 1
+    assert (call.cancelled(), ledger_states(app)) == (True, [])
+
+
 async def test_two_callers_of_one_key_share_the_wait(app: sf.Surefoot, shop: Shop) -> None:
     """Catches a second caller of a key that takes the first one's place in the line away when it leaves."""
     refund = refunds(shop)
@@ -234,6 +252,9 @@ async def test_a_resource_that_means_nothing_is_refused(app: sf.Surefoot) -> Non
 
     with pytest.raises(sf.BadEffect, match="is empty"):
         await refund("")
+    app.guard.holding = None
+    with pytest.raises(sf.BadEffect, match="holds order/7 while it acts, and this store leases nothing"):
+        await refund("7")
 
 
 async def _nothing() -> None:

@@ -289,6 +289,29 @@ async def test_what_a_step_did_beside_its_result_is_recorded_unless_it_is_taken_
     assert recorded == [1, 2, 4]
 
 
+async def test_an_input_that_no_longer_fits_blocks_its_run(url: str) -> None:
+    """Catches a run that fails for good because of a deploy, and one that is called with another's values."""
+
+    async def takes_words(x: str) -> str:
+        return x
+
+    async with sf.Surefoot(url, is_worker=False) as app:
+        await app.start(sf.durable(name="input changed")(takes_words), "seven", id="i")
+
+    @sf.durable(name="input changed")
+    async def takes_nothing() -> str:
+        raise AssertionError
+
+    async with sf.Surefoot(url) as app:
+        run = await app.run("i")
+        assert "has x, which it no longer takes" in (await wait_state(run, "waiting", "blocked")).reason
+    sf.durable(name="input changed")(takes_words)
+    async with sf.Surefoot(url) as app:
+        run = await app.run("i")
+        await run.wake()
+        assert await run.result(timeout_s=5) == "seven"
+
+
 async def test_a_step_outside_a_run_is_an_ordinary_function(app: sf.Surefoot) -> None:
     """Catches a function that can be used, and tested, only in a run; and one that seems to record, and does not."""
 

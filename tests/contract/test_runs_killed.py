@@ -180,3 +180,27 @@ async def test_a_task_that_comes_late_on_replay_is_waited_for(url: str) -> None:
         with pytest.raises(sf.RunFailed, match="no"):
             await (await app.run("g")).result(timeout_s=5)
         assert ledger_states(app) == ["done"]
+
+
+async def test_a_run_in_which_the_process_is_told_to_exit_goes_on_in_the_next(url: str) -> None:
+    """Catches a SystemExit that is taken for a failure of the run in whose code it came up."""
+    killed(
+        url,
+        """
+        import sys
+
+        @sf.durable(name="exits")
+        async def exits():
+            sys.exit(9)
+
+        async def body(app):
+            await app.start(exits, id="e")
+        """,
+    )
+
+    @sf.durable(name="exits")
+    async def goes_on() -> str:
+        return "went on"
+
+    async with sf.Surefoot(url) as app:
+        assert await (await app.run("e")).result(timeout_s=10) == "went on"

@@ -18,6 +18,7 @@ from surefoot.effects.case import Acting
 from surefoot.effects.desk import evidence, list_effects
 from surefoot.runs.compensate import Found, find
 from surefoot.runs.desk import show
+from surefoot.runs.live import LiveRun
 from surefoot.runs.saga import Saga
 from surefoot.store import Tx
 
@@ -354,6 +355,60 @@ async def test_a_cancellation_is_heard_of_after_the_undoing(app: sf.Surefoot) ->
     with pytest.raises(sf.RunCancelled, match="first"):
         await run.result(timeout_s=10)
     assert log[-2:] == ["-book", "-train:ref-train"]
+
+
+async def test_a_cancellation_of_a_parked_saga_is_met_again_by_a_replay(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a time limit that runs out while somebody is to look at a compensation, and is recorded nowhere: the replay
+    goes another way than the run did."""
+    is_parked, is_there = asyncio.Event(), asyncio.Event()
+
+    def tells(wait: Any) -> Any:
+        async def coming(*args: Any, **options: Any) -> None:
+            is_parked.set()
+            await wait(*args, **options)
+
+        return coming
+
+    monkeypatch.setattr(Saga, "_park", tells(Saga._park))
+    monkeypatch.setattr(LiveRun, "meet_again", tells(LiveRun.meet_again))
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="24h"))
+    async def take_back(what: str) -> None:
+        if not is_there.is_set():
+            raise sf.NotDone("nobody is there")
+
+    @sf.effect(key="parked:{what}", compensate=take_back)
+    async def lend(what: str) -> str:
+        return what
+
+    async def inside() -> None:
+        async with sf.saga("s"):
+            await lend("book")
+            raise ValueError("no")
+
+    @sf.durable
+    async def left_parked() -> str:
+        is_parked.clear()
+        task, coming = asyncio.ensure_future(inside()), asyncio.ensure_future(is_parked.wait())
+        await asyncio.wait([task, coming], return_when="FIRST_COMPLETED")
+        task.cancel()
+        await asyncio.wait([task])
+        await book("train" if task.cancelled() else "flight")
+        return str(await sf.wait_signal("go"))
+
+    async with sf.Surefoot(url) as app:
+        run = await app.start(left_parked, id="p")
+        await until(lambda: "interrupted" in kinds(app, "p"))
+        is_there.set()
+        await run.wake()
+        await wait_state(run, "waiting", "signal")
+    async with sf.Surefoot(url) as app:
+        run = await app.run("p")
+        await run.signal("go", "gone")
+        assert await run.result(timeout_s=10) == "gone"
+    assert log == ["+train"]
 
 
 async def test_a_deadline_that_passes_while_a_saga_is_undone_is_no_end_of_it(app: sf.Surefoot) -> None:

@@ -227,3 +227,20 @@ async def test_a_lock_that_cannot_be_looked_at_proves_no_death(app: sf.Surefoot,
     assert (other().life, live_processes(parse_url(url))) == (Life.ALIVE, sorted([os.getpid(), 4711]))
     lock.unlink()
     assert live_processes(Path("/nowhere/agents.db")) == []
+
+
+async def test_of_two_who_see_that_their_session_has_run_out_one_opens_the_next(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a new session for each caller: all but the last could do nothing."""
+    acted: list[int] = []
+
+    @sf.effect
+    async def act() -> None:
+        acted.append(1)
+
+    async with sf.Surefoot(url, is_worker=False) as app:
+        first, answers = app.guard.duty.session.id, iter([False])  # the other one opened it between our two looks
+        monkeypatch.setattr("surefoot.leases.session.Session.may_act", lambda _: next(answers, True))
+        assert (await act.outcome()).told == "done"
+        assert (app.guard.duty.session.id, acted) == (first, [1])

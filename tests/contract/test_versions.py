@@ -111,6 +111,7 @@ async def test_a_staleness_is_the_same_on_every_replay(app: sf.Surefoot) -> None
     @sf.durable
     async def support() -> list[Any]:
         tries.append(1)
+        assert (await refund.outcome("7")).told == "stale"  # never read
         await get_order("7")
         if len(tries) == 1:
             shop.change("shipped")
@@ -154,8 +155,17 @@ async def test_outside_runs_what_was_seen_can_be_checked(app: sf.Surefoot) -> No
     get_order, refund = tools(shop)
     with pytest.raises(sf.BadEffect, match="this call is in no run"):
         await refund("7")
+    with pytest.raises(sf.BadEffect, match="the name of a thing has 10006 characters"):
+        await get_order("x" * 10_000)
     seen = await get_order.seen("7")
     assert (seen.version, seen.value) == ("1", shop.order)
+
+    @sf.durable
+    async def sees() -> None:
+        await get_order.seen("7")
+
+    with pytest.raises(sf.RunFailed, match="in a run its version is kept by the run"):
+        await (await app.start(sees, id="s")).result(timeout_s=10)
     await seen.check()
     shop.change("shipped")
     with pytest.raises(sf.Stale, match="status was 'open', is 'shipped'"):
@@ -183,6 +193,19 @@ async def test_an_available_read_works_on_what_was_read_and_acts_on_what_is(app:
     assert await (await app.start(support, id="s")).result(timeout_s=10) == ["open", "stale", "stale"]
     assert (await get_order.seen("7")).is_remembered is False
     assert shop.sent == []
+
+
+async def test_what_is_remembered_of_things_is_bounded(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a process that keeps all it has ever read, and one that forgets what it has read last."""
+    monkeypatch.setattr("surefoot.effects.versions.REMEMBERED_MAX", 1)
+    shop = Shop()
+    get_order, _ = tools(shop, consistency="available")
+    await get_order("7")
+    await get_order("8")
+    shop.is_down = True
+    with pytest.raises(OSError, match="no route"):
+        await get_order("7")
+    assert (await get_order.seen("8")).is_remembered
 
 
 def test_a_difference_is_short_and_says_where() -> None:
@@ -371,6 +394,8 @@ def test_a_declaration_that_means_nothing_is_refused(declare: Any, words: str) -
 
     with pytest.raises(sf.BadEffect, match=words):
         declare(look)
+    with pytest.raises(sf.BadEffect, match="acts inside a commit, which can't wait for another look"):
+        sf.effect(unchanged="order", in_doubt=sf.Transactional())(lambda: None)
 
 
 async def test_a_value_without_its_version_is_an_error(app: sf.Surefoot) -> None:

@@ -7,6 +7,7 @@ knows of the protocol what it needs: lengths of messages, the end of the greetin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 import threading
 from pathlib import Path
@@ -63,16 +64,12 @@ class TransactionPooler(InFront):
             (await server).writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(asyncio.IncompleteReadError):
             size = await reader.readexactly(4)
             startup = size + await reader.readexactly(struct.unpack("!i", size)[0] - 4)
             writer.write(_GREETING)
             while await self._transaction(reader, writer, startup):
                 self.next_one += self.is_rotating
-        except asyncio.IncompleteReadError:
-            pass
-        finally:
-            writer.transport.abort()
 
     async def _transaction(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, startup: bytes) -> bool:
         """Pass on one transaction; return whether the client goes on."""

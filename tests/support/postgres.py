@@ -125,7 +125,6 @@ class Proxy(InFront):
         try:
             there, back = await asyncio.open_unix_connection(self._target)
         except OSError:
-            writer.transport.abort()
             return
         ways = [
             asyncio.create_task(self._forward(reader, back, "asks")),
@@ -138,7 +137,6 @@ class Proxy(InFront):
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             back.transport.abort()
-            writer.transport.abort()
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, way: str) -> None:
         while data := await source.read(65_536):

@@ -19,7 +19,7 @@ from surefoot.app.formats import MIGRATIONS
 from surefoot.app.opened import Opened
 from surefoot.approvals import ApprovalView, Approve, list_approvals
 from surefoot.coordination.events import DeadLetter, GroupView
-from surefoot.coordination.events.letters import list_dead, list_groups
+from surefoot.coordination.events.letters import is_open_letter, list_dead, list_groups
 from surefoot.coordination.events.retention import sweep as sweep_events
 from surefoot.effects import Gate, Guard, add_open, desk, set_opener
 from surefoot.effects.desk import EffectView
@@ -294,7 +294,7 @@ class Surefoot(Decisions):
         """
         before_ms = self.store.clock.wall_ms() - duration_ms(older_than)
         emptied = await sweep_events(self.store, before_ms, is_dry=is_dry_run)
-        swept = await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell).sweep()
+        swept = await Retention(self.store, before_ms, is_dry=is_dry_run, tell=tell, is_needed=is_open_letter).sweep()
         return replace(swept, events=emptied)
 
     async def rotate_keys(self, *, tell: Callable[[int], object] | None = None) -> int:

@@ -10,13 +10,13 @@ from functools import partial
 from surefoot.coordination import LeaseDesk, ResourceGate
 from surefoot.coordination.events import Dispatcher
 from surefoot.coordination.events.dispatch import know_groups
+from surefoot.coordination.restoring import has_lost_time, lost_since_ms
 from surefoot.effects import Gate, Guard, desk, remove_open
 from surefoot.leases import Session, Sessions
 from surefoot.people import People
 from surefoot.people.trail import set_rules
 from surefoot.runs import Escalation, Worker
 from surefoot.runs.desk import is_open
-from surefoot.runs.restoring import has_lost_time, lost_since_ms
 from surefoot.runs.tables import run_holders
 from surefoot.store import Store, StoreError
 from surefoot.store.connection import Connection

@@ -66,6 +66,8 @@ def for_run(
     """
     if run.state == "pending":
         return [Advice("it goes on as soon as a worker that knows it has room", command("worker", "MODULE"))]
+    if run.state == "scheduled" and run.reason:
+        return [_known(command)]
     if run.state == "scheduled":
         return [Advice(f"it begins at {run.wake_at}, or later", None)]
     if run.state == "queued":
@@ -79,6 +81,10 @@ def for_run(
     is_timed = run.wake_at is not None and run.waiting_for != "blocked"
     by_itself = [Advice(f"it goes on by itself at {run.wake_at}", None)] if is_timed else []
     return [*_for_wait(run, effects, command), *by_itself]
+
+
+def _known(command: Command) -> Advice:
+    return Advice("start a worker that knows its kind", command("worker", "MODULE"))
 
 
 def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -> list[Advice]:
@@ -104,7 +110,7 @@ def _for_wait(run: RunShape, effects: Sequence[EffectShape], command: Command) -
                 return [advice for effect in open_ones for advice in for_effect(effect, command)]
             return [Advice("its doubt has ended: let it look again", wake)]
         case "blocked" if run.wake_at is not None:  # due at once, for whoever knows its kind
-            return [Advice("start a worker that knows its kind", command("worker", "MODULE"))]
+            return [_known(command)]
         case "blocked":
             return [Advice("mend the code or bring back the one it began with, restart its worker, then wake it", wake)]
         case "lease":
@@ -121,6 +127,8 @@ WAITS = {"blocked": "blocked", "doubt": "in doubt"}
 
 def waits_words(run: RunShape) -> str:
     """Return where a run is, and for a waiting one why, in one line."""
+    if run.state == "scheduled" and run.reason:
+        return f"scheduled for {run.wake_at}: {about(run)}"
     return about(run) if run.waiting_for else run.state
 
 

@@ -20,7 +20,7 @@ from surefoot.leases import Holder, Life
 from surefoot.leases.session import holder_of
 from surefoot.runs import invariants as runs
 from surefoot.runs.claims import claim_holders
-from surefoot.runs.life import SUSPECT_AFTER
+from surefoot.runs.life import SUSPECT_AFTER, RunState
 from surefoot.runs.tables import run_holders
 from surefoot.store.examine import Examined
 from surefoot.store.finding import Finding, Severity
@@ -29,7 +29,7 @@ INVARIANTS = (*journal.INVARIANTS, *effects.INVARIANTS, *approvals.INVARIANTS, *
               *coordination.INVARIANTS, *events.INVARIANTS)  # fmt: skip
 
 STUCK_MS = 86_400_000
-"""How long a run may be blocked, or pending, before somebody should look: a day."""
+"""How long a run may be pending, or due, before somebody should look: a day."""
 
 SHOWN = 20
 """How many runs or effects are named one by one."""
@@ -61,19 +61,24 @@ def _stopped(holder: Holder) -> Finding:
 def stuck_runs(store: Examined) -> Iterator[Finding]:
     """Name runs that only a person can let go on, and those that nobody seems to execute."""
     rows = store.connection.execute(
-        "SELECT run_id, id, waiting_for, reason, takeovers, created_at_ms FROM runs WHERE state <= 3 AND"
-        " (waiting_for = 'blocked' OR takeovers >= ? OR (state = 1 AND created_at_ms < ?)) ORDER BY id",
-        (SUSPECT_AFTER, store.now_ms - STUCK_MS),
+        "SELECT run_id, id, state, waiting_for, reason, takeovers, coalesce(wake_at_ms, created_at_ms) FROM runs"
+        " WHERE state <= 3 AND (waiting_for = 'blocked' OR takeovers >= ? OR (state = 1 AND created_at_ms < ?)"
+        " OR wake_at_ms < ? OR (state = -1 AND reason != '')) ORDER BY id",
+        (SUSPECT_AFTER, store.now_ms - STUCK_MS, store.now_ms - STUCK_MS),
     ).fetchall()
-    for run_id, run, waiting_for, reason, takeovers, created_at_ms in rows[:SHOWN]:
+    for run_id, run, state, waiting_for, reason, takeovers, since_ms in rows[:SHOWN]:
+        age = span_words(store.now_ms - int(str(since_ms)))
         if waiting_for == "blocked":
             why = opened_text(store.connection, str(reason), of_run(int(str(run))))
             words = f"run {run_id} is blocked: {one_line(why)}"
         elif int(str(takeovers)) >= SUSPECT_AFTER:
             words = f"run {run_id} was taken over {takeovers} times without a new record: it may kill its workers"
-        else:
-            age = span_words(store.now_ms - int(str(created_at_ms)))
+        elif state == RunState.SCHEDULED and reason:
+            words = f"run {run_id} was to begin {age} ago: {one_line(str(reason))}"
+        elif state == RunState.PENDING:
             words = f"run {run_id} has been pending for {age}: no worker that knows its kind has room"
+        else:
+            words = f"run {run_id} was to go on {age} ago: no worker that knows its kind has room"
         yield Finding(Severity.WARNING, words, ("show", str(run_id)))
     if len(rows) > SHOWN:
         yield Finding(Severity.WARNING, f"{len(rows) - SHOWN:,} more runs are stuck", ("unknowns",))

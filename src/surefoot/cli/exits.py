@@ -13,6 +13,7 @@ from surefoot.coordination.events import GroupNotFound, GroupServed, LetterNotFo
 from surefoot.effects import BadEffect, Denied, KeyConflict
 from surefoot.effects.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
+from surefoot.journal.encrypted import BadKeys
 from surefoot.leases import LeaseLost
 from surefoot.people import NotAllowed
 from surefoot.problem import SurefootError
@@ -40,7 +41,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.OK: "done as asked",
     ExitCode.FAILED: "the thing asked for failed: the run failed or was cancelled, the download broke off, "
     "the doctor found an error",
-    ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read",
+    ExitCode.USAGE: "the command line is wrong: an option, a module, an argument, JSON that can't be read, SUREFOOT_KEYS",
     ExitCode.NOT_FOUND: "there is no such run, effect, approval or dead letter",
     ExitCode.REFUSED: "refused, nothing changed: another input, no doubt left, decided before, not allowed, not yet",
     ExitCode.STORE: "trouble with the store: none there, not writable, damaged, full",
@@ -86,6 +87,7 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (UnknownKind, ExitCode.USAGE),
     (BadRunId, ExitCode.USAGE),
     (BadEffect, ExitCode.USAGE),
+    (BadKeys, ExitCode.USAGE),
     (Unserializable, ExitCode.USAGE),
     (ValueTooLarge, ExitCode.USAGE),
     (UnfitValue, ExitCode.USAGE),

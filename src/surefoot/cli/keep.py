@@ -16,10 +16,10 @@ from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk, command, 
 from surefoot.cli.screen import emit, line, say, to_type
 from surefoot.cli.shapes.keeping import BackupDocument, GcDocument, RestoreDocument, RotateDocument, TrustDocument
 from surefoot.cli.words import count_words, moment
+from surefoot.coordination import restoring
 from surefoot.effects.doubt import duration_ms
 from surefoot.leases.session import live_processes
 from surefoot.problem import SurefootError
-from surefoot.runs import restoring
 from surefoot.runs.retention import Swept
 from surefoot.store import SystemClock, checksums, copying, open_store, parse_url, preparing
 from surefoot.store.sqlite import connect_to_read
@@ -224,7 +224,7 @@ def trust(
     """Say that what was done in a restored store's lost time has been looked at.
 
     Runs that are started from now on, and effects outside runs, act without doubt again. Runs that were under way in the
-    backup stay in doubt about each effect that they claim anew.
+    backup, and those that act on events published before it, stay in doubt about each effect that they claim anew.
     """
 
     async def work(desk: Desk) -> None:

@@ -20,8 +20,8 @@ from surefoot.cli.shapes.runs import OutcomeDocument, RunShape, StepShape
 from surefoot.cli.show import step_head, step_tail
 from surefoot.cli.stopping import Stopping
 from surefoot.cli.timeline import step_of
-from surefoot.cli.words import value_words
-from surefoot.journal import Record
+from surefoot.cli.words import moment, value_words
+from surefoot.journal import Kind, Record
 from surefoot.leases import Sessions
 from surefoot.runs import desk as runs_desk
 from surefoot.store.connection import Connection
@@ -44,6 +44,7 @@ class Watch:
         self._stopping = stopping
         self._is_quiet = is_quiet
         self._seen = 0
+        self._sleeps: dict[str, int] = {}
         self._hidden: dict[str, list[str]] = {}
         self._told = ""
         self.document: OutcomeDocument | None = None
@@ -92,6 +93,7 @@ class Watch:
             effects = look.effects_of(connection, sessions, row.id) if is_left else []
             body = runs_desk.show(connection, self._id).result if run.state in ENDS else None
         self._seen = max([self._seen, *(record.seq for record in records)])
+        self._note_sleeps(records)
         result, error = look.end_of(run, body)
         steps = advice.for_run(run, None, effects, self._command) if is_left else []
         return seen(OutcomeDocument(run, result, error, steps)), [
@@ -104,6 +106,14 @@ class Watch:
         steps = [step_of(record, {}, hidden) for record in records]
         self._hidden |= {step.step: step.redact for step in steps if step.redact}
         return [replace(step, redact=self._hidden.get(step.step, [])) for step in steps]
+
+    def _note_sleeps(self, records: Sequence[Record]) -> None:
+        """Learn until when the run sleeps: handed back in the middle of it, it is pending, and says nothing of that."""
+        for record in records:
+            if record.kind is Kind.TIMER_SET and record.step.rpartition("/")[2].startswith("sleep"):
+                self._sleeps[record.step] = record.head.wake_at_ms
+            else:
+                self._sleeps.pop(record.step, None)
 
     def _command(self, *words: str) -> str:
         return command(self._url, *words)
@@ -140,6 +150,10 @@ class Watch:
         if document.error is not None:
             say(f"run {document.run.id} {document.run.state}: {document.error}")
             say(f"  {self._command('show', document.run.id)}")
+        elif self._sleeps and (document.run.state == "pending" or document.run.waiting_for == "timer"):
+            say(f"left; run {document.run.id} sleeps until {moment(min(self._sleeps.values()))}")
+            say(f"  a worker goes on with it then: {self._command('worker', 'MODULE')}")
+            say(f"  to see it: {self._command('show', document.run.id)}")
         elif document.run.state not in ENDS:
             say(f"left; run {document.run.id} is {advice.waits_words(document.run)}")
             self._tell_next()

@@ -120,9 +120,8 @@ class Document(Generic[T]):
     def _seen(self, stored: list[Any], guard: Guard) -> Seen[T | None]:
         version, data, is_remembered = stored
         value = None if data is None else self._codec.load(_encode(data))
-        return Seen(
-            self.name, str(version), value, bool(is_remembered), Look(str(version), data, partial(self._again, guard))
-        )
+        look = Look(str(version), data, partial(self._again, guard))
+        return Seen(self.name, look.version, value, look, bool(is_remembered))
 
     async def write(self, value: T, seen: Seen[Any], *, key: str | None = None) -> Seen[T | None]:
         """Write the document, if it is still in the version that was seen.
@@ -226,8 +225,7 @@ class Document(Generic[T]):
         version, there = self._find(tx.connection)
         if str(version) != seen.version:
             data = None if there is None else _decode(there)
-            read = None if seen.look is None else seen.look.data
-            stale = Stale(self.name, read=read, now=data, read_version=seen.version, now_version=version)
+            stale = Stale(self.name, read=seen.look.data, now=data, read_version=seen.version, now_version=version)
             return {"stale": stale.difference, "reason": stale.reason}
         if version == 0:
             tx.execute(

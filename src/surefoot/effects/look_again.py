@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from surefoot.effects.case import Case
 from surefoot.effects.classify import describe
 from surefoot.effects.versions import Look, Stale, unread
@@ -29,11 +31,10 @@ async def find_stale(case: Case) -> Stale | None:
     return None
 
 
-def note_stale(case: Case, difference: object) -> None:
+def note_stale(case: Case, difference: dict[str, Any]) -> None:
     """Note, on replay, that the run has been told of a newer version."""
-    frame = case.frame
-    if frame is None or not isinstance(difference, dict):
-        return
-    look: Look | None = frame.seen.get(str(difference.get("name")))
-    if look is not None and difference.get("now") is not None:
-        frame.seen[str(difference["name"])] = Look(str(difference["now"]), None, look.again)
+    frame, now = case.frame, difference["now"]
+    assert frame is not None, "only runs replay"
+    look: Look | None = frame.seen.get(difference["name"])
+    if look is not None and now is not None:
+        frame.seen[difference["name"]] = Look(now, None, look.again)

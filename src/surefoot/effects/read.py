@@ -103,7 +103,7 @@ async def see(spec: EffectSpec, bound: Bound) -> Seen[Any]:
         )
     value, is_remembered = await _call(spec, bound, thing)
     look = _look(spec, bound, value)
-    return Seen(thing, look.version, value, is_remembered, look)
+    return Seen(thing, look.version, value, look, is_remembered)
 
 
 def _record(step: Step, kind: Kind, head: Head, body: bytes | None) -> None:

@@ -59,15 +59,15 @@ class Seen(Generic[T]):
         name: The thing.
         version: Its version.
         value: What it was.
-        is_remembered: The thing couldn't be reached: it is what this process has read of it last.
         look: How to look again.
+        is_remembered: The thing couldn't be reached: it is what this process has read of it last.
     """
 
     name: str
     version: str
     value: T
+    look: Look
     is_remembered: bool = False
-    look: Look | None = None
 
     async def check(self) -> None:
         """Look again.
@@ -75,8 +75,6 @@ class Seen(Generic[T]):
         Raises:
             Stale: It has changed; the error has the difference.
         """
-        if self.look is None:
-            return
         version, data = await self.look.again()
         if version != self.version:
             raise Stale(self.name, read=self.look.data, now=data, read_version=self.version, now_version=version)

@@ -24,6 +24,13 @@ NAME_BYTES_MAX = 64
 ENVIRONMENT = "SUREFOOT_KEYS"
 
 
+_MAKE_ONE = "python -c 'import secrets, base64; print(base64.b64encode(secrets.token_bytes(32)).decode())'"
+
+
+class BadKeys(SurefootError):
+    """The environment says keys that are none. Nothing of them is shown."""
+
+
 class Encrypted:
     """Encrypts values on disk.
 
@@ -44,15 +51,21 @@ class Encrypted:
 
     @classmethod
     def from_environment(cls) -> Encrypted | None:
-        """Return the codec that SUREFOOT_KEYS says ("name=base64", several with commas, the first one writes), or None."""
+        """Return the codec that SUREFOOT_KEYS says ("name=base64", several with commas, the first one writes), or None.
+
+        Raises:
+            BadKeys: It says none.
+            SurefootError: The `cryptography` library is missing.
+        """
         text = os.environ.get(ENVIRONMENT, "").strip()
         if not text:
             return None
         keys = {}
-        for part in text.split(","):
+        for number, part in enumerate(text.split(","), 1):
             name, separator, key = part.strip().partition("=")
-            if not separator:
-                raise SurefootError(f"{ENVIRONMENT}: a key has no name", hint="name=base64,older=base64")
+            problem = _problem(name, key) if separator else "has no name"
+            if problem:  # not the name either: where it was forgotten, the key stands in its place
+                raise BadKeys(f"{ENVIRONMENT}: key {number} {problem}", hint=f"name=base64,older=base64; {_MAKE_ONE}")
             keys[name] = key
         return cls(keys)
 
@@ -104,6 +117,19 @@ def _cipher() -> Any:
         ) from error
 
 
+def _problem(name: str, key: str) -> str:
+    """Return what is wrong with a key and its name, in words that have nothing of either; empty for nothing."""
+    try:
+        _name(name)
+    except (SurefootError, UnicodeEncodeError):
+        return f"has no name of 1 to {NAME_BYTES_MAX} bytes"
+    try:
+        _key("", key)
+    except SurefootError:
+        return f"is not {KEY_BYTES} bytes as base64"
+    return ""
+
+
 def _name(name: str) -> bytes:
     data = name.encode()
     if not 0 < len(data) <= NAME_BYTES_MAX:
@@ -120,6 +146,6 @@ def _key(name: str, key: bytes | str) -> bytes:
     if len(key) != KEY_BYTES:
         raise SurefootError(
             f"key {name!r} has {len(key)} bytes; it must have {KEY_BYTES}",
-            hint="python -c 'import secrets, base64; print(base64.b64encode(secrets.token_bytes(32)).decode())'",
+            hint=_MAKE_ONE,
         )
     return key

@@ -43,6 +43,13 @@ MIGRATIONS = (
             trusted_by TEXT,
             reason TEXT)""",
     ),
+    Migration(
+        "leases",
+        4,
+        "events restored",
+        # 0 of a restore before there were events.
+        "ALTER TABLE store_restored ADD COLUMN last_event INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 TOKEN_BITS = 40

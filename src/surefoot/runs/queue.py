@@ -88,13 +88,18 @@ def take_up_due(tx: Tx, kinds: Sequence[str], places: Mapping[str, int]) -> None
     for run, kind, lane in _due(tx.connection, timed, RunState.SCHEDULED, tx.now_ms, DUE_AT_ONCE):
         is_next = lane is None or _has_place(tx, lane, places.get(kind, 1))
         state = RunState.PENDING if is_next else RunState.QUEUED
-        tx.execute("UPDATE runs SET state = ?, wake_at_ms = NULL WHERE id = ?", (int(state), run))
+        tx.execute("UPDATE runs SET state = ?, reason = '', wake_at_ms = NULL WHERE id = ?", (int(state), run))
 
 
 def _timed(connection: Connection, kinds: Iterable[str]) -> list[str]:
-    """Return those of these kinds of which a run waits for a time: one step in the index for each kind."""
+    """Return those of these kinds of which a run waits for a time."""
+    return sorted(_timed_kinds(connection) & set(kinds))
+
+
+def _timed_kinds(connection: Connection) -> set[str]:
+    """Return the kinds of which a run waits for a time: one step in the index for each."""
     rows = connection.execute(_KINDS.format(table="runs INDEXED BY runs_timed", where="state <= 3 AND wake_at_ms >= 0"))
-    return sorted({str(row[0]) for row in rows} & set(kinds))
+    return {str(row[0]) for row in rows}
 
 
 def _due(
@@ -211,26 +216,41 @@ def open_kinds(connection: Connection) -> set[str]:
 
 
 def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time, but for those of other engines, and of
-    kinds that somebody executes: those wait for room."""
-    others = sorted(kind for kind in open_kinds(connection) - set(kinds) if not kind.startswith(ELSEWHERE))
-    strange = [kind for kind in others if not _executed(connection, kind)][:KINDS_AT_ONCE]
+    """Return pending runs of none of these kinds that were started before a time, and scheduled ones that were due before
+    it and of which nothing is said yet; but none of other engines, or of kinds that somebody executes: those wait for
+    room."""
+    late = _strange(connection, _timed_kinds(connection), kinds)
+    one = (
+        "SELECT wake_at_ms, id, reason FROM (SELECT wake_at_ms, id, reason FROM runs INDEXED BY runs_timed"
+        " WHERE kind = ? AND state = -1 AND state <= 3 AND wake_at_ms >= 0 AND wake_at_ms < ?"
+        " ORDER BY wake_at_ms, id LIMIT 100) AS of_kind"
+    )
+    due = [run for _, run, said in _union(connection, one, [(kind, before_ms) for kind in late], 100) if not said]
+    strange = _strange(connection, open_kinds(connection), kinds)
     rows = connection.execute(
         f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
         " AND created_at_ms < ? LIMIT 100",
         (*strange, before_ms),
     )
-    return [cast(int, row[0]) for row in rows.fetchall()]
+    return [*due, *(cast(int, row[0]) for row in rows.fetchall())]
+
+
+def _strange(connection: Connection, kinds: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return those of these kinds that are not known here, and that nobody executes."""
+    others = sorted(kind for kind in set(kinds) - set(known) if not kind.startswith(ELSEWHERE))
+    return [kind for kind in others if not _executed(connection, kind)][:KINDS_AT_ONCE]
 
 
 def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
-    """Say of a run that nobody here can execute it; whoever knows its kind claims it at once (it is due since 0)."""
+    """Say of a run that nobody here can execute it; whoever knows its kind claims it at once (it is due since 0). One that
+    is scheduled stays so, since only who knows its kind knows whether it is its turn."""
     known = ", ".join(kinds) or "none"
     reason = f"no worker here knows its kind; known: {known}; renamed? keep the old name: was=[...], or name="
     tx.execute(
         "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ? AND state = 1",
         (reason, run),
     )
+    tx.execute("UPDATE runs SET reason = ? WHERE id = ? AND state = -1", (reason, run))
 
 
 def _marks(values: Sequence[object]) -> str:

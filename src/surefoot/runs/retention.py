@@ -6,9 +6,9 @@
     pages that are unused       -> given back to the file system
 
 What holds: a run that has not ended loses nothing, and nothing it refers to does: its parent, its children, the run it
-undoes, outcomes its journal points to. Neither does an effect without outcome, or with an open contradiction. Each
-transaction is small, and followed by a pause as long as itself, so that workers beside it lose at most half of the writer;
-killed anywhere, the next call goes on.
+undoes, outcomes its journal points to. Neither does a run that somebody else needs (that of a dead letter), nor an effect
+without outcome, or with an open contradiction. Each transaction is small, and followed by a pause as long as itself, so
+that workers beside it lose at most half of the writer; killed anywhere, the next call goes on.
 
 Whether something may go is looked up without the write lock, and the one thing that can change meanwhile is looked at again
 in the transaction: an open run whose journal has come to point to an outcome.
@@ -27,7 +27,7 @@ from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, decode_head, encode_head
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
-from surefoot.runs.tables import get_run
+from surefoot.runs.tables import RunRow, get_run
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
 from surefoot.store.pace import politely
@@ -74,15 +74,23 @@ class Retention:
         before_ms: What ended before this wall-clock time may go.
         is_dry: Only count.
         tell: Called with what was swept so far, now and then; None for nobody.
+        is_needed: Whether somebody else still needs what a run that has ended says; once not, never again.
     """
 
     def __init__(
-        self, store: Store, before_ms: int, *, is_dry: bool = False, tell: Callable[[Swept], object] | None = None
+        self,
+        store: Store,
+        before_ms: int,
+        *,
+        is_dry: bool = False,
+        tell: Callable[[Swept], object] | None = None,
+        is_needed: Callable[[Connection, RunRow], bool] = lambda _connection, _run: False,
     ) -> None:
         self._store = store
         self._before_ms = before_ms
         self._is_dry = is_dry
         self._tell = tell
+        self._is_needed = is_needed
         self._swept = Swept()
         self._pointed: set[int] = set()  # outcomes that journals of open runs point to
         self._seen = 0  # the newest record that was looked at for that
@@ -123,7 +131,9 @@ class Retention:
     def _run_may_go(self, connection: Connection, run: int) -> bool:
         known = self._may_go.get(run)
         if known is None:
-            known = self._may_go[run] = run not in self._kept_runs and _is_over(connection, run, self._before_ms)
+            row = get_run(connection, run)
+            is_over = run not in self._kept_runs and _is_over(connection, row, self._before_ms)
+            known = self._may_go[run] = is_over and not self._is_needed(connection, row)
         return known
 
     def _look_again(self, connection: Connection) -> None:
@@ -267,9 +277,8 @@ def _forget_questions(found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
     return Swept()
 
 
-def _is_over(connection: Connection, run: int, before_ms: int) -> bool:
+def _is_over(connection: Connection, row: RunRow, before_ms: int) -> bool:
     """Whether a run ended before a time, and nothing that goes on is its parent, its child, or an effect of its own."""
-    row = get_run(connection, run)
     if row.ended_at_ms is None or row.ended_at_ms >= before_ms:
         return False
     if row.parent is not None and get_run(connection, row.parent).ended_at_ms is None:
@@ -278,7 +287,7 @@ def _is_over(connection: Connection, run: int, before_ms: int) -> bool:
         "SELECT 1 FROM runs WHERE parent = ? AND state <= 3 LIMIT 1",
         "SELECT 1 FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ? LIMIT 1",
     ):
-        if connection.execute(query, (run,)).fetchall():
+        if connection.execute(query, (row.id,)).fetchall():
             return False
     return True
 

@@ -13,6 +13,7 @@ and cancellations; a compensation that was not done parks its run with words, an
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import Token
 from functools import partial
@@ -49,6 +50,9 @@ LIST = "$list"
 ENDING = "$ending"
 """The step that records that a cancellation came while the tasks inside were ended."""
 
+PARKED = "$parked"
+"""The step that records the same of the wait after a compensation that was not done."""
+
 LOOK_AGAIN_S = 0.02
 """How often to look whether the acts inside a saga have ended, while they are waited for."""
 
@@ -80,7 +84,7 @@ class Saga:
         self._key = key
         self._tokens: tuple[Token[str], Token[str]] | None = None
         self._cancelled: asyncio.CancelledError | None = None
-        self._hits = 0
+        self._hits: Counter[tuple[str, str | None]] = Counter()
         self.undone: list[str] = []
 
     async def __aenter__(self) -> Saga:
@@ -118,7 +122,7 @@ class Saga:
         run.aborted[self._path] = asyncio.current_task()
         parent = _parent.set(f"{self._path}/{UNDOING}")
         try:
-            await self._through(self._end_tasks_again)
+            await self._through(partial(self._hit_again, ENDING, None, self._end_tasks))
             pieces: list[Piece] = await self._through(partial(take_step, LIST, None, _PIECES, self._find))
             for piece in pieces:
                 if await self._undo_piece(piece, why):
@@ -141,24 +145,24 @@ class Saga:
                     raise
                 self._cancelled = error
 
-    # -- until it is known what was done ------------------------------------------------------------------------------
-
-    async def _end_tasks_again(self) -> None:
-        """End the tasks inside. It is no step, and done on every replay; that a cancellation hits it is recorded as one, so
-        that a replay is hit here, too."""
+    async def _hit_again(self, name: str, key: str | None, work: Callable[[], Awaitable[object]]) -> None:
+        """Do what is no step, and is done on every replay. That a cancellation hits it is recorded as one, so that a replay
+        is hit here, too."""
         run = self._run
-        if step_key(_parent.get(), ENDING, None, self._hits + 1) in run.history.steps:
-            self._hits += 1
-            await meet_again_if_interrupted(run, run.open_step(ENDING, None))
+        if step_key(_parent.get(), name, key, self._hits[name, key] + 1) in run.history.steps:
+            self._hits[name, key] += 1
+            await meet_again_if_interrupted(run, run.open_step(name, key))
         try:
-            await self._end_tasks()
+            await work()
         except asyncio.CancelledError as error:
             if run.stopped is None and not run.worker.is_stopping:
-                self._hits += 1
-                hit = run.open_step(ENDING, None)
+                self._hits[name, key] += 1
+                hit = run.open_step(name, key)
                 hit.interrupt(describe(error))
                 hit.close()
             raise
+
+    # -- until it is known what was done ------------------------------------------------------------------------------
 
     async def _end_tasks(self) -> None:
         """Let acts in progress inside get their answer; cancel what else is inside."""
@@ -247,14 +251,18 @@ class Saga:
                 is_replayed = is_ended(piece, attempt)
                 return await self._through(partial(compensate, piece, f"saga {self._path} failed: {why}", attempt))
             except Exception as error:
-                run = self._run
-                run.check()
-                if not is_replayed:
-                    await self._through(partial(self._park, piece, describe(error)))
+                self._run.check()
+                parking = partial(self._park, piece, describe(error), is_over=is_replayed)
+                await self._through(
+                    partial(self._hit_again, PARKED, f"{piece.get('id', piece['key'])}.{attempt}", parking)
+                )
             attempt += 1
 
-    async def _park(self, piece: Piece, why: str) -> None:
-        """Wait until somebody has looked: a half-undone saga is nothing to go on from."""
+    async def _park(self, piece: Piece, why: str, *, is_over: bool) -> None:
+        """Wait until somebody has looked: a half-undone saga is nothing to go on from. An earlier execution's wait is over,
+        else the run would not be executed again."""
+        if is_over:
+            return
         by_hand = f"; if you have undone it by hand: surefoot resolve {piece['id']} --undone" if "id" in piece else ""
         again = f"it is tried again when the run is woken{by_hand}"
         reason = f"saga {self._path}: {piece['key']} is not undone: {why}; {again}"

@@ -161,10 +161,10 @@ class Worker:
         await self._halt(Suspend("handed back"))
 
     async def _acts_ended(self, limit_s: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                while self.guard.acting:
-                    await asyncio.wait([asyncio.create_task(a.wait()) for a in self.guard.acting.values()])
+        clock = self.store.clock
+        until_s = clock.monotonic_s() + limit_s
+        while self.guard.acting and (left_s := until_s - clock.monotonic_s()) > 0:
+            await asyncio.wait([asyncio.create_task(a.wait()) for a in self.guard.acting.values()], timeout=left_s)
         return not self.guard.acting
 
     async def _halt(self, why: BaseException) -> None:

@@ -117,6 +117,12 @@ async def send_parcel(order: str, amount: Decimal = Decimal("1.50"), tags: list[
 
 
 @sf.durable
+async def keep_parcel(order: str) -> str:
+    await sf.sleep("1h")
+    return order
+
+
+@sf.durable
 async def stamp_parcel(order: str) -> str:
     return await sf.in_thread(stamp, order)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.e2e.cli.conftest import Shell
 
@@ -84,6 +85,14 @@ def test_a_run_that_waits_says_what_for(shell: Shell) -> None:
     assert left.code == 6
     assert left.out == ""
     assert "surefoot worker MODULE" in left.err
+
+
+def test_a_run_that_sleeps_says_until_when(shell: Shell) -> None:
+    """Catches a sleeping run that is called pending when it is left, as if it had nothing to wait for."""
+    left = shell.here("run", "floor:keep_parcel", "A", "--id", "a-1", "--store", shell.url, "--timeout", "0.5")
+    assert (left.code, left.out) == (6, "")
+    assert re.search(r"left; run a-1 sleeps until \d{4}-\d\d-\d\dT", left.err), left.err
+    assert "surefoot show a-1" in left.err
 
 
 def test_cancel_ends_a_run_and_names_who_did(shell: Shell) -> None:

@@ -194,7 +194,9 @@ def test_what_was_open_before_a_fork_gives_way(app: sf.Surefoot, monkeypatch: py
     """Would catch a process that asks which of two apps is meant, though one of them is its parent's."""
     parents, own = app.guard, Guard(app.store, app.guard.sessions, app.guard.duty.session, 1)
     monkeypatch.setattr(binding, "_open", [parents])
-    monkeypatch.setattr(binding, "_inherited", [parents])  # as at a fork
+    monkeypatch.setattr(binding, "_inherited", [])
+    monkeypatch.setattr(binding, "_opener", [])
+    binding._after_fork()
     binding.add_open(own)
     assert (binding._open, binding._inherited) == ([own], [])
     binding.remove_open(parents)  # closed by the code that the fork goes on with

@@ -9,13 +9,13 @@ import msgspec
 
 from surefoot.coordination.events import tables
 from surefoot.coordination.events.groups import served
-from surefoot.coordination.events.states import State, run_id_of
+from surefoot.coordination.events.states import State, acted_on, run_id_of
 from surefoot.coordination.events.tables import OPEN, EventRow
 from surefoot.journal import Undecodable, load_record
 from surefoot.people import Deed
 from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
-from surefoot.runs.tables import find_run, get_run
+from surefoot.runs.tables import RunRow, find_run, get_run
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
 
@@ -122,6 +122,18 @@ def list_dead(connection: Connection, *, group: str | None = None, limit: int = 
         (group or "", group or "", limit),
     ).fetchall()
     return [_letter(connection, *row) for row in rows]
+
+
+def is_open_letter(connection: Connection, run: RunRow) -> bool:
+    """Whether an ended run is what a dead letter tells of, or one that is to be delivered anew."""
+    about = acted_on(run.kind, run.run_id)
+    return about is not None and bool(
+        connection.execute(
+            "SELECT 1 FROM events e JOIN event_groups g ON g.topic = e.topic JOIN deliveries d ON d.grp = g.id"
+            f" AND d.event = e.id WHERE e.topic = ? AND e.event_id = ? AND d.run = ? AND d.{OPEN}",
+            (*about, run.id),
+        ).fetchall()
+    )
 
 
 def _letter(

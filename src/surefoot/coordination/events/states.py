@@ -23,6 +23,7 @@ ID_MAX = 512
 """Characters of an event's id: as many as a key of an effect may have."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DELIVERY = re.compile(rf"(?P<group>{_NAME.pattern})(#\d+)?/(?P<topic>{_NAME.pattern})/(?P<event>.+)", re.DOTALL)
 
 
 class State(IntEnum):
@@ -88,3 +89,11 @@ def kind_name(topic: str, group: str) -> str:
 def run_id_of(topic: str, group: str, event_id: str, attempt: int) -> str:
     """Return the id of the run that acts on an event: no other group, topic, event or attempt has the same."""
     return f"{group}/{topic}/{event_id}" if attempt == 1 else f"{group}#{attempt}/{topic}/{event_id}"
+
+
+def acted_on(kind: str, run_id: str) -> tuple[str, str] | None:
+    """Return topic and id of the event that a run acts on, by its kind and its id; None for any other run."""
+    match = _DELIVERY.fullmatch(run_id)
+    if match is None or kind != kind_name(match["topic"], match["group"]):
+        return None
+    return match["topic"], match["event"]

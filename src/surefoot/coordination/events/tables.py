@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from surefoot.coordination.events.states import State
+from surefoot.coordination.events.states import State, acted_on
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.values import Value, canonical_bytes
@@ -54,6 +54,14 @@ MIGRATIONS = (
             at_ms INTEGER NOT NULL,
             PRIMARY KEY (grp, event)) WITHOUT ROWID;
         CREATE INDEX deliveries_open ON deliveries (grp, state, event) WHERE state <= 3""",
+    ),
+    Migration(
+        "events",
+        2,
+        "what events go back to",
+        # Where both are null the event goes back to nothing else.
+        """ALTER TABLE events ADD COLUMN root_run INTEGER;
+        ALTER TABLE events ADD COLUMN root_event INTEGER""",
     ),
 )
 
@@ -102,12 +110,45 @@ def insert_event(
     if there is not None:
         return bytes(there[0])
     record = insert_record(tx, Record(None, 0, Kind.PUBLISHED, "", 0, Head(name=topic), body))
+    root = NO_ROOT if run is None else root_of(tx.connection, run)
     tx.execute(
-        "INSERT INTO events (topic, event_id, key, digest, run, at_ms, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (topic, event_id, key, digest, run, tx.now_ms, record),
+        "INSERT INTO events (topic, event_id, key, digest, run, root_run, root_event, at_ms, record)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (topic, event_id, key, digest, run, root.run, root.event, tx.now_ms, record),
     )
     tx.ring(WORK)
     return digest
+
+
+class Root(NamedTuple):
+    """What something goes back to: a run, or an event that no run published; neither, where there is no run."""
+
+    run: int | None
+    event: int | None
+
+
+NO_ROOT = Root(None, None)
+
+
+def root_of(connection: Connection, run: int) -> Root:
+    """Return what a run goes back to: the first of its line of parents, and where that acts on an event, what led to it.
+
+    Whoever is older than a root is older than all that goes back to it: what a snapshot has of them begins with the root.
+    """
+    ((first, kind, run_id),) = connection.execute(
+        "WITH RECURSIVE line(id) AS (SELECT ? UNION ALL SELECT parent FROM runs JOIN line USING (id))"
+        " SELECT id, kind, run_id FROM runs WHERE id = (SELECT min(id) FROM line)",
+        (run,),
+    ).fetchall()
+    about = acted_on(str(kind), str(run_id))
+    rows = [] if about is None else connection.execute(_ROOT, about).fetchall()
+    return Root(*rows[0]) if rows else Root(int(str(first)), None)
+
+
+_ROOT = (
+    "SELECT root_run, CASE WHEN root_run IS NULL THEN coalesce(root_event, id) END FROM events"
+    " WHERE topic = ? AND event_id = ?"
+)
 
 
 def get_event(connection: Connection, event: int) -> EventRow | None:

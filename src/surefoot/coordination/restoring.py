@@ -15,10 +15,14 @@ from __future__ import annotations
 
 from surefoot.approvals import tables as approvals
 from surefoot.approvals.states import Event, State
+from surefoot.coordination.events.tables import NO_ROOT, root_of
 from surefoot.effects import ledger
 from surefoot.problem import SurefootError
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
+
+NEVER = 2**63 - 1
+"""A number that no row of a restored store has."""
 
 
 def begin_anew(tx: Tx, snapshot_at_ms: int | None, at_least: int) -> int:
@@ -33,11 +37,12 @@ def begin_anew(tx: Tx, snapshot_at_ms: int | None, at_least: int) -> int:
     incarnation = max(int(was) + 1, at_least)
     newest = tx.row("SELECT coalesce(max(at_ms), 0) FROM journal") or (0,)
     last_run = tx.row("SELECT coalesce(max(id), 0) FROM runs") or (0,)
+    last_event = tx.row("SELECT coalesce(max(id), 0) FROM events") or (0,)
     since_ms = int(newest[0]) if snapshot_at_ms is None else snapshot_at_ms
     tx.execute("UPDATE store_incarnation SET incarnation = ?", (incarnation,))
     tx.execute(
-        "INSERT INTO store_restored (at_ms, snapshot_at_ms, last_run, incarnation) VALUES (?, ?, ?, ?)",
-        (tx.now_ms, since_ms, int(last_run[0]), incarnation),
+        "INSERT INTO store_restored (at_ms, snapshot_at_ms, last_run, last_event, incarnation) VALUES (?, ?, ?, ?, ?)",
+        (tx.now_ms, since_ms, int(last_run[0]), int(last_event[0]), incarnation),
     )
     tx.execute("UPDATE sessions SET closed_at_ms = ? WHERE closed_at_ms IS NULL", (tx.now_ms,))
     tx.execute("UPDATE runs SET state = 1, holder = NULL, epoch = epoch + 1 WHERE state = 2")
@@ -57,12 +62,11 @@ def has_lost_time(connection: Connection) -> bool:
 
 
 def lost_since_ms(connection: Connection, run: int | None) -> int | None:
-    """See `surefoot.effects.lost.LostSince`. A run's children are as old as it is: it may have started them before."""
+    """See `surefoot.effects.lost.LostSince`. A run is as old as what it goes back to: that may have led to it before."""
+    root = NO_ROOT if run is None else root_of(connection, run)
     rows = connection.execute(
-        "WITH RECURSIVE line(id) AS (SELECT ? UNION ALL SELECT parent FROM runs JOIN line USING (id)) "
-        "SELECT min(snapshot_at_ms) FROM store_restored"
-        " WHERE trusted_at_ms IS NULL OR last_run >= (SELECT min(id) FROM line)",
-        (run,),
+        "SELECT min(snapshot_at_ms) FROM store_restored WHERE trusted_at_ms IS NULL OR last_run >= ? OR last_event >= ?",
+        (root.run or NEVER, root.event or NEVER),
     ).fetchall()
     found = rows[0][0]
     return None if found is None else int(str(found))
