@@ -359,6 +359,7 @@ async def test_what_one_transaction_does_not_bring_the_next_one_does(
     check(app)
 
 
+@pytest.mark.one_worker("the others bring events too")
 async def test_groups_take_turns(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a group whose backlog keeps all others from their events."""
     monkeypatch.setattr("surefoot.coordination.events.dispatch.EVENTS_AT_ONCE", 1)

@@ -123,7 +123,7 @@ async def test_a_run_that_waited_too_long_goes_on_without(app: sf.Surefoot) -> N
     app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await until(lambda: not app.worker.is_live(run.row))
     await run.signal("go", None)
-    assert "doc/1 was not free within 0.1 s" in await run.result(timeout_s=10)
+    assert "doc/1 was not free within" in await run.result(timeout_s=10)
     assert len(tries) == 2
 
 

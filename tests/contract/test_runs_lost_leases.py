@@ -164,6 +164,7 @@ async def test_a_run_that_another_has_taken_is_written_by_that_one_only(
     assert kinds(app, "r") == ["started", "decided", "signal", "ended"]
 
 
+@pytest.mark.sqlite_only("moves the clocks of the host, and PostgreSQL has its own")
 @pytest.mark.parametrize("is_worker", [False, True])
 async def test_after_a_long_stop_effects_and_leases_outside_runs_go_on(url: str, is_worker: bool) -> None:
     """Catches a process that nobody's worker is in (a web server, a notebook on a laptop) and that can do nothing any more

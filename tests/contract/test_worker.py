@@ -184,6 +184,7 @@ def _unreadable(*_arguments: Any, **_options: Any) -> Any:
     raise ValueError("one of them can't be read")
 
 
+@pytest.mark.one_worker("each worker may read it")
 @pytest.mark.usefixtures("quick_eviction")
 @pytest.mark.parametrize("together", [_gone, _unreadable])
 async def test_a_store_that_is_gone_is_no_fault_of_the_run_that_is_read(
