@@ -101,6 +101,7 @@ def overtaken(app: sf.Surefoot, other: sf.Surefoot, monkeypatch: pytest.MonkeyPa
     return made
 
 
+@pytest.mark.usefixtures("quick_eviction")
 @pytest.mark.parametrize("is_in_run", [False, True], ids=["alone", "in a run"])
 async def test_who_was_overtaken_waits_for_what_the_other_finds_out(
     app: sf.Surefoot, overtaken: Overtaken, is_in_run: bool

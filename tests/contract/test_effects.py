@@ -976,6 +976,7 @@ async def test_a_transactional_effect_commits_with_its_claim(app: sf.Surefoot) -
     assert app.store.read_now(lambda connection: len(desk.list_effects(connection))) == 1
 
 
+@pytest.mark.usefixtures("quick_eviction")
 async def test_a_rolled_back_effect_is_not_tried_again_by_a_replay(app: sf.Surefoot) -> None:
     """Catches a refusal that its run was told, and that no record keeps."""
     acts: Acts = []

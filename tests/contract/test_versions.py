@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 from tests.contract.conftest import Calls, killed, kinds, ledger_states, until
 from tests.contract.test_leases import take_away
+from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.effects import desk, ledger
@@ -138,6 +139,7 @@ async def test_a_staleness_is_the_same_on_every_replay(app: sf.Surefoot) -> None
     assert "from version 1 to 2" in reason
 
 
+@pytest.mark.usefixtures("quick_eviction")
 async def test_what_could_not_be_looked_at_is_no_newer_version_for_a_replay(app: sf.Surefoot) -> None:
     """Catches a run that forgets on replay what it has read, because once nobody could look."""
     shop = Shop()
@@ -153,8 +155,7 @@ async def test_what_could_not_be_looked_at_is_no_newer_version_for_a_replay(app:
         return [blind.told, (await refund.outcome("7")).told]
 
     run = await app.start(support, id="s")
-    await until(lambda: bool(app.worker.live[run.row].waits))
-    app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
+    await wait_state(run, "waiting", "signal")
     await until(lambda: not app.worker.is_live(run.row))
     await run.signal("go", None)
     assert await run.result(timeout_s=10) == ["stale", "done"]
