@@ -21,7 +21,7 @@ from surefoot.effects.states import State
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Holder, LeaseLost
-from surefoot.store import StoreFailed, Tx
+from surefoot.store import StoreFailed, SystemClock, Tx
 
 
 @pytest.fixture
@@ -34,6 +34,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def evidence(app: sf.Surefoot, effect: int = 1) -> list[tuple[str, Any]]:
     """Return what was learned of an effect."""
     return [(one.kind, one.body) for one in app.store.read_now(partial(desk.evidence, effect=effect))]
+
+
+def _write(sql: str, parameters: tuple[int, ...], tx: Tx) -> None:
+    tx.execute(sql, parameters)
 
 
 # -- beside others -----------------------------------------------------------------------------------------------------
@@ -97,15 +101,22 @@ def overtaken(app: sf.Surefoot, other: sf.Surefoot, monkeypatch: pytest.MonkeyPa
     return made
 
 
+@pytest.mark.usefixtures("quick_eviction")
 @pytest.mark.parametrize("is_in_run", [False, True], ids=["alone", "in a run"])
 async def test_who_was_overtaken_waits_for_what_the_other_finds_out(
     app: sf.Surefoot, overtaken: Overtaken, is_in_run: bool
 ) -> None:
-    """Catches a question, or a send, beside another worker that is at the same doubt and lives."""
+    """Catches a question, or a send, beside another worker that is at the same doubt and lives, and a replay that can't
+    follow what came after it."""
+
+    @sf.step
+    async def goes_on() -> None: ...
 
     @sf.durable
     async def mails() -> list[Any]:
         outcome = await overtaken.mail.outcome()
+        await goes_on()
+        await sf.wait_signal("go")
         return [outcome.told, outcome.value]
 
     run = await app.start(mails, id="m") if is_in_run else None
@@ -114,8 +125,11 @@ async def test_who_was_overtaken_waits_for_what_the_other_finds_out(
     assert set(overtaken.looks) == {overtaken.other.guard.duty.session.id}
     await app.store.commit(overtaken.settle, label="test")
     if run is not None:
+        await wait_state(run, "waiting", "signal")
+        await until(lambda: not app.worker.is_live(run.row))
+        await run.signal("go")
         assert await run.result(timeout_s=10) == ["done", "theirs"]
-        assert kinds(app, "m") == ["started", "claimed", "done", "ended"]
+        assert kinds(app, "m") == ["started", "claimed", "done", "decided", "signal", "ended"]
     if calling is not None:
         outcome = await calling
         assert (outcome.told, outcome.value) == ("done", "theirs")
@@ -147,7 +161,8 @@ async def test_who_was_overtaken_by_one_that_died_goes_on(overtaken: Overtaken) 
 async def test_who_was_overtaken_has_no_endless_patience(
     app: sf.Surefoot, overtaken: Overtaken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches a caller that hangs because another worker hangs, and a doubt that is taken from whoever lives."""
+    """Catches a caller that hangs because another worker hangs, a doubt that is taken from whoever lives, and one that is
+    noted of a claim which is another's by now."""
     monkeypatch.setattr("surefoot.effects.resolve.WAIT_S", 0.0)
     outcome = await overtaken.call()
     assert (outcome.told, outcome.effect) == ("unknown", 1)
@@ -156,6 +171,7 @@ async def test_who_was_overtaken_has_no_endless_patience(
     assert row is not None
     assert (row.state, row.holder, row.token) == (State.CLAIMED, overtaken.other.guard.duty.session.id, 2)
     assert (overtaken.acts, overtaken.asks, len(overtaken.looks)) == (1, 0, 1)
+    assert evidence(app) == []
 
 
 async def test_a_caller_that_waits_for_another_has_no_endless_patience(
@@ -214,6 +230,7 @@ async def test_a_claim_of_another_process_is_waited_for_while_that_lives(
     holder = app.guard.sessions.holder
     monkeypatch.setattr(app.guard.sessions, "holder", look)
     if not is_alive:
+        monkeypatch.setattr("surefoot.effects.perform.WAIT_S", 0.0)
         gone = ("UPDATE ledger SET holder = ?, sender = ?", (other.guard.duty.session.id + 1_000,) * 2)
         await app.store.commit(lambda tx: tx.execute(*gone), label="test")
     here = asyncio.create_task(perform(app.guard, spec, spec.bind((1,), {}), None))
@@ -227,6 +244,39 @@ async def test_a_claim_of_another_process_is_waited_for_while_that_lives(
     may_end.set()
     await there
     assert [kind for kind, _ in evidence(app)] == ([] if is_alive else ["in doubt", "probe", "late answer"])
+
+
+async def test_what_is_asked_about_and_sent_again_is_what_was_claimed(url: str) -> None:
+    """Catches a question, or a second request under one key, in the words of another caller, and a fence that counts from
+    the claim of a process that may have sent until it was seen to be gone."""
+    sent, asked = Calls(), Calls()
+
+    async def ask(x: int, words: str) -> sf.NotLanded:
+        asked.append(words)
+        return sf.NotLanded()
+
+    @sf.effect(key="told:{x}", free_text=("words",), in_doubt=sf.Probe(ask, longest_life="1ms"))
+    async def tell(x: int, words: str) -> str:
+        sent.append(words)
+        if len(sent) == 1:
+            await asyncio.Event().wait()
+        return words
+
+    async with sf.Surefoot(url, is_worker=False) as left:
+        session = left.guard.duty.session.id
+    async with sf.Surefoot(url, is_worker=False) as app:
+        first = asyncio.create_task(tell.outcome(1, "first words"))
+        await until(lambda: bool(sent))
+        await app.store.commit(
+            partial(_write, "UPDATE ledger SET holder = ?, sender = ?", (session,) * 2), label="test"
+        )
+        app.guard.acting.clear()  # as if that had it, which is closed
+        outcome = await tell.outcome(1, "other words")
+        assert (outcome.told, outcome.value) == ("done", "first words")
+        assert (sent, asked) == (["first words"] * 2, ["first words"])
+        assert [kind for kind, _ in evidence(app)] == ["in doubt", "probe", "probe: not landed", "resend"]
+        first.cancel()
+        await asyncio.wait([first])
 
 
 @pytest.mark.parametrize("is_noted", [False, True], ids=["before its doubt is noted", "in its fence"])
@@ -326,6 +376,32 @@ async def test_a_long_fence_holds_no_worker(app: sf.Surefoot, monkeypatch: pytes
     assert (acts, asks) == ([1], [1])
 
 
+class WallClock(SystemClock):
+    """A clock on the wall that somebody sets forward."""
+
+    ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.ahead_ms
+
+
+@pytest.mark.sqlite_only("moves the clocks of the host, and PostgreSQL has its own")
+async def test_a_key_whose_age_the_clocks_do_not_agree_on_is_left_to_a_person(url: str) -> None:
+    """Catches a second send under a key of which nobody knows whether the service still remembers it."""
+    clock, sent = WallClock(), Calls()
+
+    @sf.effect(in_doubt=sf.Resend(key_ttl="24h"))
+    async def send() -> None:
+        sent.append(1)
+        clock.ahead_ms = 3_600_000
+        raise TimeoutError
+
+    async with sf.Surefoot(url, clock=clock):
+        outcome = await send.outcome()
+    assert (outcome.told, sent) == ("unknown", [1])
+    assert "the clocks disagree about the age of the key" in outcome.reason
+
+
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
@@ -392,7 +468,8 @@ async def test_sends_have_an_end_even_where_a_probe_finds_nothing(
 async def test_only_what_was_read_back_as_equal_is_done(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, found: Any, told: str, reason: str
 ) -> None:
-    """Catches another writer's state that is taken for ours, and a failed look that is taken for one."""
+    """Catches another writer's state that is taken for ours, a failed look that is taken for one, and a look that no
+    evidence tells of."""
     monkeypatch.setattr("surefoot.effects.resolve.ASK_TIMEOUT_S", 0.01 if found is None else 10.0)
     sent: list[str] = []
 
@@ -412,6 +489,7 @@ async def test_only_what_was_read_back_as_equal_is_done(
     outcome = await move.outcome("new", "soon")
     assert (outcome.told, outcome.reason.rpartition("; ")[2]) == (told, reason)
     assert sent == ["new", "new"]
+    assert [kind for kind, _ in evidence(app) if kind in ("resend", "read back")] == ["resend", "read back"]
 
 
 # -- sweeps ------------------------------------------------------------------------------------------------------------
@@ -450,6 +528,18 @@ async def test_a_sweep_leaves_to_others_what_they_are_at(
     assert (await sweep(app.guard), doubt) == (0, [])
     await other.close()
     assert (await sweep(app.guard), doubt) == (0, [1])
+
+
+async def test_a_sweep_leaves_a_doubt_to_its_own_caller_for_a_while(
+    app: sf.Surefoot, doubt: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a sweep that is quicker than whoever has the doubt, and one that waits for an earlier boot of the machine."""
+    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", 1_000_000)
+    now_boot_ms = app.store.clock.boot_ms()
+    for sent_boot_ms, looked in ((now_boot_ms, []), (now_boot_ms - 2_000_000, [1]), (now_boot_ms + 2_000_000, [1, 1])):
+        await app.store.commit(partial(_write, "UPDATE ledger SET sent_boot_ms = ?", (sent_boot_ms,)), label="test")
+        await sweep(app.guard)
+        assert doubt == looked
 
 
 async def test_a_sweep_waits_for_no_fence(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:

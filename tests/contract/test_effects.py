@@ -19,6 +19,7 @@ from tests.contract.test_runs_lost_leases import JumpingClock
 
 import surefoot as sf
 from surefoot.effects import Pass, desk, ledger, registry
+from surefoot.effects.case import Case
 from surefoot.effects.gates import Request, Wait
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
@@ -144,9 +145,19 @@ def test_a_name_that_compensations_have_is_refused() -> None:
                 async def either(x: int) -> None: ...
 
 
-async def test_two_callers_of_one_key_one_acts_the_other_waits(app: sf.Surefoot) -> None:
-    """Catches two acts at once, and callers who are not told that it has ended."""
+async def test_two_callers_of_one_key_one_acts_the_other_waits(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches two acts at once, callers who are not told that it has ended, and ones who ask the store all the while."""
     acts: Acts = []
+    claims: Acts = []
+    claim = app.guard.claim
+
+    async def counted(case: Case) -> Any:
+        claims.append(case)
+        return await claim(case)
+
+    monkeypatch.setattr(app.guard, "claim", counted)
 
     @sf.effect(key="k:{x}")
     async def slow(x: int) -> int:
@@ -157,6 +168,7 @@ async def test_two_callers_of_one_key_one_acts_the_other_waits(app: sf.Surefoot)
     async with asyncio.timeout(20):  # who is not told looks again after a minute
         assert await asyncio.gather(*(slow(1) for _ in range(5))) == [1] * 5
     assert acts == [1]
+    assert len(claims) <= 1 + 4 * 2  # who waits asks once more, when it has ended
 
 
 async def test_not_done_ends_a_generation_and_the_next_has_its_own_key(app: sf.Surefoot) -> None:
@@ -363,8 +375,17 @@ async def test_the_current_effect_is_that_whose_code_runs(app: sf.Surefoot) -> N
         seen.append(sf.current_effect().key)
         return ", ".join(told)
 
+    async def ask(x: int) -> sf.Landed:
+        seen.append(sf.current_effect().key)
+        return sf.Landed(x)
+
+    @sf.effect(key="asked:{x}", in_doubt=sf.Probe(ask, longest_life="1ms"))
+    async def asked(x: int) -> int:
+        raise TimeoutError
+
     assert await outer(7) == "done, not_done"
-    assert seen == ["inner:1", "inner:2", "outer:7"]
+    assert await asked(7) == 7
+    assert seen == ["inner:1", "inner:2", "outer:7", "asked:7"]
     with pytest.raises(sf.SurefootError, match="called outside an effect"):
         sf.current_effect()
 
@@ -850,7 +871,8 @@ async def test_what_an_effect_can_ask_of_itself(app: sf.Surefoot, in_doubt: Any)
 
 
 async def test_a_claim_whose_caller_left_before_the_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:
-    """Catches a claim that stays with a process which lives and does nothing about it: nobody may look into it."""
+    """Catches a claim that stays with a process which lives and does nothing about it, so that nobody may look into it;
+    and a doubt that doesn't say why."""
     acts: Acts = []
     is_written = threading.Event()
 
@@ -867,8 +889,9 @@ async def test_a_claim_whose_caller_left_before_the_act_is_in_doubt_at_once(app:
     is_written.set()
     await stuck
     await app.store.commit(lambda _: None, label="test")
-    assert [one.state for one in unknowns(app)] == ["unknown"]
-    assert acts == []
+    (doubt,) = unknowns(app)
+    (told,) = app.store.read_now(partial(desk.evidence, effect=doubt.id))
+    assert (told.kind, told.body, acts) == ("in doubt", "its caller left before the act", [])
 
 
 async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:
@@ -953,6 +976,7 @@ async def test_a_transactional_effect_commits_with_its_claim(app: sf.Surefoot) -
     assert app.store.read_now(lambda connection: len(desk.list_effects(connection))) == 1
 
 
+@pytest.mark.usefixtures("quick_eviction")
 async def test_a_rolled_back_effect_is_not_tried_again_by_a_replay(app: sf.Surefoot) -> None:
     """Catches a refusal that its run was told, and that no record keeps."""
     acts: Acts = []
@@ -978,17 +1002,23 @@ async def test_a_rolled_back_effect_is_not_tried_again_by_a_replay(app: sf.Suref
 
 async def test_a_transactional_effect_acts_once_though_others_fail_beside_it(app: sf.Surefoot) -> None:
     """Catches an act that is done again because it shared its transaction with one that was undone."""
-    acts, may_write = list[int](), threading.Event()
+    acts, is_writing, may_write = list[int](), threading.Event(), threading.Event()
 
     @sf.effect(in_doubt=sf.Transactional())
     def act() -> None:
         acts.append(1)
 
-    app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+    def keep_busy(_tx: Tx) -> None:
+        is_writing.set()
+        may_write.wait(10)
+
+    busy = asyncio.ensure_future(app.store.commit(keep_busy, label="test"))
+    await asyncio.to_thread(is_writing.wait, 10)
     call = asyncio.ensure_future(act.outcome())
-    await asyncio.sleep(0.05)
+    await until(lambda: bool(app.store.writer._queue))
     app.store.append(lambda _: 1 // 0, label="test", on_error=None)
     may_write.set()
+    await busy
     assert ((await call).told, acts) == ("done", [1])
 
 

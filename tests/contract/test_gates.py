@@ -110,6 +110,31 @@ async def test_who_must_wait_asks_again_from_the_first_gate(url: str, log: Calls
                    *of("a", "Pass"), *of("b", "Pass"), "act", *of("b", "back"), *of("a", "back")]  # fmt: skip
 
 
+async def test_a_caller_that_waits_for_a_decision_asks_the_gates_once_more(url: str, log: Calls) -> None:
+    """Catches a caller that claims again and again while somebody decides, and one that waits on when it is decided."""
+    pay, looks = declared("async", log), iter([False, False, True])
+    wait = Wait("for a word", target=("approval", 1), is_over=lambda _connection: next(looks))
+    async with sf.Surefoot(url, gates=[Turnstile("a", log, wait, Pass())]):
+        assert (await pay.outcome(1)).told == "done"
+    assert (log, list(looks)) == ([*of("a", "Wait", "Pass"), "act", *of("a", "back")], [])
+
+
+async def test_behind_gates_too_a_refused_key_acts_once_more_and_then_no_more(url: str, log: Calls) -> None:
+    """Catches a second life of a key that comes before its first, so that the key acts for ever."""
+    keys = Calls()
+
+    @sf.effect(key="pay:{x}")
+    async def pay(x: int) -> int:
+        keys.append(sf.current_effect().idempotency_key)
+        if len(keys) == 1:
+            raise sf.NotDone("closed")
+        return x
+
+    async with sf.Surefoot(url, gates=[Turnstile("a", log)]):
+        assert [(await pay.outcome(1)).told for _ in range(4)] == ["not_done", "done", "repeated", "repeated"]
+    assert keys == [keys[0], f"{keys[0]}-2"]
+
+
 async def test_who_leaves_while_he_waits_has_claimed_nothing(url: str, log: Calls) -> None:
     """Catches a call that is claimed, or acts, after its caller has gone."""
     pay, gate = declared("async", log), Turnstile("a", log, Wait("for a slot", retry_ms=60_000))
@@ -126,7 +151,8 @@ async def test_who_leaves_while_he_waits_has_claimed_nothing(url: str, log: Call
 async def test_a_run_whose_other_tasks_go_on_waits_for_its_approval_in_place(
     app: sf.Surefoot, log: Calls, kind: str
 ) -> None:
-    """Catches an approval that nobody hears of because its run is still in memory, and one that is used twice."""
+    """Catches an approval that nobody hears of because its run is still in memory, one that is used twice, and two records
+    of a run under one number."""
     options: dict[str, Any] = {"name": "pay", "key": "pay:{x}", "approve": sf.Approve()}
 
     @sf.effect(**options)
@@ -163,6 +189,10 @@ async def test_a_run_whose_other_tasks_go_on_waits_for_its_approval_in_place(
     assert await run.result(timeout_s=10) == ["other"]
     assert (log, begun) == (["act"], 1)
     assert kinds(app, "b") == ["started", "asked", "claimed", "done", "decided", "ended"]
+    rows = app.store.read_now(
+        lambda c: c.execute("SELECT seq FROM journal WHERE run IS NOT NULL ORDER BY id").fetchall()
+    )
+    assert rows == sorted(set(rows))
 
 
 async def test_an_effect_in_one_commit_does_not_act_over_a_row_in_doubt(app: sf.Surefoot, log: Calls) -> None:

@@ -239,7 +239,7 @@ async def test_an_attempt_that_comes_too_late_is_rolled_back(app: sf.Surefoot, b
 async def test_books_that_cant_be_reached_leave_a_doubt_that_ends_later(
     app: sf.Surefoot, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches a guess where nobody can look, and a doubt that stays when somebody can."""
+    """Catches a guess where nobody can look, a doubt that doesn't say why, and one that stays when somebody can."""
     monkeypatch.setattr("surefoot.effects.doubt.ASKS_MAX", 2)
     monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", 0)
     acts: list[int] = []
@@ -256,6 +256,8 @@ async def test_books_that_cant_be_reached_leave_a_doubt_that_ends_later(
     unknown = await pay.outcome(1)
     assert unknown.told == "unknown"
     assert "could not be looked for 2 times" in unknown.reason
+    looks = [one for one in app.store.read_now(partial(desk.evidence, effect=unknown.effect)) if "receipt" in one.kind]
+    assert [one.body for one in looks] == ["OperationalError: the books can't be reached"] * 2
     books.is_down = False
     await asyncio.sleep(0.01)
     await sweep.sweep(app.guard)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -126,6 +127,9 @@ async def test_a_key_that_was_done_stays_done(url: str) -> None:
         outcome = await pay.outcome("A-1", "secret words for A-1")
         assert (outcome.told, outcome.value, outcome.is_forgotten) == ("repeated", None, True)
         assert "deleted by retention" in outcome.reason
+        (view,) = app.store.read_now(desk.list_effects)
+        done_at = datetime.fromtimestamp((view.settled_at_ms or 0) / 1_000, UTC).isoformat(timespec="seconds")
+        assert f"it was done on {done_at}, and" in outcome.reason
         assert len(outcome.detail["digest"]) == 32
         with pytest.raises(sf.Forgotten, match="already been done"):
             await pay("A-1", "secret words for A-1")

@@ -13,9 +13,11 @@ from tests.contract.conftest import Calls, kinds, ledger_states, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import Gate, Pass, Refuse, Request
+from surefoot.effects import Gate, Pass, Refuse, Request, ledger
 from surefoot.effects.case import Acting
 from surefoot.effects.desk import evidence, list_effects
+from surefoot.effects.states import State
+from surefoot.journal import Kind, Record, insert_record
 from surefoot.runs.compensate import Found, find
 from surefoot.runs.desk import show
 from surefoot.runs.live import LiveRun
@@ -172,6 +174,40 @@ async def test_a_doubt_that_its_class_can_end_is_ended_at_once(app: sf.Surefoot)
         await run.result(timeout_s=10)
     assert (log, asked) == (["+train", "+flight", "-train:ref-train"], ["flight"])
     assert ledger_states(app) == ["compensated", "not_done", "done"]
+
+
+async def test_a_probe_that_finds_nothing_of_what_was_done_is_a_contradiction(app: sf.Surefoot) -> None:
+    """Catches silence where a service says that nothing landed, and another worker, which has sent it too, that it did."""
+
+    def be_settled(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        theirs = ledger.take_over(tx, row, app.guard.duty.session.id + 1_000, app.store.clock.boot_ms())
+        assert theirs is not None
+        record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=b'"theirs"'))
+        ledger.settle(tx, row.id, theirs.token, State.DONE, record)
+
+    async def ask(what: str) -> Any:
+        await app.store.commit(be_settled, label="test")
+        return sf.NotLanded("nothing there")
+
+    @sf.effect(key="denied:{what}", compensate=unbook, in_doubt=sf.Probe(ask, "50ms"))
+    async def probed(what: str) -> str:
+        log.append(f"+{what}")
+        await asyncio.sleep(60)
+        return "never"
+
+    @sf.durable
+    async def hasty() -> None:
+        async with sf.saga("s"):
+            await left(probed("flight"), lambda: "+flight" in log)
+
+    run = await app.start(hasty, id="h")
+    with pytest.raises(sf.RunFailed, match="TimeoutError"):
+        await run.result(timeout_s=10)
+    assert log == ["+flight", "-flight:theirs"]
+    (noted,) = app.store.read_now(evidence)
+    assert (noted.kind, noted.is_open) == ("late answer", True)
 
 
 async def test_a_compensation_that_is_not_done_parks_with_words_and_is_tried_again(

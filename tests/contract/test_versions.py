@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import textwrap
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from tests.contract.conftest import Calls, killed, kinds, ledger_states, until
 from tests.contract.test_leases import take_away
+from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects.versions import CHANGES_MAX, difference
+from surefoot.effects import desk, ledger
+from surefoot.effects.states import State
+from surefoot.effects.versions import CHANGED_CHARS_MAX, CHANGES_MAX, difference
+from surefoot.journal import Kind, Record, insert_record
+from surefoot.store import Tx
 
 
 class Plan(BaseModel):
@@ -133,6 +139,61 @@ async def test_a_staleness_is_the_same_on_every_replay(app: sf.Surefoot) -> None
     assert "from version 1 to 2" in reason
 
 
+@pytest.mark.usefixtures("quick_eviction")
+async def test_what_could_not_be_looked_at_is_no_newer_version_for_a_replay(app: sf.Surefoot) -> None:
+    """Catches a run that forgets on replay what it has read, because once nobody could look."""
+    shop = Shop()
+    get_order, refund = tools(shop)
+
+    @sf.durable
+    async def support() -> list[str]:
+        await get_order("7")
+        shop.is_down = True
+        blind = await refund.outcome("7")
+        shop.is_down = False
+        await sf.wait_signal("go")
+        return [blind.told, (await refund.outcome("7")).told]
+
+    run = await app.start(support, id="s")
+    await wait_state(run, "waiting", "signal")
+    await until(lambda: not app.worker.is_live(run.row))
+    await run.signal("go", None)
+    assert await run.result(timeout_s=10) == ["stale", "done"]
+
+
+async def test_a_late_look_is_no_contradiction_of_who_went_on(app: sf.Surefoot) -> None:
+    """Catches an alarm about nothing: that one worker has sent nothing says nothing of what another has sent."""
+    shop, looks = Shop(), Calls()
+
+    def be_overtaken(tx: Tx) -> None:
+        row = ledger.get(tx.connection, 1)
+        assert row is not None
+        theirs = ledger.take_over(tx, row, app.guard.duty.session.id + 1_000, app.store.clock.boot_ms())
+        assert theirs is not None
+        record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=b'"by another"'))
+        ledger.settle(tx, row.id, theirs.token, State.DONE, record)
+
+    @sf.versioned("order/{order_id}", version="etag", name="get_order")
+    async def get_order(order_id: str) -> Order:
+        looks.append(order_id)
+        if len(looks) == 2:
+            shop.change("refunded")
+            await app.store.commit(be_overtaken, label="test")
+        return shop.look()
+
+    _, refund = tools(shop)
+
+    @sf.durable
+    async def support() -> Any:
+        await get_order("7")
+        return (await refund.outcome("7")).value
+
+    run = await app.start(support, id="s")
+    assert await run.result(timeout_s=10) == "by another"
+    (noted,) = app.store.read_now(partial(desk.evidence, effect=1))
+    assert (noted.kind, noted.is_open, shop.sent) == ("late answer", False, [])
+
+
 async def test_code_may_say_itself_that_something_is_stale(app: sf.Surefoot) -> None:
     """Catches a precondition that failed at the service and reaches the model as bare words, or as a doubt."""
 
@@ -197,15 +258,15 @@ async def test_an_available_read_works_on_what_was_read_and_acts_on_what_is(app:
 
 async def test_what_is_remembered_of_things_is_bounded(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a process that keeps all it has ever read, and one that forgets what it has read last."""
-    monkeypatch.setattr("surefoot.effects.versions.REMEMBERED_MAX", 1)
+    monkeypatch.setattr("surefoot.effects.versions.REMEMBERED_MAX", 2)
     shop = Shop()
     get_order, _ = tools(shop, consistency="available")
-    await get_order("7")
-    await get_order("8")
+    for order in ("7", "8", "7", "9"):
+        await get_order(order)
     shop.is_down = True
     with pytest.raises(OSError, match="no route"):
-        await get_order("7")
-    assert (await get_order.seen("8")).is_remembered
+        await get_order("8")
+    assert [(await get_order.seen(order)).is_remembered for order in ("7", "9")] == [True, True]
 
 
 def test_a_difference_is_short_and_says_where() -> None:
@@ -218,6 +279,19 @@ def test_a_difference_is_short_and_says_where() -> None:
     assert len(found[4]["now"]) < 400
     assert len(difference(list(range(100)), list(range(1, 101)))) == CHANGES_MAX
     assert difference(1, 1.0) != [], "another type is another value"
+    assert difference("", "x" * CHANGED_CHARS_MAX)[0]["now"] == "x" * CHANGED_CHARS_MAX
+
+
+def test_what_is_told_of_a_difference_is_what_is_known() -> None:
+    """Catches a sentence as long as the value, one that hides how much more there is, and changes from what nobody
+    knows."""
+    stale = sf.Stale("order/7", read=dict.fromkeys("abcde", 1), now=dict.fromkeys("abcde", 2))
+    assert (
+        stale.reason == "order/7 has changed since it was read: a was 1, is 2; b was 1, is 2; c was 1, is 2; and 2 more"
+    )
+    for known in ({"read": {"a": 1}}, {"now": {"a": 1}}):
+        stale = sf.Stale("order/7", **known)
+        assert (stale.difference["changes"], stale.reason) == ([], "order/7 has changed since it was read")
 
 
 # -- documents --------------------------------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def _told(finding: Finding, row: Row) -> Outcome:
 
 def _record(case: Case, finding: Finding, *, is_told: bool) -> Record:
     kind, head = _KINDS[finding.state], NO_HEAD
-    if finding.reason or finding.problem is not None:
+    if finding.reason:
         state = "unserializable" if finding.problem else "stale" if finding.stale is not None else ""
         head = Head(reason=finding.reason, state=state, detail=finding.stale)
     if is_told and case.step is not None:

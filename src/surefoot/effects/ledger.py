@@ -208,7 +208,7 @@ def take_over(tx: Tx, row: Row, holder: int, sent_boot_ms: int | None) -> Row | 
 def add_evidence(tx: Tx, effect: int, kind: str, who: str, body: Any = None, *, is_open: bool = False) -> None:
     """Note what was learned."""
     data = None if body is None else _encode(body)
-    if tx.codec is not None and kind not in READABLE:
+    if kind not in READABLE:
         data = sealed(tx.codec, data, of_evidence(effect, kind))
     tx.execute(
         "INSERT INTO evidence (effect, at_ms, kind, who, is_open, body) VALUES (?, ?, ?, ?, ?, ?)",

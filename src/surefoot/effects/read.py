@@ -69,13 +69,13 @@ async def _call(spec: EffectSpec, bound: Bound, thing: str | None) -> tuple[Any,
         async with asyncio.timeout(spec.timeout_s):
             value = await spec.call(bound)
     except Exception:
-        kept = remembered(f"{spec.name} {thing}") if thing is not None and spec.consistency == "available" else None
+        kept = remembered(f"{spec.name} {thing}") if spec.consistency == "available" else None
         if kept is None:
             raise
         return spec.codec.load(kept), True
     finally:
         told_to_model.reset(token)
-    if thing is not None and spec.consistency == "available":
+    if spec.consistency == "available":
         remember(f"{spec.name} {thing}", spec.codec.dump(value)[0])
     return value, False
 

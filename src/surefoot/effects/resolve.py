@@ -248,8 +248,7 @@ async def _pause(guard: Guard, case: Case, after_ms: int) -> None:
         await case.step.park(reason, guard.store.clock.wall_ms() + after_ms, _row(case).id)
     if after_ms > SLEEP_MAX_MS and not case.is_awaited:
         raise _TooSoon
-    if after_ms > 0:
-        await asyncio.sleep(after_ms / 1_000)
+    await asyncio.sleep(after_ms / 1_000)
 
 
 async def _take_over(guard: Guard, case: Case, kind: str, *, is_sending: bool) -> None:

@@ -331,8 +331,4 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _context_parameters(signature: inspect.Signature, hints: Mapping[str, Any]) -> list[str]:
     """Return parameters that carry a framework's context (Pydantic AI's RunContext): not part of the request."""
-    return [
-        name
-        for name in signature.parameters
-        if getattr(typing.get_origin(hints.get(name)) or hints.get(name), "__name__", "") == "RunContext"
-    ]
+    return [name for name in signature.parameters if getattr(hints.get(name), "__name__", "") == "RunContext"]

@@ -84,6 +84,25 @@ def test_a_key_has_an_end_and_a_beginning(key: str) -> None:
     assert identify("app", "refund", "k" * KEY_CHARS_MAX, fingerprint(b"{}")).key
 
 
+def test_what_stands_for_a_call_is_the_same_in_every_version() -> None:
+    """Would catch keys that are free again, or in conflict with themselves, after an upgrade: both are on disk."""
+    spec = EffectSpec(refund, key="refund:{order}:{amount}")
+    one = spec.identity(spec.bind(("A-1", 2), {}), None, "")
+    assert (one.scope, one.name, one.key) == ("app", "refund", "refund:A-1:2")
+    assert one.digest.hex() == "1889623ec70bdc6cd7a307633d62a919"
+    assert one.fingerprint.hex() == "15d1fc9528d886734e0d9bd4cbe79abb"
+
+
+def test_equal_amounts_make_one_key() -> None:
+    """Would catch a second payment because somebody has written the same amount with other zeros."""
+
+    async def pay(order: str, amount: Decimal) -> None: ...
+
+    spec = EffectSpec(pay, key="pay:{order}:{amount}")
+    keys = {spec.identity(spec.bind(("A%1:", Decimal(text)), {}), None, "").key for text in ("1.5", "1.50")}
+    assert keys == {"pay:A%251%3A:1.5"}
+
+
 def test_outside_of_effects_there_is_no_current_one() -> None:
     """Would catch a key that is made up where nothing was claimed."""
     with pytest.raises(sf.SurefootError, match=r"current_effect\(\) was called outside an effect"):
@@ -188,6 +207,20 @@ async def test_a_configured_store_is_opened_by_the_first_effect(url: str, monkey
             guard.duty.session.close()
             guard.store.close()
     assert acts == [1]
+
+
+async def test_what_is_configured_is_not_opened_beside_an_open_app(
+    app: sf.Surefoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch an effect that is refused because the store that is configured was opened beside the one in use."""
+    monkeypatch.setattr(binding, "_opener", [])
+
+    @sf.effect(name="acts in the open app")
+    async def act() -> None: ...
+
+    sf.configure(f"sqlite:///{tmp_path}/configured.db")
+    assert (await act.outcome()).told == "done"
+    assert not (tmp_path / "configured.db").exists()
 
 
 def test_what_was_open_before_a_fork_gives_way(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,12 @@ def later(wall_ms: int, boot_ms: int | None = None) -> Facts:
     return replace(FACTS, now_ms=NOW_MS + wall_ms, now_boot_ms=BOOT_MS + (wall_ms if boot_ms is None else boot_ms))
 
 
+def test_an_assumption_names_the_time_it_holds_for() -> None:
+    """Catches a promise that hides until when it stands."""
+    assert KEYS.assumption == "the service dedupes on our key for 1h"
+    assert PROBE.assumption.startswith("no request lands later than 10s after it was sent")
+
+
 def test_pauses_double_up_to_five_seconds() -> None:
     """Catches a service in trouble that is stormed, and a doubt that sleeps for hours."""
     assert [backoff_ms(tries) for tries in range(8)] == [0, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]
