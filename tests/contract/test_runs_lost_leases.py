@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
+from tests.contract.test_sessions import lock_files
 
 import surefoot as sf
 from surefoot.effects import Outcome, Pass
@@ -186,6 +187,7 @@ async def test_after_a_long_stop_effects_and_leases_outside_runs_go_on(url: str,
         async with sf.lease("thing") as lease:
             assert lease.is_held
         assert app.worker.session.id == first + 2
+        assert len(lock_files(url)) == 1, "those of the lost ones are given back"
 
 
 async def test_what_was_claimed_before_a_long_stop_is_not_acted_on_after_it(
