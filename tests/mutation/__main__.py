@@ -26,8 +26,7 @@ from tests.mutation.mutants import Mutant, mutants_of
 SUITE = ("tests/contract", "tests/property/test_rules.py", "tests/unit/effects", "tests/unit/adapters")
 WANTED = 0.85
 TESTS_S = 90.0
-"""Seconds of tests that may try one mutant, as they took when they were measured: of a line that all tests pass, the quickest
-of each file."""
+"""Seconds of tests, as measured, that may try one mutant: of a line that all tests pass, the quickest of each file."""
 
 AT_IMPORT = ""
 """Coverage's name for what no test has passed, but an import has."""
