@@ -2,7 +2,7 @@
 
 Run once per format, with the code of that format; the file of the coming format may be made again until it is released.
 
-python tests/golden/make.py tests/golden/format-3.db
+python tests/golden/make.py tests/golden/format-4.db
 """
 
 from __future__ import annotations
