@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -870,25 +871,49 @@ async def test_what_an_effect_can_ask_of_itself(app: sf.Surefoot, in_doubt: Any)
     assert [one.expires_at_ms is not None for one in seen] == [isinstance(in_doubt, sf.Probe)] * 2
 
 
-async def test_a_claim_whose_caller_left_before_the_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:
+async def held_up(app: sf.Surefoot, call: Coroutine[Any, Any, object]) -> None:
+    """Cancel a call while its claim waits for the disk, which goes on then."""
+    may_write = threading.Event()
+    app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+    calling = asyncio.ensure_future(call)
+    await asyncio.sleep(0.05)
+    calling.cancel()
+    await asyncio.wait([calling])
+    assert calling.cancelled()
+    may_write.set()
+    await app.store.barrier()
+
+
+async def test_a_call_that_is_left_before_the_act_is_not_done(app: sf.Surefoot) -> None:
+    """Catches a doubt about what nobody has sent, which a person would have to end: a web server's client has gone away
+    while the claim was being written."""
+    acts: Acts = []
+
+    @sf.effect(key="k:{x}", resource="thing")
+    async def act(x: int) -> None:
+        acts.append(x)
+
+    await held_up(app, act(1))
+    (left,) = app.store.read_now(desk.list_effects)
+    assert (left.state, left.reason, unknowns(app)) == ("not_done", "its caller left before the act", [])
+    assert ((await act.outcome(1)).told, acts) == ("done", [1])
+
+
+async def test_a_step_that_is_left_before_its_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:
     """Catches a claim that stays with a process which lives and does nothing about it, so that nobody may look into it;
     and a doubt that doesn't say why."""
     acts: Acts = []
-    is_written = threading.Event()
 
     @sf.effect(key="k:{x}")
     async def act(x: int) -> None:
         acts.append(x)
 
-    stuck = asyncio.ensure_future(app.store.commit(lambda _: is_written.wait(10), label="test"))
-    await asyncio.sleep(0.05)
-    calling = asyncio.ensure_future(act(1))
-    await asyncio.sleep(0.05)  # its claim waits for the disk
-    calling.cancel()
-    await asyncio.wait([calling])
-    is_written.set()
-    await stuck
-    await app.store.commit(lambda _: None, label="test")
+    @sf.durable
+    async def leaves() -> None:
+        await held_up(app, act(1))
+
+    await app.start(leaves, id="l")
+    await until(lambda: bool(unknowns(app)))
     (doubt,) = unknowns(app)
     (told,) = app.store.read_now(partial(desk.evidence, effect=doubt.id))
     assert (told.kind, told.body, acts) == ("in doubt", "its caller left before the act", [])

@@ -37,6 +37,8 @@ GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
 
 CLAIMED = State.CLAIMED
 
+LEFT = "its caller left before the act"
+
 
 class Guard:
     """Performs effects over one store for one session."""
@@ -120,17 +122,25 @@ class Guard:
                 self.store.append(lambda tx: leave(tx, case.gate_request()), label="leave", on_error=None)
 
     def _abandon(self, case: Case) -> None:
-        """The caller has left while its claim was on its way: nobody will act on it, so it is in doubt at once."""
+        """The caller has left while its claim was on its way, and nobody will act on it. Outside runs that ends it: nothing
+        was sent. A run may ask for the same step again, and finds its own claim in doubt."""
 
         def unit(tx: Tx) -> None:
             row = case.row  # what the claim's own unit, which comes before this one, has left there
-            if row is None and case.resources and self.holding is not None:
-                self.holding.leave(tx, case.gate_request())
-            if row is not None and ledger.doubt(tx, row, self.duty.session.id, row.sent_boot_ms):
-                ledger.add_evidence(tx, row.id, "in doubt", self.duty.session.name, "its caller left before the act")
+            if row is None:
+                if case.resources and self.holding is not None:
+                    self.holding.leave(tx, case.gate_request())
+            elif case.step is not None:
+                if ledger.doubt(tx, row, self.duty.session.id, row.sent_boot_ms):
+                    ledger.add_evidence(tx, row.id, "in doubt", self.duty.session.name, LEFT)
+            else:
+                record = insert_record(tx, Record(None, 0, Kind.NOT_DONE, "", head=Head(reason=LEFT)))
+                if ledger.settle(tx, row.id, row.token, State.NOT_DONE, record):
+                    self.settled(tx, row, by_run=None)
+                    self.release(tx, case)
 
         with contextlib.suppress(StoreError):  # without a store the next process notes it
-            self.store.append(unit, label="doubt", on_error=None)
+            self.store.append(unit, label="left", on_error=None)
 
     def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
         """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
