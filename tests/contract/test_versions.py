@@ -129,7 +129,7 @@ async def test_a_staleness_is_the_same_on_every_replay(app: sf.Surefoot) -> None
         return [*said, await refund("7")]
 
     run = await app.start(support, id="s")
-    await until(lambda: "not_done" in kinds(app, "s"))
+    await until(lambda: kinds(app, "s").count("not_done") == 2)
     app.worker.live[run.row].eviction.evict(app.worker.live[run.row].waits)
     await until(lambda: not app.worker.is_live(run.row))
     await run.signal("go", None)

@@ -19,7 +19,7 @@ def look(seen: Seen) -> None:
 @pytest.mark.parametrize("how", HOW)
 async def test_late_writes_are_refused(url: str, tmp_path: Path, how: str) -> None:
     """Catches a token that a later holder has, too, a later holder with a lower one, and a good write that is refused."""
-    look(await stop_holders(how, url, tmp_path, stops=1, late=1, seed=1, limit_s=60))
+    look(await stop_holders(how, url, tmp_path, stops=1, late=1, seed=1, limit_s=240))
 
 
 @pytest.mark.slow

@@ -117,6 +117,29 @@ async def _is_parked(run: sf.Run) -> bool:
 
 
 @pytest.mark.usefixtures("_nobody_looks")
+async def test_an_end_that_comes_between_a_look_and_the_wait_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a caller who is told of the end before he listens, and waits for his next look."""
+    async with opened(url) as (client, (worker,)):
+        await (await client.start(plain, "a", id="a")).result(timeout_s=LONG_S / 2)
+        await until(lambda: client.store.is_hearing)
+        run = await client.start(waiting, id="w")
+        await until(lambda: _is_parked(run))
+        read, looks = client.store.read, list[object]()
+
+        async def read_and_be_late(query: Any) -> Any:
+            looks.append(await read(query))
+            if len(looks) == 1:
+                await run.signal("go", "now")
+                assert await (await worker.run("w")).result(timeout_s=LONG_S / 2) == "now"
+                await asyncio.sleep(0.2)  # the notice has come
+            return looks[-1]
+
+        monkeypatch.setattr(client.store, "read", read_and_be_late)
+        assert await run.result(timeout_s=LONG_S / 2) == "now"
+        assert looks[0] is None
+
+
+@pytest.mark.usefixtures("_nobody_looks")
 async def test_a_timer_is_kept_by_whoever_has_seen_it(url: str) -> None:
     """Catches a run that is due and waits for the next look, since nobody rings for time."""
 

@@ -102,14 +102,17 @@ class Run:
 
     async def _end(self) -> Record:
         """Return the record of the run's end once there is one."""
-        record = None
-        if self._worker.is_live(self.row):  # executed here, so there is nothing to look for before its task ends
-            record = await self._worker.wait_change(self.row)
-        while record is None and (record := await self._store.read(self._read_end)) is None:
-            if self._worker.failure is not None:
-                raise self._worker.failure
-            record = await self._worker.wait_change(self.row)
-        return record
+        worker = self._worker
+        while True:
+            if (record := await worker.end_here(self.row)) is not None:
+                return record
+            with worker.hearing.of(self.row) as told:
+                if (record := await self._store.read(self._read_end)) is not None:
+                    return record
+                if worker.failure is not None:
+                    raise worker.failure
+                if not worker.is_executed(self.row):
+                    await worker.hearing.wait(told)
 
     def _read_end(self, connection: Connection) -> Record | None:
         row = tables.get_run(connection, self.row)

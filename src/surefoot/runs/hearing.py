@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from surefoot.runs.tables import WORK
 from surefoot.store import Store
@@ -68,20 +68,24 @@ class Hearing:
             self.wake()
             self._nudge()
 
-    async def end_of(self, run: int) -> None:
-        """Return when a run may have ended."""
+    @contextlib.contextmanager
+    def of(self, run: int) -> Iterator[asyncio.Future[None]]:
+        """Hear, while this lasts, when a run may have ended: from before the caller looks, so that nothing that happens
+        between his look and his wait is missed."""
         self.begin()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(run, set())
-        waiting.add(future)
+        waiting.add(told)
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AGAIN_S if self.is_hearing else POLL_S):
-                    await future
+            yield told
         finally:
-            waiting.discard(future)
+            waiting.discard(told)
             if not waiting:
                 self._waiting.pop(run, None)
+
+    async def wait(self, told: asyncio.Future[None]) -> None:
+        """Return when it is time to look, again: something was told, or nothing for long."""
+        await asyncio.wait([told], timeout=LOOK_AGAIN_S if self.is_hearing else POLL_S)
 
     def wake(self, run: int | None = None) -> None:
         """Let those who wait for a run's end look for it; those of all runs for None."""

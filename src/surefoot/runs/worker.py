@@ -377,15 +377,18 @@ class Worker:
         """Whether this process executes the run right now."""
         return run in self.live
 
-    async def wait_change(self, run: int) -> Record | None:
-        """Return the run's end if it came to it here, or None when something may have changed about it; then the caller
-        looks for itself, and waits again."""
+    def is_executed(self, run: int) -> bool:
+        """Whether the run's code is executed here right now."""
         live = self.live.get(run)
-        if live is not None and live.task is not None:
-            await asyncio.wait([live.task], timeout=LOOK_AGAIN_S)
-            return live.ending
-        await self.hearing.end_of(run)
-        return None
+        return live is not None and live.task is not None
+
+    async def end_here(self, run: int) -> Record | None:
+        """Return the end of a run that is executed here once it has come to it, or None: then look for it."""
+        live = self.live.get(run)
+        if live is None or live.task is None:
+            return None
+        await asyncio.wait([live.task], timeout=LOOK_AGAIN_S)
+        return live.ending
 
 
 def pace_of(session: int) -> float:

@@ -329,13 +329,15 @@ async def _follow(app: Surefoot, run: Run, line: Line, *, has_person: bool) -> E
     while True:
         if app.worker.failure is not None:
             raise app.worker.failure
-        status = await run.status()
-        if status.state in ENDED:
-            return Ended(status.state, "", status.reason, await _result(run), _declared(app, run))
-        held = await _held(app)
-        if held is not None and not (held[0] == "doubt" and has_person and await _settle(app, line)):
-            return Ended("waiting", *held, "", _declared(app, run))
-        await app.worker.wait_change(run.row)
+        with app.worker.hearing.of(run.row) as told:
+            status = await run.status()
+            if status.state in ENDED:
+                return Ended(status.state, "", status.reason, await _result(run), _declared(app, run))
+            held = await _held(app)
+            if held is not None and not (held[0] == "doubt" and has_person and await _settle(app, line)):
+                return Ended("waiting", *held, "", _declared(app, run))
+            if await app.worker.end_here(run.row) is None:
+                await app.worker.hearing.wait(told)
 
 
 async def _held(app: Surefoot) -> tuple[str, str] | None:
