@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -871,12 +871,15 @@ async def test_what_an_effect_can_ask_of_itself(app: sf.Surefoot, in_doubt: Any)
     assert [one.expires_at_ms is not None for one in seen] == [isinstance(in_doubt, sf.Probe)] * 2
 
 
-async def held_up(app: sf.Surefoot, call: Coroutine[Any, Any, object]) -> None:
-    """Cancel a call while its claim waits for the disk, which goes on then."""
+async def held_up(
+    app: sf.Surefoot, call: Coroutine[Any, Any, object], meanwhile: Callable[[Tx], object] = lambda _: None
+) -> None:
+    """Cancel a call while its claim waits for the disk, which goes on then; `meanwhile` comes right behind the claim."""
     may_write = threading.Event()
     app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
     calling = asyncio.ensure_future(call)
     await asyncio.sleep(0.05)
+    app.store.append(meanwhile, label="test", on_error=None)
     calling.cancel()
     await asyncio.wait([calling])
     assert calling.cancelled()
@@ -897,6 +900,8 @@ async def test_a_call_that_is_left_before_the_act_is_not_done(app: sf.Surefoot) 
     (left,) = app.store.read_now(desk.list_effects)
     assert (left.state, left.reason, unknowns(app)) == ("not_done", "its caller left before the act", [])
     assert ((await act.outcome(1)).told, acts) == ("done", [1])
+    await held_up(app, act(2), lambda tx: tx.execute("UPDATE ledger SET token = token + 1 WHERE state = 2"))
+    assert app.store.read_now(desk.list_effects)[0].state == "claimed", "another has taken it over"
 
 
 async def test_a_step_that_is_left_before_its_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:

@@ -134,8 +134,9 @@ class Guard:
                 if ledger.doubt(tx, row, self.duty.session.id, row.sent_boot_ms):
                     ledger.add_evidence(tx, row.id, "in doubt", self.duty.session.name, LEFT)
             else:
-                record = insert_record(tx, Record(None, 0, Kind.NOT_DONE, "", head=Head(reason=LEFT)))
-                if ledger.settle(tx, row.id, row.token, State.NOT_DONE, record):
+                record_id = take_record_id(tx)
+                if ledger.settle(tx, row.id, row.token, State.NOT_DONE, record_id):
+                    insert_record(tx, Record(None, 0, Kind.NOT_DONE, "", head=Head(reason=LEFT)), record_id)
                     self.settled(tx, row, by_run=None)
                     self.release(tx, case)
 

@@ -223,6 +223,26 @@ async def test_what_is_configured_is_not_opened_beside_an_open_app(
     assert not (tmp_path / "configured.db").exists()
 
 
+async def test_who_comes_while_the_configured_app_is_opened_learns_what_came_of_it() -> None:
+    """Would catch an effect that acts in an app that could not be opened, and a failure that is for ever."""
+    opened: list[str] = []
+
+    class Opens:
+        async def open(self) -> None:
+            await asyncio.sleep(0.01)
+            opened.append("tried")
+            if len(opened) == 1:
+                raise sf.StoreError("no route")
+
+    opener: Any = binding._Opener(Opens)
+    both = await asyncio.gather(opener(), opener(), return_exceptions=True)
+    assert [str(error) for error in both] == ["no route", "no route"]
+    await asyncio.gather(opener(), opener())
+    assert opened == ["tried", "tried"]
+    await opener.anew()()
+    assert len(opened) == 3
+
+
 def test_what_was_open_before_a_fork_gives_way(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would catch a process that asks which of two apps is meant, though one of them is its parent's."""
     parents, own = app.guard, Guard(app.store, app.guard.sessions, app.guard.duty.session, 1)
