@@ -21,7 +21,7 @@ class InFront(ABC):
         return url.replace(str(self._target.parent), str(self._folder))
 
     def __enter__(self) -> Self:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         is_listening = threading.Event()
@@ -44,15 +44,22 @@ class InFront(ABC):
         is_listening.set()
         await self._end.wait()
         listening.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for (
+            writer
+        ) in self._clients.values():  # so that what serves them ends: cancelled, it could lose what it connects
+            writer.transport.abort()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # those of asyncio that accept a client, too
+            _, late = await asyncio.wait(others, timeout=1)
+            for task in late:
+                task.cancel()
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._end.is_set():
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: writer.transport.abort())  # one that was cancelled before it began, too
+        self._clients[task] = writer
+        task.add_done_callback(lambda ended: self._clients.pop(ended).transport.abort())
 
     @abstractmethod
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
