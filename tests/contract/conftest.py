@@ -6,7 +6,8 @@ import asyncio
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import surefoot as sf
 from surefoot.effects import desk
 from surefoot.runs.desk import show
+from surefoot.store import Tx
 
 Calls = list[Any]
 
@@ -61,3 +63,19 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not is_so():
             await asyncio.sleep(0.01)
+
+
+async def held_up(
+    app: sf.Surefoot, call: Awaitable[object], meanwhile: Callable[[Tx], object] = lambda _: None
+) -> None:
+    """Cancel a call while its claim waits for the disk, which goes on then; `meanwhile` comes right behind the claim."""
+    may_write = threading.Event()
+    app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+    calling = asyncio.ensure_future(call)
+    await asyncio.sleep(0.05)
+    app.store.append(meanwhile, label="test", on_error=None)
+    calling.cancel()
+    await asyncio.wait([calling])
+    assert calling.cancelled()
+    may_write.set()
+    await app.store.barrier()

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from tests.contract.conftest import kinds, until
+from tests.contract.conftest import held_up, kinds, until
 from tests.contract.test_runs import wait_state
 from tests.contract.test_runs_lost_leases import JumpingClock
 
@@ -869,22 +868,6 @@ async def test_what_an_effect_can_ask_of_itself(app: sf.Surefoot, in_doubt: Any)
     assert [one.token for one in seen] == [token_of(app.guard.incarnation, 1)] * 2
     assert seen[1].idempotency_key == f"{seen[0].idempotency_key}-2"
     assert [one.expires_at_ms is not None for one in seen] == [isinstance(in_doubt, sf.Probe)] * 2
-
-
-async def held_up(
-    app: sf.Surefoot, call: Coroutine[Any, Any, object], meanwhile: Callable[[Tx], object] = lambda _: None
-) -> None:
-    """Cancel a call while its claim waits for the disk, which goes on then; `meanwhile` comes right behind the claim."""
-    may_write = threading.Event()
-    app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
-    calling = asyncio.ensure_future(call)
-    await asyncio.sleep(0.05)
-    app.store.append(meanwhile, label="test", on_error=None)
-    calling.cancel()
-    await asyncio.wait([calling])
-    assert calling.cancelled()
-    may_write.set()
-    await app.store.barrier()
 
 
 async def test_a_call_that_is_left_before_the_act_is_not_done(app: sf.Surefoot) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-import threading
 from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
 
 import pytest
-from tests.contract.conftest import Calls, killed, kinds, ledger_states, until
+from tests.contract.conftest import Calls, held_up, killed, kinds, ledger_states, until
 from tests.contract.test_leases import rows
 
 import surefoot as sf
@@ -196,17 +195,11 @@ async def test_a_call_that_is_cancelled_while_its_claim_is_written_leaves_the_li
     app: sf.Surefoot, shop: Shop
 ) -> None:
     """Catches a place in the line that is taken by a commit whose caller has left already."""
-    refund, may_write = refunds(shop), threading.Event()
+    refund = refunds(shop)
     async with sf.lease("order/7"):
-        app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
-        call = apart(refund("7", 1))
-        await asyncio.sleep(0.05)
-        call.cancel()
-        may_write.set()
-        await asyncio.wait([call])
-        await app.store.barrier()
+        await held_up(app, apart(refund("7", 1)))
         assert len(rows(app)) == 1
-    assert (call.cancelled(), ledger_states(app)) == (True, [])
+    assert ledger_states(app) == []
 
 
 async def test_two_callers_of_one_key_share_the_wait(app: sf.Surefoot, shop: Shop) -> None:

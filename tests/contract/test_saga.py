@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -149,6 +149,18 @@ async def test_an_unknown_is_found_out_before_anything_is_undone(
     assert log[2:] == [*(["-flight:seen"] if is_done else []), "-train:ref-train"]
 
 
+def probed_by(ask: Callable[[str], Awaitable[Any]]) -> Any:
+    """Return an effect that never answers, and of which its service can be asked."""
+
+    @sf.effect(key="probed:{what}", compensate=unbook, in_doubt=sf.Probe(ask, "50ms"))
+    async def probed(what: str) -> str:
+        log.append(f"+{what}")
+        await asyncio.sleep(60)
+        return "never"
+
+    return probed
+
+
 async def test_a_doubt_that_its_class_can_end_is_ended_at_once(app: sf.Surefoot) -> None:
     """Catches a saga that waits for the sweep, or sends again what nobody wants any more."""
     asked: Calls = []
@@ -157,11 +169,7 @@ async def test_a_doubt_that_its_class_can_end_is_ended_at_once(app: sf.Surefoot)
         asked.append(what)
         return sf.NotLanded("nothing there")
 
-    @sf.effect(key="probed:{what}", compensate=unbook, in_doubt=sf.Probe(ask, "50ms"))
-    async def probed(what: str) -> str:
-        log.append(f"+{what}")
-        await asyncio.sleep(60)
-        return "never"
+    probed = probed_by(ask)
 
     @sf.durable
     async def hasty() -> None:
@@ -191,11 +199,7 @@ async def test_a_probe_that_finds_nothing_of_what_was_done_is_a_contradiction(ap
         await app.store.commit(be_settled, label="test")
         return sf.NotLanded("nothing there")
 
-    @sf.effect(key="denied:{what}", compensate=unbook, in_doubt=sf.Probe(ask, "50ms"))
-    async def probed(what: str) -> str:
-        log.append(f"+{what}")
-        await asyncio.sleep(60)
-        return "never"
+    probed = probed_by(ask)
 
     @sf.durable
     async def hasty() -> None:

@@ -27,7 +27,7 @@ from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.states import State
 from surefoot.effects.versions import Stale
-from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record, take_record_id
+from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
 from surefoot.leases.tables import token_of
@@ -306,18 +306,16 @@ class _Settlement(msgspec.Struct, gc=False):
                 return True
             return False
         is_held = case.step is not None and record.run is not None and case.step.is_held(tx)
-        record_id = take_record_id(tx)
-        if not ledger.settle(tx, row.id, row.token, finding.state, record_id):
+        # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
+        fact = record if is_held else replace(record, run=None, seq=0)
+        is_stale = is_held and _is_told_what_is_now(finding)
+        if not guard.settle(tx, case, row, finding.state, fact, is_stale=is_stale):
             _note_late(tx, guard, row, ledger.get(tx.connection, row.id), finding)
             if case.step is not None and record.run is not None:  # the run was told at once, and may not build on it
                 case.step.refuse(
                     LeaseLost(f"effect {case.identity.key}: another has taken it over", hint="it is found anew")
                 )
             return False
-        # Without the run's lease the fact is still a fact: it goes beside the run, whose new holder finds it by the row.
-        insert_record(tx, record if is_held else replace(record, run=None, seq=0), record_id)
-        guard.settled(tx, row, by_run=record.run if is_held else None)
-        guard.release(tx, case, is_stale=is_held and _is_told_what_is_now(finding))
         return True
 
 

@@ -134,11 +134,8 @@ class Guard:
                 if ledger.doubt(tx, row, self.duty.session.id, row.sent_boot_ms):
                     ledger.add_evidence(tx, row.id, "in doubt", self.duty.session.name, LEFT)
             else:
-                record_id = take_record_id(tx)
-                if ledger.settle(tx, row.id, row.token, State.NOT_DONE, record_id):
-                    insert_record(tx, Record(None, 0, Kind.NOT_DONE, "", head=Head(reason=LEFT)), record_id)
-                    self.settled(tx, row, by_run=None)
-                    self.release(tx, case)
+                record = Record(None, 0, Kind.NOT_DONE, "", head=Head(reason=LEFT))
+                self.settle(tx, case, row, State.NOT_DONE, record)
 
         with contextlib.suppress(StoreError):  # without a store the next process notes it
             self.store.append(unit, label="left", on_error=None)
@@ -276,11 +273,27 @@ class Guard:
             found = [gate.retake(tx, request) for gate in holding]
             case.tokens = tuple(token for one in found for token in one.tokens)
 
-    def settled(self, tx: Tx, row: Row, by_run: int | None) -> None:
-        """Wake, in the transaction that settles it, whoever waits for the effect, and the run it belongs to."""
+    def settle(self, tx: Tx, case: Case, row: Row, state: State, record: Record, *, is_stale: bool = False) -> bool:
+        """Write an outcome under the claim's token, give back what the gates took, and wake whoever waits for the effect,
+        and the run it belongs to; return whether it was still ours to say. If not, nothing is written.
+
+        Args:
+            tx: The transaction.
+            case: The call.
+            row: Its claim.
+            state: What it came to.
+            record: That, as a record of the run or of nobody's.
+            is_stale: See `release`.
+        """
+        record_id = take_record_id(tx)
+        if not ledger.settle(tx, row.id, row.token, state, record_id):
+            return False
+        insert_record(tx, record, record_id)
         self.on_settled(tx, row.id)
-        if row.run is not None and row.run != by_run:
+        if row.run is not None and row.run != record.run:
             self.wake(tx, row.run, self.duty.session.name)
+        self.release(tx, case, is_stale=is_stale)
+        return True
 
     def spawn(self, work: Any) -> None:
         """Keep a task alive until it ends: a sync tool that timed out, a late answer."""
