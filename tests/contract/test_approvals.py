@@ -357,6 +357,8 @@ async def test_names_are_proven_where_the_app_can(url: str) -> None:
         for name in ("mallory", "nobody", "api"):
             with pytest.raises(sf.NotAllowed):
                 await app.approve(1, by=name, reason="fine")
+        with pytest.raises(sf.NotAllowed, match="no badge"):
+            await app.undone(1, by="mallory", reason="by hand")
         with pytest.raises(sf.NotAllowed, match="this name was not"):
             await run.cancel("no", by="anna")
         async with sf.Surefoot(url, is_worker=False) as other:
@@ -367,7 +369,7 @@ async def test_names_are_proven_where_the_app_can(url: str) -> None:
         assert await run.result(timeout_s=10) == "paid A"
         said = app.store.read_now(trail.entries)
         assert [(one.act, one.who) for one in said[1:]] == [("signal", "anna"), ("approve", "anna")]
-        assert asked == ["mallory", "nobody", "api", "anna", "anna"]
+        assert asked == ["mallory", "nobody", "api", "mallory", "anna", "anna"]
 
 
 async def test_a_deadline_escalates_and_decides_nothing(url: str) -> None:

@@ -887,9 +887,8 @@ async def test_a_call_that_is_left_before_the_act_is_not_done(app: sf.Surefoot) 
     assert app.store.read_now(desk.list_effects)[0].state == "claimed", "another has taken it over"
 
 
-async def test_a_step_that_is_left_before_its_act_is_in_doubt_at_once(app: sf.Surefoot) -> None:
-    """Catches a claim that stays with a process which lives and does nothing about it, so that nobody may look into it;
-    and a doubt that doesn't say why."""
+async def test_a_step_that_is_left_before_its_act_is_not_done(app: sf.Surefoot) -> None:
+    """Catches a doubt about what nobody has sent, in a run that goes on without it."""
     acts: Acts = []
 
     @sf.effect(key="k:{x}")
@@ -900,11 +899,39 @@ async def test_a_step_that_is_left_before_its_act_is_in_doubt_at_once(app: sf.Su
     async def leaves() -> None:
         await held_up(app, act(1))
 
-    await app.start(leaves, id="l")
-    await until(lambda: bool(unknowns(app)))
-    (doubt,) = unknowns(app)
-    (told,) = app.store.read_now(partial(desk.evidence, effect=doubt.id))
-    assert (told.kind, told.body, acts) == ("in doubt", "its caller left before the act", [])
+    await (await app.start(leaves, id="l")).result(timeout_s=10)
+    (left,) = app.store.read_now(desk.list_effects)
+    assert (left.state, left.reason, unknowns(app), acts) == ("not_done", "its caller left before the act", [], [])
+
+
+@pytest.mark.one_worker
+async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(url: str) -> None:
+    """Catches a deploy that leaves a doubt about what nobody has sent, which a person would have to end; and a run that is
+    told of its own leaving."""
+    acts: Acts = []
+    may_write, is_held_up = threading.Event(), asyncio.Event()
+
+    @sf.effect
+    async def act(x: int) -> None:
+        acts.append(x)
+
+    @sf.durable
+    async def handed_back() -> str:
+        if not may_write.is_set():
+            opened[0].store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+            is_held_up.set()
+        return (await act.outcome(1)).told
+
+    opened: list[sf.Surefoot] = []
+    async with sf.Surefoot(url) as app:
+        opened.append(app)
+        await app.start(handed_back, id="h")
+        await is_held_up.wait()
+        asyncio.get_running_loop().call_later(0.3, may_write.set)
+    async with sf.Surefoot(url) as app:
+        assert (await (await app.run("h")).result(timeout_s=10), acts) == ("done", [1])
+        states = [(one.generation, one.state) for one in app.store.read_now(desk.list_effects)]
+        assert (sorted(states), unknowns(app)) == ([(1, "not_done"), (2, "done")], [])
 
 
 async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:

@@ -50,8 +50,8 @@ class Decisions(ABC):
     async def identify(self, name: str) -> str:
         """Return a name as this app's `People(authenticate=...)` has proven it; as it was given, where there is none.
 
-        For `by=` of what a run's handle does: `await run.cancel("...", by=await app.identify("anna"))`. `approve`, `deny`
-        and `resolve` ask for themselves.
+        For `by=` of what a run's handle does: `await run.cancel("...", by=await app.identify("anna"))`. `approve`, `deny`,
+        `resolve`, `undone` and what decides about events ask for themselves.
 
         Raises:
             NotAllowed: It was not proven.
@@ -111,7 +111,8 @@ class Decisions(ABC):
 
     async def undone(self, effect: int, *, by: str, reason: str) -> EffectView:
         """Note that a done effect was undone by hand; see `surefoot.effects.desk.undone_by_person`."""
-        return await desk.undone_by_person(self.store, effect, who=by, reason=reason, wake=wake)
+        who = await self.identify(by)
+        return await desk.undone_by_person(self.store, effect, who=who, reason=reason, wake=wake)
 
     async def redeliver(self, event: int, *, group: str, by: str, reason: str) -> None:
         """Bring a dead letter to its group again, as a new run, behind what has come for its key meanwhile.

@@ -23,7 +23,7 @@ from surefoot.effects.ledger import Call, Row
 from surefoot.effects.lost import TRUST, LostSince, may_be_lost
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
-from surefoot.effects.told import moment_words, note, of_own_row, taken
+from surefoot.effects.told import LEFT, moment_words, note, of_own_row, taken
 from surefoot.journal import Kind, Record, insert_record, take_record_id
 from surefoot.journal.records import Head
 from surefoot.leases import Duty, LeaseLost, Session, Sessions
@@ -36,8 +36,6 @@ GATE_POLL_S, GATE_POLL_MAX_S = 0.05, 0.5
 """Pauses between two looks at what a gate waits for, outside runs: the first, and the longest."""
 
 CLAIMED = State.CLAIMED
-
-LEFT = "its caller left before the act"
 
 
 class Guard:
@@ -122,20 +120,18 @@ class Guard:
                 self.store.append(lambda tx: leave(tx, case.gate_request()), label="leave", on_error=None)
 
     def _abandon(self, case: Case) -> None:
-        """The caller has left while its claim was on its way, and nobody will act on it. Outside runs that ends it: nothing
-        was sent. A run may ask for the same step again, and finds its own claim in doubt."""
+        """The caller has left while its claim was on its way, and nobody will act on it: nothing was sent. A run that comes
+        to the same step again claims it anew."""
 
         def unit(tx: Tx) -> None:
             row = case.row  # what the claim's own unit, which comes before this one, has left there
-            if row is None:
-                if case.resources and self.holding is not None:
-                    self.holding.leave(tx, case.gate_request())
-            elif case.step is not None:
-                if ledger.doubt(tx, row, self.duty.session.id, row.sent_boot_ms):
-                    ledger.add_evidence(tx, row.id, "in doubt", self.duty.session.name, LEFT)
-            else:
-                record = Record(None, 0, Kind.NOT_DONE, "", head=Head(reason=LEFT))
+            if row is not None:
+                record = Record(
+                    None, 0, Kind.NOT_DONE, "", head=Head(reason="its caller left before the act", state=LEFT)
+                )
                 self.settle(tx, case, row, State.NOT_DONE, record)
+            elif case.resources and self.holding is not None:
+                self.holding.leave(tx, case.gate_request())
 
         with contextlib.suppress(StoreError):  # without a store the next process notes it
             self.store.append(unit, label="left", on_error=None)
@@ -155,8 +151,9 @@ class Guard:
             if not step.is_held(tx):
                 raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
             own = None if step.opened is None else own_row(tx.connection, case)
-            if own is not None:
-                return of_own_row(tx, case, own, draft)
+            found = None if own is None else of_own_row(tx, case, own, draft)
+            if found is not None:
+                return found
         if self.gates or case.has_gates:  # without gates the insertion itself finds what is there
             passed = self._pass_gates(tx, case, draft)
             if not isinstance(passed, int):

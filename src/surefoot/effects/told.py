@@ -17,6 +17,9 @@ from surefoot.journal import Kind, Record, Unserializable, insert_record, load_r
 from surefoot.journal.records import Head
 from surefoot.store import Tx
 
+LEFT = "left"
+"""What the record of an effect that is not done says where its caller left before anything was sent."""
+
 _WITH_VALUE: dict[Kind, Literal["done", "repeated"]] = {Kind.DONE: "done", Kind.REPEATED: "repeated"}
 
 
@@ -26,12 +29,14 @@ def note(tx: Tx, case: Case, draft: Record, kind: Kind, head: Head) -> None:
         insert_record(tx, replace(draft, kind=kind, head=head))
 
 
-def of_own_row(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
-    """The step has claimed it before: say what its row has come to."""
+def of_own_row(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome | None:
+    """The step has claimed it before: say what its row has come to; None if it was left before the act, and so is free."""
     if ledger.is_open(row):
         return Claim(row, is_ours=False)
     kind = Kind.NOT_DONE if row.state is State.NOT_DONE else Kind.DONE
     record = load_record(tx.connection, row.record)
+    if record.head.state == LEFT:
+        return None
     head = Head(name=case.spec.name, record=row.record, effect=row.id, reason=record.head.reason)
     note(tx, case, draft, kind, head)
     return told(case, kind, record, head)

@@ -38,7 +38,7 @@ class Kind(IntEnum):
     DONE = 6
     """The effect happened; body: its value."""
     NOT_DONE = 7
-    """The effect is known not to have happened; head.reason says why."""
+    """The effect is known not to have happened; head.reason says why, head.state `left` that nothing was sent."""
     UNKNOWN = 8
     """Nobody knows whether the effect happened, and the caller was told so."""
     REPEATED = 9

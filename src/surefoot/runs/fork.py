@@ -104,7 +104,8 @@ def plan(connection: Connection, run_id: str, at: str | int) -> Plan:
     ended = {record.step for record in records if record.kind in ENDS_STEP and record.seq < cut}
     kept = [record for record in records if record.seq < cut and _is_kept(record, ended)]
     rest = [record for record in records if record.kind in OPENS_STEP and record.step not in ended]
-    return Plan(source, step, kept, [one for record in rest if (one := _again(connection, source, record)) is not None])
+    again = {one.step: one for record in rest if (one := _again(connection, source, record)) is not None}
+    return Plan(source, step, kept, list(again.values()))
 
 
 def _cut(run_id: str, firsts: dict[str, int], at: str | int) -> tuple[str, int]:

@@ -221,11 +221,11 @@ def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) 
     room."""
     late = _strange(connection, _timed_kinds(connection), kinds)
     one = (
-        "SELECT wake_at_ms, id, reason FROM (SELECT wake_at_ms, id, reason FROM runs INDEXED BY runs_timed"
-        " WHERE kind = ? AND state = -1 AND state <= 3 AND wake_at_ms >= 0 AND wake_at_ms < ?"
+        "SELECT wake_at_ms, id FROM (SELECT wake_at_ms, id FROM runs INDEXED BY runs_timed"
+        " WHERE kind = ? AND state = -1 AND state <= 3 AND wake_at_ms >= 0 AND wake_at_ms < ? AND reason = ''"
         " ORDER BY wake_at_ms, id LIMIT 100) AS of_kind"
     )
-    due = [run for _, run, said in _union(connection, one, [(kind, before_ms) for kind in late], 100) if not said]
+    due = [cast(int, run) for _, run in _union(connection, one, [(kind, before_ms) for kind in late], 100)]
     strange = _strange(connection, open_kinds(connection), kinds)
     rows = connection.execute(
         f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
