@@ -15,7 +15,7 @@ from time import perf_counter
 
 from bench.figures import percentile
 from surefoot.app import MIGRATIONS
-from surefoot.runs import queue, tables
+from surefoot.runs.rows import queue, tables
 from surefoot.store import Store, Tx, open_store
 
 STORED = (1_000, 10_000, 100_000, 1_000_000)

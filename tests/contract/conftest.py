@@ -14,7 +14,7 @@ import pytest
 
 import surefoot as sf
 from surefoot.effects import desk
-from surefoot.runs.desk import show
+from surefoot.runs.rows.desk import show
 from surefoot.store import Tx
 
 Calls = list[Any]
@@ -23,8 +23,8 @@ Calls = list[Any]
 @pytest.fixture
 def quick_eviction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs that wait leave memory soon."""
-    monkeypatch.setattr("surefoot.runs.live.LiveRun.wait.__kwdefaults__", {"grace_s": 0.1}, raising=False)
-    monkeypatch.setattr("surefoot.runs.eviction.QUIET_S", 0.1)
+    monkeypatch.setattr("surefoot.runs.live.run.LiveRun.wait.__kwdefaults__", {"grace_s": 0.1}, raising=False)
+    monkeypatch.setattr("surefoot.runs.live.eviction.QUIET_S", 0.1)
 
 
 def killed(url: str, code: str) -> None:

@@ -14,7 +14,7 @@ import surefoot as sf
 from surefoot.approvals import AlreadyDecided, desk, tables
 from surefoot.cli.checks import INVARIANTS
 from surefoot.people import trail
-from surefoot.runs.desk import is_open
+from surefoot.runs.rows.desk import is_open
 from surefoot.store.finding import broken
 
 

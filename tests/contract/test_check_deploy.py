@@ -21,9 +21,9 @@ from tests.support.postgres import tables_of
 import surefoot as sf
 from surefoot.app import MIGRATIONS
 from surefoot.journal import current_frame
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.rows.tables import list_open
 from surefoot.runs.shadow import Shadow, shadow
-from surefoot.runs.tables import list_open
 from surefoot.store import NewerFormat, OlderFormat, is_on_postgres, looking_at
 
 log: Calls = []

@@ -13,8 +13,8 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.journal.tables import BLOB_ABOVE, load_records
-from surefoot.runs.tables import find_run
-from surefoot.runs.waiters import MANY
+from surefoot.runs.rows.tables import find_run
+from surefoot.runs.rows.waiters import MANY
 
 executions: Calls = []
 MANY_KIDS = 3 * MANY
@@ -56,7 +56,7 @@ async def test_a_parked_parent_of_many_is_woken_once_by_the_last(
     app: sf.Surefoot, quick_eviction: None, monkeypatch: pytest.MonkeyPatch, how: Any
 ) -> None:
     """Catches a parent that is replayed once for each child, or that sleeps on though all of them have ended."""
-    monkeypatch.setattr("surefoot.runs.waiters.TOGETHER_MS", 3_600_000)
+    monkeypatch.setattr("surefoot.runs.rows.waiters.TOGETHER_MS", 3_600_000)
 
     @sf.durable(name=f"of many {how.__name__}")
     async def parent() -> list[int]:
@@ -78,8 +78,8 @@ async def test_a_parked_parent_hears_of_the_first_of_many(
     app: sf.Surefoot, quick_eviction: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a parent that handles children as they come, and hears of none before the last has ended."""
-    monkeypatch.setattr("surefoot.runs.waiters.TOGETHER_MS", 1)
-    monkeypatch.setattr("surefoot.runs.waiters.TOGETHER_SHARE", 1_000_000)
+    monkeypatch.setattr("surefoot.runs.rows.waiters.TOGETHER_MS", 1)
+    monkeypatch.setattr("surefoot.runs.rows.waiters.TOGETHER_SHARE", 1_000_000)
 
     @sf.durable(name="of the first of many")
     async def parent() -> int:

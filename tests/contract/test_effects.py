@@ -27,7 +27,7 @@ from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.leases import Sessions
 from surefoot.leases.tables import token_of
-from surefoot.runs.desk import wake
+from surefoot.runs.rows.desk import wake
 from surefoot.store import Tx
 
 Acts = list[Any]

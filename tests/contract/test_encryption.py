@@ -26,7 +26,7 @@ from surefoot.journal.encrypted import Encrypted
 from surefoot.journal.payloads import keep_payload, load_payload
 from surefoot.journal.records import Head
 from surefoot.journal.tables import load_record
-from surefoot.runs.desk import show, unread
+from surefoot.runs.rows.desk import show, unread
 from surefoot.store import is_on_postgres, looking_at, open_store, parse_url
 from surefoot.store.codec import SqliteConnection
 
@@ -258,7 +258,7 @@ KILLED = """
 import asyncio, os, sys
 from surefoot.app import MIGRATIONS
 from surefoot.journal.encrypted import Encrypted
-from surefoot.runs import rotating
+from surefoot.runs.rows import rotating
 from surefoot.store import open_store
 rotating.ROWS_AT_ONCE = 2
 codec = Encrypted({"new": b"n" * 32, "old": b"o" * 32})

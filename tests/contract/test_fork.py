@@ -13,7 +13,7 @@ import surefoot as sf
 from surefoot.effects.desk import list_effects
 from surefoot.runs.durable import SIMULATED
 from surefoot.runs.fork import plan
-from surefoot.runs.inbox import letters_of
+from surefoot.runs.rows.inbox import letters_of
 
 log: Calls = []
 choice = ["left"]

@@ -14,9 +14,9 @@ from tests.contract.conftest import killed, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.runs import queue, tables
-from surefoot.runs.invariants import INVARIANTS
 from surefoot.runs.life import SUSPECT_AFTER
+from surefoot.runs.rows import queue, tables
+from surefoot.runs.rows.invariants import INVARIANTS
 from surefoot.store import Tx
 from surefoot.store.finding import broken
 

@@ -17,8 +17,8 @@ from tests.support.postgres import tables_of
 import surefoot as sf
 from surefoot.cli.checks import INVARIANTS
 from surefoot.effects import desk
-from surefoot.runs import retention
-from surefoot.runs.retention import Retention, Swept
+from surefoot.runs.rows import retention
+from surefoot.runs.rows.retention import Retention, Swept
 from surefoot.store import is_on_postgres
 from surefoot.store.finding import broken
 
@@ -363,8 +363,8 @@ KILLED = """
 import asyncio, os, sys
 import surefoot as sf
 from surefoot.app import MIGRATIONS
-from surefoot.runs import retention
-from surefoot.runs.retention import Retention
+from surefoot.runs.rows import retention
+from surefoot.runs.rows.retention import Retention
 from surefoot.store import Store, open_store
 retention.EFFECTS_AT_ONCE, retention.RECORDS_AT_ONCE = 2, 2
 store, left = open_store(sys.argv[1], MIGRATIONS), int(sys.argv[2])

@@ -15,10 +15,10 @@ from tests.contract.conftest import until
 import surefoot as sf
 from surefoot.journal import Undecodable
 from surefoot.runs import BadRunId
-from surefoot.runs.desk import show
 from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
-from surefoot.runs.live import LiveRun
-from surefoot.runs.strand import _beside
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import _beside
+from surefoot.runs.rows.desk import show
 
 if TYPE_CHECKING:
     from nowhere import OnlyForTypeCheckers  # type: ignore[import-not-found]  # that is the point
@@ -777,7 +777,7 @@ async def test_timers_survive_a_restart_and_do_not_start_anew(url: str) -> None:
 async def test_a_long_wait_leaves_memory_and_wakes(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches waits that hold memory, and evicted runs that nobody wakes."""
     starts: Calls = []
-    monkeypatch.setattr("surefoot.runs.live.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}, raising=False)
+    monkeypatch.setattr("surefoot.runs.live.run.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}, raising=False)
 
     @sf.durable
     async def waits() -> str:

@@ -17,9 +17,9 @@ from surefoot.effects.case import Acting
 from surefoot.effects.states import OPEN, State
 from surefoot.journal import current_frame
 from surefoot.leases import Sessions
-from surefoot.runs import claims
-from surefoot.runs.desk import wake
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.rows import claims
+from surefoot.runs.rows.desk import wake
 from surefoot.store import Tx
 
 
@@ -83,7 +83,7 @@ async def test_an_act_that_never_answers_is_cancelled_and_keeps_the_run_in_doubt
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a run that waits for ever for a task its code has left, and one that ends over an open claim."""
-    monkeypatch.setattr("surefoot.runs.execution.CLOSE_S", 0.1)
+    monkeypatch.setattr("surefoot.runs.live.execution.CLOSE_S", 0.1)
 
     @sf.effect
     async def stuck() -> None:
@@ -119,7 +119,7 @@ async def test_an_end_that_cannot_be_written_blocks_the_run(app: sf.Surefoot, mo
     def broken(*_arguments: Any) -> None:
         raise ValueError("no end")
 
-    monkeypatch.setattr("surefoot.runs.tables.end_run", broken)
+    monkeypatch.setattr("surefoot.runs.rows.tables.end_run", broken)
     assert "no end" in (await wait_state(await app.start(ends, id="e"), "waiting", "blocked")).reason
     assert starts == [1]
 
@@ -203,7 +203,7 @@ async def test_a_claim_that_nobody_acts_on_is_in_doubt_when_its_run_ends(
                 app.guard.acting[found[0]] = Acting()
             return found
 
-        monkeypatch.setattr("surefoot.runs.claims.open_effects", as_claimed)
+        monkeypatch.setattr("surefoot.runs.rows.claims.open_effects", as_claimed)
         run = await app.start(ends, id="e")
         await wait_state(run, "waiting", "doubt")
         reasons = [one.body["reason"] for one in app.store.read_now(partial(desk.evidence, effect=1))]

@@ -11,7 +11,7 @@ from tests.contract.conftest import kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.runs.desk import show
+from surefoot.runs.rows.desk import show
 
 
 @sf.step(name="broken note")
@@ -179,7 +179,7 @@ async def test_a_replay_that_never_comes_to_its_place_is_cancelled_all_the_same(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a run that nobody can stop because its new code hangs before what it had done."""
-    monkeypatch.setattr("surefoot.runs.cancelling.WAIT_S", 0.05)
+    monkeypatch.setattr("surefoot.runs.live.cancelling.WAIT_S", 0.05)
     has_changed, hits = False, list[str]()
 
     @sf.durable
@@ -207,7 +207,7 @@ async def test_a_replay_that_never_comes_to_its_place_is_cancelled_all_the_same(
 
 async def test_a_cancellation_hits_once(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches clean-up that is cancelled by the clock that was set for the cancellation it cleans up after."""
-    monkeypatch.setattr("surefoot.runs.cancelling.WAIT_S", 0.02)
+    monkeypatch.setattr("surefoot.runs.live.cancelling.WAIT_S", 0.02)
     hits: list[str] = []
 
     @sf.durable

@@ -14,7 +14,7 @@ from tests.contract.test_runs import wait_state
 import surefoot as sf
 from surefoot.effects import desk
 from surefoot.leases import Sessions
-from surefoot.runs.desk import wake
+from surefoot.runs.rows.desk import wake
 
 
 async def test_claims_of_a_killed_process_are_listed_as_in_doubt(url: str) -> None:

@@ -17,7 +17,7 @@ from surefoot.effects.case import Case, Claim
 from surefoot.journal import current_frame
 from surefoot.leases import LeaseLost
 from surefoot.runs.life import TAKEOVERS_MAX
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 from surefoot.store import SystemClock, Tx
 
 

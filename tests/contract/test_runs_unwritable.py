@@ -13,7 +13,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.journal import current_frame
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 from surefoot.store import Tx
 
 
@@ -115,7 +115,7 @@ async def test_a_mistake_in_the_worker_is_told_to_who_waits(app: sf.Surefoot, mo
     def broken(_connection: Any) -> list[int]:
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("surefoot.runs.tables.run_holders", broken)
+    monkeypatch.setattr("surefoot.runs.rows.tables.run_holders", broken)
     with pytest.raises(KeyError, match="a mistake of ours"):
         await run.result(timeout_s=5)
     assert any("worker has stopped" in message for message in complaints)

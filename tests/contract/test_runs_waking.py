@@ -14,10 +14,10 @@ import surefoot as sf
 from surefoot.effects import desk
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
-from surefoot.runs import inbox, tables, waiters
-from surefoot.runs.desk import wake
-from surefoot.runs.inbox import Letter
 from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.rows import inbox, tables, waiters
+from surefoot.runs.rows.desk import wake
+from surefoot.runs.rows.inbox import Letter
 from surefoot.store import Tx
 
 

@@ -19,8 +19,8 @@ from surefoot.effects.desk import evidence, list_effects
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.runs.compensate import Found, find
-from surefoot.runs.desk import show
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.rows.desk import show
 from surefoot.runs.saga import Saga
 from surefoot.store import Tx
 

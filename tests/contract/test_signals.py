@@ -12,7 +12,7 @@ from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.runs.desk import unread
+from surefoot.runs.rows.desk import unread
 from surefoot.store import SystemClock
 
 

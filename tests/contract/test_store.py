@@ -22,7 +22,7 @@ import pytest
 
 from surefoot import app as composition
 from surefoot import store as store_room
-from surefoot.runs.tables import RunRow, list_runs
+from surefoot.runs.rows.tables import RunRow, list_runs
 from surefoot.store import (
     Check,
     CorruptStore,

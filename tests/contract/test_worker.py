@@ -14,11 +14,11 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.cli import main
-from surefoot.runs import queue
 from surefoot.runs.durable import KindSpec
 from surefoot.runs.glance import glance
 from surefoot.runs.life import SUSPECT_AFTER
-from surefoot.runs.tables import find_run
+from surefoot.runs.rows import queue
+from surefoot.runs.rows.tables import find_run
 from surefoot.store import StoreError
 
 

@@ -24,8 +24,8 @@ from tests.support.agents import Part, Script, call, said, text
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import Durable
+from surefoot.runs.live.strand import _parent
 from surefoot.runs.steps import live_run
-from surefoot.runs.strand import _parent
 from surefoot.store import checksums
 from surefoot.testing.wire import Doubted
 

@@ -102,7 +102,7 @@ def _leave(line: Line, place: Path) -> Json:
             line.tell("end", {"said": "killed"})
             os.kill(os.getpid(), 9)
 
-    with mock.patch("surefoot.runs.live.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}):
+    with mock.patch("surefoot.runs.live.run.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}):
         asyncio.run(leave())
     return None
 

@@ -145,7 +145,7 @@ def small_log() -> Iterator[None]:
     with (
         mock.patch("surefoot.store.checkpoint.START_PAGES", START_PAGES),
         mock.patch("surefoot.store.checkpoint.INLINE_PAGES", INLINE_PAGES),
-        mock.patch("surefoot.runs.live.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}),
+        mock.patch("surefoot.runs.live.run.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}),
     ):
         yield
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import surefoot as sf
 from surefoot.runs.life import WaitFor
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 
 
 @sf.effect(key="golden:{order}")

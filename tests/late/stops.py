@@ -16,7 +16,7 @@ from tests.late import holder
 from tests.late.service import Arrival, Service, serving
 
 import surefoot as sf
-from surefoot.runs.tables import list_runs
+from surefoot.runs.rows.tables import list_runs
 
 PROCESSES = 3
 

@@ -24,8 +24,8 @@ from tests.worlds.tap import Tap
 import surefoot as sf
 from surefoot.effects.desk import EffectView
 from surefoot.journal import current_frame
-from surefoot.runs.live import LiveRun
-from surefoot.runs.strand import ToolCall
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import ToolCall
 from surefoot.store import Store, open_store
 
 Report = dict[str, Any]

@@ -16,7 +16,7 @@ from tests.support.postgres import Cut
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
-from surefoot.runs.tables import RunRow, list_runs
+from surefoot.runs.rows.tables import RunRow, list_runs
 from surefoot.store import looking_at
 
 LIFE_MS = 2_500

@@ -61,7 +61,7 @@ def _nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing happen but by being told."""
     monkeypatch.setattr(hearing, "HEARING_POLL_S", LONG_S)
     monkeypatch.setattr(hearing, "LOOK_AGAIN_S", LONG_S)
-    monkeypatch.setattr("surefoot.runs.live.WAIT_IN_PLACE_S", 0.05)
+    monkeypatch.setattr("surefoot.runs.live.run.WAIT_IN_PLACE_S", 0.05)
 
 
 async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:

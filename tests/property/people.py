@@ -16,8 +16,8 @@ from tests.property.programs import flat, root_of
 import surefoot as sf
 from surefoot.effects import desk
 from surefoot.leases import Sessions
-from surefoot.runs.desk import wake
 from surefoot.runs.life import ENDED
+from surefoot.runs.rows.desk import wake
 from surefoot.store import Tx
 
 if TYPE_CHECKING:

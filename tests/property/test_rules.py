@@ -22,7 +22,7 @@ from surefoot.leases.rules import MARGIN_MS, Life, SessionFacts, judge, may_act
 from surefoot.leases.tables import TOKEN_BITS, token_of
 from surefoot.runs import life
 from surefoot.runs.life import ENDED, RunEvent, RunState
-from surefoot.runs.replay import step_key
+from surefoot.runs.live.replay import step_key
 
 quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 

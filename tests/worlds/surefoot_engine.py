@@ -49,9 +49,9 @@ from surefoot.effects.doubt import AskPerson, InDoubt, Probe, Resend
 from surefoot.effects.states import State
 from surefoot.journal import current_frame
 from surefoot.runs import Run
-from surefoot.runs.desk import wake
-from surefoot.runs.live import LiveRun
-from surefoot.runs.strand import ToolCall
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import ToolCall
+from surefoot.runs.rows.desk import wake
 from surefoot.store import Store, open_store
 
 LONGEST_LIFE_MS = 400

@@ -30,7 +30,7 @@ import pytest
 from pytest_examples import EvalExample, run_code
 
 import surefoot as sf
-from surefoot.runs import execution
+from surefoot.runs.live import execution
 
 OUT = "SUREFOOT_EXAMPLES_OUT"
 """The environment variable that says where to."""

@@ -18,7 +18,7 @@ from surefoot.leases import Sessions
 from surefoot.people import People
 from surefoot.people.trail import identify
 from surefoot.runs import Worker
-from surefoot.runs.desk import is_open, wake
+from surefoot.runs.rows.desk import is_open, wake
 from surefoot.store import Store
 
 

@@ -29,12 +29,12 @@ from surefoot.journal.encrypted import Encrypted
 from surefoot.people import People
 from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, KindSpec, Run, Worker
-from surefoot.runs.desk import is_open
 from surefoot.runs.life import RunState
 from surefoot.runs.queueing import NORMAL, Queueing, limit_of, queueing, when
-from surefoot.runs.retention import Retention, Swept
-from surefoot.runs.rotating import rotate
-from surefoot.runs.tables import RunRow, list_runs
+from surefoot.runs.rows.desk import is_open
+from surefoot.runs.rows.retention import Retention, Swept
+from surefoot.runs.rows.rotating import rotate
+from surefoot.runs.rows.tables import RunRow, list_runs
 from surefoot.runs.worker import ROOM
 from surefoot.store import Clock, Store, is_on_postgres, open_store, require_url, shown
 from surefoot.store.codec import Codec
@@ -282,7 +282,7 @@ class Surefoot(Decisions):
         is_dry_run: bool = False,
         tell: Callable[[Swept], object] | None = None,
     ) -> Swept:
-        """Delete the values of what ended long ago; keys, outcomes and digests stay. See `surefoot.runs.retention`.
+        """Delete the values of what ended long ago; keys, outcomes and digests stay. See `surefoot.runs.rows.retention`.
 
         Args:
             older_than: As "90d" or seconds, counted from the end of a run, or of an effect outside runs.
@@ -298,7 +298,7 @@ class Surefoot(Decisions):
         return replace(swept, events=emptied)
 
     async def rotate_keys(self, *, tell: Callable[[int], object] | None = None) -> int:
-        """Write all values anew that are not under the codec's current key; see `surefoot.runs.rotating`.
+        """Write all values anew that are not under the codec's current key; see `surefoot.runs.rows.rotating`.
 
         Args:
             tell: Called with how many rows were written so far, now and then; None for nobody.

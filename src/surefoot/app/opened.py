@@ -16,8 +16,8 @@ from surefoot.leases import Session, Sessions
 from surefoot.people import People
 from surefoot.people.trail import set_rules
 from surefoot.runs import Escalation, Worker
-from surefoot.runs.desk import is_open
-from surefoot.runs.tables import run_holders
+from surefoot.runs.rows.desk import is_open
+from surefoot.runs.rows.tables import run_holders
 from surefoot.store import Store, StoreError
 from surefoot.store.connection import Connection
 

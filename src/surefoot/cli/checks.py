@@ -18,10 +18,10 @@ from surefoot.journal import invariants as journal
 from surefoot.journal.sealing import of_run, opened_text
 from surefoot.leases import Holder, Life
 from surefoot.leases.session import holder_of
-from surefoot.runs import invariants as runs
-from surefoot.runs.claims import claim_holders
 from surefoot.runs.life import SUSPECT_AFTER, RunState
-from surefoot.runs.tables import run_holders
+from surefoot.runs.rows import invariants as runs
+from surefoot.runs.rows.claims import claim_holders
+from surefoot.runs.rows.tables import run_holders
 from surefoot.store.examine import Examined
 from surefoot.store.finding import Finding, Severity
 

@@ -17,8 +17,8 @@ from surefoot.cli.screen import Column, emit, listing, say
 from surefoot.cli.secrets import seen
 from surefoot.cli.shapes.versions import DeployDocument, ShadowShape
 from surefoot.cli.words import CELL_CHARS_MAX, count_words, one_line, shorten
+from surefoot.runs.rows.tables import list_open
 from surefoot.runs.shadow import LIMIT_S, Shadow, Verdict, shadow
-from surefoot.runs.tables import list_open
 from surefoot.store import looking_at
 
 PAGE = 500

@@ -29,7 +29,7 @@ from surefoot.cli.words import state_words
 from surefoot.effects.desk import resolve_by_person, undone_by_person
 from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
-from surefoot.runs.desk import wake
+from surefoot.runs.rows.desk import wake
 
 STATES = tuple(state.name.lower() for state in State)
 

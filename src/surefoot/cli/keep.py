@@ -20,7 +20,7 @@ from surefoot.coordination import restoring
 from surefoot.effects.doubt import duration_ms
 from surefoot.leases.session import live_processes
 from surefoot.problem import SurefootError
-from surefoot.runs.retention import Swept
+from surefoot.runs.rows.retention import Swept
 from surefoot.store import SystemClock, checksums, copying, open_store, parse_url, preparing
 from surefoot.store.sqlite import connect_to_read
 

@@ -22,10 +22,10 @@ from surefoot.effects.states import State
 from surefoot.journal import Record
 from surefoot.leases import Sessions
 from surefoot.runs import RunNotFound, RunState
-from surefoot.runs import desk as runs_desk
 from surefoot.runs.durable import SIMULATED
 from surefoot.runs.fork import source_of
-from surefoot.runs.tables import RunRow, find_run, get_run, list_runs
+from surefoot.runs.rows import desk as runs_desk
+from surefoot.runs.rows.tables import RunRow, find_run, get_run, list_runs
 from surefoot.store.connection import Connection
 
 ALL = 2**62

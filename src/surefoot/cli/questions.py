@@ -13,8 +13,8 @@ from surefoot.cli.show import show_advice
 from surefoot.cli.words import VALUE_CHARS_MAX, moment, one_line, shorten, span_words, value_words
 from surefoot.leases import Sessions
 from surefoot.people import trail
-from surefoot.runs.desk import is_open
-from surefoot.runs.tables import get_run
+from surefoot.runs.rows.desk import is_open
+from surefoot.runs.rows.tables import get_run
 from surefoot.store.connection import Connection
 
 Command = Callable[..., str]

@@ -25,7 +25,7 @@ from surefoot.cli.place import (
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes.runs import CancelDocument, RunsDocument, RunShape, SignalDocument
 from surefoot.runs.life import ENDED, RunState
-from surefoot.runs.tables import list_runs
+from surefoot.runs.rows.tables import list_runs
 
 WAKE = "wake"
 """The word that makes a waiting run look again; no signal can be sent under it from here."""

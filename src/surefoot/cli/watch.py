@@ -23,7 +23,7 @@ from surefoot.cli.timeline import step_of
 from surefoot.cli.words import moment, value_words
 from surefoot.journal import Kind, Record
 from surefoot.leases import Sessions
-from surefoot.runs import desk as runs_desk
+from surefoot.runs.rows import desk as runs_desk
 from surefoot.store.connection import Connection
 
 LOOK_S = 0.1

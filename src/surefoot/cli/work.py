@@ -22,7 +22,7 @@ from surefoot.cli.stopping import Stopping, execute
 from surefoot.cli.watch import Watch
 from surefoot.cli.words import count_words
 from surefoot.runs import Run, RunState
-from surefoot.runs.tables import get_run
+from surefoot.runs.rows.tables import get_run
 from surefoot.runs.worker import GRACE_S
 from surefoot.store import shown
 from surefoot.store.connection import Connection

@@ -26,9 +26,9 @@ from surefoot.effects.versions import retold
 from surefoot.journal import Kind, codec_of, current_frame, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.sealing import of_document, opened, sealed
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.taken import LiveStep
 from surefoot.runs.steps import take_step
-from surefoot.runs.taken import LiveStep
 from surefoot.store import Migration, StoreError, Tx
 from surefoot.store.codec import codec_of as cipher_of
 from surefoot.store.connection import Connection

@@ -30,9 +30,9 @@ from surefoot.effects.classify import describe
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.runs.life import WaitFor
-from surefoot.runs.live import WAIT_IN_PLACE_S, LiveRun
+from surefoot.runs.live.run import WAIT_IN_PLACE_S, LiveRun
+from surefoot.runs.live.taken import LiveStep
 from surefoot.runs.steps import meet_again_if_interrupted, ring
-from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx
 
 _encode, _decode = msgspec.json.encode, msgspec.json.decode

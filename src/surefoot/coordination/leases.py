@@ -29,7 +29,7 @@ from surefoot.leases import LeaseLost, Session
 from surefoot.leases.rules import TTL_MS
 from surefoot.leases.tables import token_of
 from surefoot.problem import SurefootError
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 from surefoot.store import StoreError, Tx
 
 

@@ -9,8 +9,8 @@ from surefoot.coordination.owners import Owners
 from surefoot.coordination.tables import Row
 from surefoot.leases import Holder, Sessions
 from surefoot.leases.tables import token_of
-from surefoot.runs.desk import is_open
-from surefoot.runs.tables import get_run
+from surefoot.runs.rows.desk import is_open
+from surefoot.runs.rows.tables import get_run
 from surefoot.store import Clock
 from surefoot.store.connection import Connection
 

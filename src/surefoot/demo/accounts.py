@@ -15,7 +15,7 @@ from surefoot.effects import ledger
 from surefoot.effects.desk import EffectView, list_effects
 from surefoot.effects.keys import Identity
 from surefoot.effects.states import State
-from surefoot.runs.tables import RunRow, list_runs
+from surefoot.runs.rows.tables import RunRow, list_runs
 
 KIND_OF = {"refund": "refund", "write_address": "address", "write_email": "email", "send_parcel": "parcel"}
 """Which kind of act an effect is, by its name in the ledger."""

@@ -28,7 +28,7 @@ from surefoot.demo.shop_process import RunningShop
 from surefoot.demo.tickets import Ticket
 from surefoot.runs import RunState
 from surefoot.runs.life import ENDED
-from surefoot.runs.tables import RunRow
+from surefoot.runs.rows.tables import RunRow
 
 LOOK_S = 0.1
 LIMIT_S = 900.0  # far above any demo: a provider that hangs must not keep it for ever

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from surefoot.runs import RunState
-from surefoot.runs.tables import RunRow
+from surefoot.runs.rows.tables import RunRow
 
 WIDE = 10_000
 """Columns of something that is no terminal: a pipe or a file does not wrap."""

@@ -221,7 +221,7 @@ async def resolve_by_person(
         value: What the caller should get, for done.
         is_fence_passed: The person vouches that no earlier request can still land.
         wake: Wakes whoever waits, in the same transaction: called with the effect's run, who, and the effect
-            (`surefoot.runs.desk.wake`).
+            (`surefoot.runs.rows.desk.wake`).
 
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.

@@ -23,8 +23,8 @@ from surefoot.runs.errors import (
 from surefoot.runs.escalating import Escalation
 from surefoot.runs.handle import Run, RunStatus, find, start_run
 from surefoot.runs.life import RunState, WaitFor
+from surefoot.runs.rows.schema import MIGRATIONS
 from surefoot.runs.saga import Saga, saga
-from surefoot.runs.schema import MIGRATIONS
 from surefoot.runs.signals import Signal
 from surefoot.runs.steps import branch, now, random, sleep, sleep_until, step, take_step, uuid, wait_signal
 from surefoot.runs.undo import undo as _undo  # noqa: F401  its kind is known from here on

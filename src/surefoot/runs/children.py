@@ -23,15 +23,15 @@ from surefoot.journal.records import Head
 from surefoot.journal.tables import BLOB_ABOVE
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
-from surefoot.runs import inbox, tables
 from surefoot.runs.durable import KindSpec, kind_of
 from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed, name_of, require_id, without_surrogates
 from surefoot.runs.handle import read_end, start_run
-from surefoot.runs.inbox import CANCEL
 from surefoot.runs.life import ENDED, WaitFor
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.taken import LiveStep
+from surefoot.runs.rows import inbox, tables
+from surefoot.runs.rows.inbox import CANCEL
 from surefoot.runs.steps import live_run, load_recorded
-from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from surefoot.journal.tables import load_records, load_records_of
-from surefoot.runs import claims, inbox, queue, tables, waiters
 from surefoot.runs.durable import executable_kinds, known_kinds, places_per_key
 from surefoot.runs.errors import name_of, without_surrogates
 from surefoot.runs.glance import Glance
-from surefoot.runs.inbox import Letter
 from surefoot.runs.life import SUSPECT_AFTER, WaitFor
-from surefoot.runs.replay import History, arrange
-from surefoot.runs.tables import RunRow
+from surefoot.runs.live.replay import History, arrange
+from surefoot.runs.rows import claims, inbox, queue, tables, waiters
+from surefoot.runs.rows.inbox import Letter
+from surefoot.runs.rows.tables import RunRow
 from surefoot.store import StoreError, Tx
 
 if TYPE_CHECKING:

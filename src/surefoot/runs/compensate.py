@@ -21,16 +21,16 @@ from surefoot.effects.registry import spec_of, undo_spec_of
 from surefoot.effects.spec import nothing_to_undo
 from surefoot.effects.states import OPEN, State
 from surefoot.journal import Kind, load_record, load_records
-from surefoot.runs import tables
 from surefoot.runs.children import child
 from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.errors import CannotUndo
 from surefoot.runs.handle import free_undo_id
 from surefoot.runs.life import ENDED, RunState
-from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import Recorded, step_key
+from surefoot.runs.live.replay import Recorded, step_key
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import _parent
+from surefoot.runs.rows import tables
 from surefoot.runs.steps import live_run
-from surefoot.runs.strand import _parent
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 

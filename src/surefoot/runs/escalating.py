@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from surefoot.effects import Guard
 from surefoot.leases import Life
-from surefoot.runs.overdue import ESCALATED, TELLING, TOLD, Doubts, Escalation, Questions, Subject
+from surefoot.runs.rows.overdue import ESCALATED, TELLING, TOLD, Doubts, Escalation, Questions, Subject
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 

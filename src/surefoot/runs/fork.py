@@ -24,11 +24,11 @@ from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, OPENS_STEP, Head
 from surefoot.journal.redaction import redacted
 from surefoot.journal.tables import load_records
-from surefoot.runs import inbox, tables
-from surefoot.runs.desk import is_forgotten
 from surefoot.runs.durable import ELSEWHERE, SIMULATED, simulated
 from surefoot.runs.errors import CannotFork, RunConflict, RunNotFound
-from surefoot.runs.tables import RunRow
+from surefoot.runs.rows import inbox, tables
+from surefoot.runs.rows.desk import is_forgotten
+from surefoot.runs.rows.tables import RunRow
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 

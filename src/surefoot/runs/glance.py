@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from surefoot.leases import Life
-from surefoot.runs import claims, inbox, queue, tables, waiters
 from surefoot.runs.durable import executable_kinds
-from surefoot.runs.inbox import Letter
-from surefoot.runs.waiting import Target
+from surefoot.runs.live.waiting import Target
+from surefoot.runs.rows import claims, inbox, queue, tables, waiters
+from surefoot.runs.rows.inbox import Letter
 from surefoot.store.connection import Connection
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
-from surefoot.runs import inbox, queue, tables
 from surefoot.runs.durable import ELSEWHERE, SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
 from surefoot.runs.errors import (
     CannotUndo,
@@ -29,12 +28,13 @@ from surefoot.runs.errors import (
     require_id,
 )
 from surefoot.runs.fork import Again, plan, write
-from surefoot.runs.inbox import CANCEL, WAKE
 from surefoot.runs.life import ENDED, RunState
+from surefoot.runs.live.replay import History
 from surefoot.runs.queueing import AT_ONCE, Queueing
-from surefoot.runs.replay import History
+from surefoot.runs.rows import inbox, queue, tables
+from surefoot.runs.rows.inbox import CANCEL, WAKE
+from surefoot.runs.rows.tables import RunRow
 from surefoot.runs.signals import Signal, signal_for
-from surefoot.runs.tables import RunRow
 from surefoot.runs.worker import Worker
 from surefoot.store import Store, StoreError, Tx
 from surefoot.store.connection import Connection

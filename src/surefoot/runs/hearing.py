@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterator
 
-from surefoot.runs.tables import WORK
+from surefoot.runs.rows.tables import WORK
 from surefoot.store import Store
 
 POLL_S = 0.1

@@ -28,17 +28,17 @@ from surefoot.effects.resolve import resolve
 from surefoot.effects.sweep import case_of
 from surefoot.journal import Kind, codec_of
 from surefoot.problem import SurefootError
-from surefoot.runs import inbox, waiters
 from surefoot.runs.compensate import Piece, compensate, find, is_ended, parking
 from surefoot.runs.errors import GOING_DOWN, Blocked, DeadlinePassed, Divergence, without_surrogates
-from surefoot.runs.inbox import CANCEL
 from surefoot.runs.life import WaitFor
-from surefoot.runs.live import UNDOING
-from surefoot.runs.looking import Looking
-from surefoot.runs.replay import step_key
+from surefoot.runs.live.looking import Looking
+from surefoot.runs.live.replay import step_key
+from surefoot.runs.live.run import UNDOING
+from surefoot.runs.live.strand import _parent, _saga
+from surefoot.runs.live.taken import LiveStep
+from surefoot.runs.rows import inbox, waiters
+from surefoot.runs.rows.inbox import CANCEL
 from surefoot.runs.steps import live_run, meet_again_if_interrupted, take_step
-from surefoot.runs.strand import _parent, _saga
-from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 

@@ -29,12 +29,12 @@ from surefoot.journal.tables import load_records
 from surefoot.problem import SurefootError
 from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Divergence, Suspend, UnknownKind, name_of
-from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import History, arrange, parent_of
-from surefoot.runs.strand import Strand, _parent, _place, _saga, _strand
-from surefoot.runs.tables import RunRow
-from surefoot.runs.taken import LiveStep
-from surefoot.runs.waiting import Waiting
+from surefoot.runs.live.replay import History, arrange, parent_of
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import Strand, _parent, _place, _saga, _strand
+from surefoot.runs.live.taken import LiveStep
+from surefoot.runs.live.waiting import Waiting
+from surefoot.runs.rows.tables import RunRow
 from surefoot.store import SystemClock
 from surefoot.store.connection import Connection, faults_of
 

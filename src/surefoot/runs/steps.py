@@ -21,11 +21,11 @@ from surefoot.problem import SurefootError
 from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import _beside, _parent
+from surefoot.runs.live.taken import LiveStep
+from surefoot.runs.live.unread import Looked
 from surefoot.runs.signals import Signal
-from surefoot.runs.strand import _beside, _parent
-from surefoot.runs.taken import LiveStep
-from surefoot.runs.unread import Looked
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,11 +7,11 @@ undone twice; an effect without `compensate=` stops the undo, and is named. How 
 from __future__ import annotations
 
 from surefoot.journal import codec_of
-from surefoot.runs import tables
 from surefoot.runs.compensate import Piece, compensate, find
-from surefoot.runs.desk import is_forgotten
 from surefoot.runs.durable import UNDO, durable
 from surefoot.runs.errors import CannotUndo
+from surefoot.runs.rows import tables
+from surefoot.runs.rows.desk import is_forgotten
 from surefoot.runs.steps import live_run, take_step
 from surefoot.store.connection import Connection
 

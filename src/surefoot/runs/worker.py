@@ -20,22 +20,22 @@ from surefoot.effects import Guard, SimulatedGuard, around, bound_guard, told_to
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Record, current_frame
 from surefoot.leases import LeaseLost, Session, Sessions
-from surefoot.runs import waiters
 from surefoot.runs.claiming import Claiming
-from surefoot.runs.desk import wake
 from surefoot.runs.durable import executable_kinds
 from surefoot.runs.errors import Suspend
 from surefoot.runs.escalating import Escalating, Hook
-from surefoot.runs.execution import Execution
 from surefoot.runs.glance import Glance, glance
 from surefoot.runs.hearing import Hearing
-from surefoot.runs.inbox import Letter
 from surefoot.runs.life import SUSPECT_AFTER
-from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import History
-from surefoot.runs.strand import Strand, _parent, _place, _strand
-from surefoot.runs.tables import RunRow
-from surefoot.runs.waiting import Target, Waiting
+from surefoot.runs.live.execution import Execution
+from surefoot.runs.live.replay import History
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import Strand, _parent, _place, _strand
+from surefoot.runs.live.waiting import Target, Waiting
+from surefoot.runs.rows import waiters
+from surefoot.runs.rows.desk import wake
+from surefoot.runs.rows.inbox import Letter
+from surefoot.runs.rows.tables import RunRow
 from surefoot.store import Store, StoreError, Tx
 from surefoot.store.connection import Connection
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 from surefoot.effects.spec import EffectSpec
 from surefoot.journal import current_frame
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 from surefoot.store import StoreError, Tx
 from surefoot.store.writer import Writer
 from surefoot.testing.points import Point

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)
-        patch.setattr("surefoot.runs.eviction.QUIET_S", 0.1)
+        patch.setattr("surefoot.runs.live.eviction.QUIET_S", 0.1)
         asyncio.run(work())
     return path
 
@@ -56,8 +56,8 @@ def store(made: Path, shell: Shell) -> Path:
 @pytest.fixture
 def quick_eviction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs that wait leave memory soon."""
-    monkeypatch.setattr("surefoot.runs.live.LiveRun.wait.__kwdefaults__", {"grace_s": 0.1}, raising=False)
-    monkeypatch.setattr("surefoot.runs.eviction.QUIET_S", 0.1)
+    monkeypatch.setattr("surefoot.runs.live.run.LiveRun.wait.__kwdefaults__", {"grace_s": 0.1}, raising=False)
+    monkeypatch.setattr("surefoot.runs.live.eviction.QUIET_S", 0.1)
 
 
 def test_a_sound_store_has_no_errors(shell: Shell, store: Path) -> None:

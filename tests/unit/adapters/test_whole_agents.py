@@ -16,7 +16,7 @@ from tests.support.agents import Script, call, said, text, twice
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import Durable, payloads
-from surefoot.runs.desk import show
+from surefoot.runs.rows.desk import show
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from surefoot.journal import Kind, Record
 from surefoot.journal.records import Head
-from surefoot.runs.replay import arrange
+from surefoot.runs.live.replay import arrange
 
 
 def record(seq: int, kind: Kind, step: str = "", after: int = 0, **head: object) -> Record:

@@ -27,8 +27,8 @@ from surefoot.journal import Kind, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
 from surefoot.runs.durable import ELSEWHERE
+from surefoot.runs.rows.tables import find_run
 from surefoot.runs.steps import live_run
-from surefoot.runs.tables import find_run
 
 if TYPE_CHECKING:
     from surefoot.app import Surefoot

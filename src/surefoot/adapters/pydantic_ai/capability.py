@@ -53,8 +53,8 @@ from surefoot.adapters.pydantic_ai.toolsets import GuardedToolset
 from surefoot.adapters.pydantic_ai.waits import wait_for_results, waiting_for_events
 from surefoot.journal import current_frame
 from surefoot.runs import take_step
-from surefoot.runs.live import LiveRun
-from surefoot.runs.strand import _parent
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import _parent
 
 
 class Durable(BaseDurabilityCapability[Any]):

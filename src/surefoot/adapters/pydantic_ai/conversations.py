@@ -22,9 +22,9 @@ from surefoot.adapters.pydantic_ai.requests import RequestDigests
 from surefoot.journal.records import Head
 from surefoot.journal.values import canonical_bytes
 from surefoot.runs import AmbiguousStep, take_step
-from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import step_key
-from surefoot.runs.strand import ToolCall, _parent
+from surefoot.runs.live.replay import step_key
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import ToolCall, _parent
 
 
 class Conversation:

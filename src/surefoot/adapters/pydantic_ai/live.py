@@ -20,7 +20,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from surefoot.problem import SurefootError
 from surefoot.runs import Run
 from surefoot.runs.life import RunState
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 from surefoot.runs.worker import Worker
 
 WAITING_MAX = 10_000

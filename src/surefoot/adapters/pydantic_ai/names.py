@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from surefoot.runs import Divergence
-from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import parent_of, step_key
+from surefoot.runs.live.replay import parent_of, step_key
+from surefoot.runs.live.run import LiveRun
 
 
 class Names:

@@ -24,7 +24,7 @@ from surefoot.effects import NotDone
 from surefoot.effects.outcome import EffectError, Outcome
 from surefoot.journal import codec_of
 from surefoot.runs import take_step
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 
 OUTPUT = "output"
 """The step's name; beside it stands the decision whose answer it turns into the result."""

@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from surefoot.journal import Undecodable, codec_of, current_frame
 from surefoot.journal.values import Unserializable
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 
 PAYLOAD = codec_of(object, "Pydantic AI")
 

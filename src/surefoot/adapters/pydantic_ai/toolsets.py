@@ -22,7 +22,7 @@ from surefoot.adapters.pydantic_ai.refusals import CONTROL, refused
 from surefoot.adapters.pydantic_ai.tools import Call, perform_call, result_of
 from surefoot.adapters.pydantic_ai.units import Unit
 from surefoot.journal import current_frame
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 
 
 @dataclass

@@ -25,9 +25,9 @@ from pydantic_core import to_json
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.journal import Kind
 from surefoot.runs import take_step
-from surefoot.runs.live import LiveRun
-from surefoot.runs.replay import step_key
-from surefoot.runs.strand import _beside, _parent
+from surefoot.runs.live.replay import step_key
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import _beside, _parent
 
 BESIDE = "beside"
 """Where a payload keeps what its unit did beside its result; also the step's name where the result has its own record."""

@@ -24,7 +24,7 @@ from pydantic_core import to_jsonable_python
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
 from surefoot.problem import SurefootError
 from surefoot.runs import branch, take_step, uuid, wait_signal
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
 
 if TYPE_CHECKING:
     from surefoot.app import Surefoot

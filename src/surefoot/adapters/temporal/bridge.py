@@ -22,10 +22,11 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from surefoot.adapters.temporal.rows import write_end
 from surefoot.adapters.temporal.workflow import WAKE
-from surefoot.runs import Worker, inbox, tables
+from surefoot.runs import Worker
 from surefoot.runs.durable import ELSEWHERE
-from surefoot.runs.inbox import CANCEL, Letter
-from surefoot.runs.tables import RunRow
+from surefoot.runs.rows import inbox, tables
+from surefoot.runs.rows.inbox import CANCEL, Letter
+from surefoot.runs.rows.tables import RunRow
 from surefoot.store import StoreError
 from surefoot.store.connection import Connection
 

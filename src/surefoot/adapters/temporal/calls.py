@@ -24,9 +24,9 @@ from surefoot.journal.tables import load_records_under, next_record_id
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs import AmbiguousStep, Divergence
-from surefoot.runs.replay import step_key
-from surefoot.runs.strand import Strand, _parent, _place, _strand, lent
-from surefoot.runs.taken import writable
+from surefoot.runs.live.replay import step_key
+from surefoot.runs.live.strand import Strand, _parent, _place, _strand, lent
+from surefoot.runs.live.taken import writable
 from surefoot.store import Check, Store, Tx
 from surefoot.store.connection import Connection
 

@@ -17,7 +17,7 @@ from pydantic_ai.usage import RunUsage
 from temporalio import workflow
 
 from surefoot.adapters.temporal import here
-from surefoot.runs.strand import ToolCall
+from surefoot.runs.live.strand import ToolCall
 
 _messages: TypeAdapter[list[ModelMessage]] = TypeAdapter(list[ModelMessage])
 _usage: TypeAdapter[RunUsage] = TypeAdapter(RunUsage)

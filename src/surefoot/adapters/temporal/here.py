@@ -17,8 +17,8 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from surefoot.adapters.pydantic_ai.conversations import Conversation
 from surefoot.adapters.pydantic_ai.names import Names
 from surefoot.adapters.pydantic_ai.requests import RequestDigests
-from surefoot.runs.replay import step_key
-from surefoot.runs.strand import ToolCall
+from surefoot.runs.live.replay import step_key
+from surefoot.runs.live.strand import ToolCall
 
 FIELD = "surefoot"
 """The field of a serialized run context in which it travels."""

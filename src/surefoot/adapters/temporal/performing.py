@@ -34,9 +34,9 @@ from surefoot.leases import LeaseLost
 from surefoot.problem import SurefootError
 from surefoot.runs import Divergence
 from surefoot.runs.errors import name_of
-from surefoot.runs.replay import step_key
+from surefoot.runs.live.replay import step_key
+from surefoot.runs.live.strand import ToolCall
 from surefoot.runs.steps import is_step
-from surefoot.runs.strand import ToolCall
 from surefoot.store import StoreError, Tx
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from surefoot.coordination.events.tables import EventRow, GroupRow
 from surefoot.journal import Kind, Record, insert_record, load_record
 from surefoot.journal.records import Head
 from surefoot.journal.sealing import MissingKey
-from surefoot.runs import queue
 from surefoot.runs.queueing import AT_ONCE, Queueing, lane_of
-from surefoot.runs.tables import find_run, insert_run
+from surefoot.runs.rows import queue
+from surefoot.runs.rows.tables import find_run, insert_run
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection, faults_of
 

@@ -15,7 +15,7 @@ from surefoot.journal import Undecodable, load_record
 from surefoot.people import Deed
 from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
-from surefoot.runs.tables import RunRow, find_run, get_run
+from surefoot.runs.rows.tables import RunRow, find_run, get_run
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
 

@@ -17,7 +17,7 @@ from surefoot.coordination.events.states import State, acted_on
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.values import Value, canonical_bytes
-from surefoot.runs.tables import WORK
+from surefoot.runs.rows.tables import WORK
 from surefoot.store import Migration, Tx
 from surefoot.store.connection import Connection
 

@@ -23,12 +23,12 @@ from surefoot.journal.records import Head
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import StepFailed
-from surefoot.runs.live import LiveRun
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import _saga
+from surefoot.runs.live.taken import LiveStep
 from surefoot.runs.queueing import lane_of
 from surefoot.runs.signals import misfit, type_words
 from surefoot.runs.steps import live_run
-from surefoot.runs.strand import _saga
-from surefoot.runs.taken import LiveStep
 from surefoot.store import Tx, new_id
 
 T = TypeVar("T")

@@ -19,12 +19,12 @@ from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life, Session, Sessions
-from surefoot.runs import claims, queue, tables, waiters
 from surefoot.runs.durable import kind_of_run
 from surefoot.runs.errors import GOING_DOWN, Blocked, Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import TAKEOVERS_MAX, RunState, WaitFor
-from surefoot.runs.live import LiveRun
-from surefoot.runs.waiting import Parking, Target
+from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.waiting import Parking, Target
+from surefoot.runs.rows import claims, queue, tables, waiters
 from surefoot.store import Store, StoreError, Tx
 
 UNWIND_S = 10.0

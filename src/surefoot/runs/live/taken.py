@@ -23,11 +23,11 @@ from surefoot.journal.records import ENDS_STEP, NO_HEAD, Head, encode_head
 from surefoot.journal.values import Value
 from surefoot.runs.errors import Divergence, Suspend, name_of, without_surrogates
 from surefoot.runs.life import WaitFor
-from surefoot.runs.strand import Strand, _parent
+from surefoot.runs.live.strand import Strand, _parent
 from surefoot.store import Tx
 
 if TYPE_CHECKING:
-    from surefoot.runs.live import LiveRun
+    from surefoot.runs.live.run import LiveRun
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, decode_head, encode_head
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
-from surefoot.runs.tables import RunRow, get_run
+from surefoot.runs.rows.tables import RunRow, get_run
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
 from surefoot.store.pace import politely

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from surefoot.journal import Place
-from surefoot.runs.replay import step_key
+from surefoot.runs.live.replay import step_key
 
 
 class Strand:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surefoot.journal.sealing import of_letter, opened, sealed
-from surefoot.runs.tables import WORK
+from surefoot.runs.rows.tables import WORK
 from surefoot.store import Tx
 from surefoot.store.codec import Codec, codec_of
 from surefoot.store.connection import Connection

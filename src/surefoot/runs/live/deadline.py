@@ -9,8 +9,8 @@ from surefoot.runs.errors import DeadlinePassed
 from surefoot.runs.life import WaitFor
 
 if TYPE_CHECKING:
-    from surefoot.runs.live import LiveRun
-    from surefoot.runs.taken import LiveStep
+    from surefoot.runs.live.run import LiveRun
+    from surefoot.runs.live.taken import LiveStep
 
 
 class Deadline:

@@ -18,7 +18,7 @@ from surefoot.runs.life import WaitFor
 from surefoot.store import Tx
 
 if TYPE_CHECKING:
-    from surefoot.runs.live import LiveRun
+    from surefoot.runs.live.run import LiveRun
 
 T = TypeVar("T")
 

@@ -19,21 +19,21 @@ from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
-from surefoot.runs import inbox, tables
-from surefoot.runs.cancelling import Cancels
-from surefoot.runs.deadline import Deadline
 from surefoot.runs.durable import SIMULATED
 from surefoot.runs.errors import Divergence, RecordRefused, Suspend, without_surrogates
-from surefoot.runs.eviction import Eviction
-from surefoot.runs.inbox import CANCEL, Letter
 from surefoot.runs.life import WaitFor
-from surefoot.runs.naming import Names
-from surefoot.runs.replay import History, Recorded, parent_of
-from surefoot.runs.strand import Strand, ToolCall, _parent, _place, _saga, _strand, lent
-from surefoot.runs.tables import RunRow
-from surefoot.runs.taken import LiveStep, writable
-from surefoot.runs.unread import Unread
-from surefoot.runs.waiting import Target, Waiting
+from surefoot.runs.live.cancelling import Cancels
+from surefoot.runs.live.deadline import Deadline
+from surefoot.runs.live.eviction import Eviction
+from surefoot.runs.live.naming import Names
+from surefoot.runs.live.replay import History, Recorded, parent_of
+from surefoot.runs.live.strand import Strand, ToolCall, _parent, _place, _saga, _strand, lent
+from surefoot.runs.live.taken import LiveStep, writable
+from surefoot.runs.live.unread import Unread
+from surefoot.runs.live.waiting import Target, Waiting
+from surefoot.runs.rows import inbox, tables
+from surefoot.runs.rows.inbox import CANCEL, Letter
+from surefoot.runs.rows.tables import RunRow
 from surefoot.store import Store, Tx
 
 WAIT_IN_PLACE_S = 5.0

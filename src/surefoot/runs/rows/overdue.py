@@ -18,8 +18,8 @@ from surefoot.effects.ledger import call_of
 from surefoot.effects.states import State
 from surefoot.journal.redaction import redacted
 from surefoot.leases import Sessions
-from surefoot.runs.desk import is_open
-from surefoot.runs.tables import get_run
+from surefoot.runs.rows.desk import is_open
+from surefoot.runs.rows.tables import get_run
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 

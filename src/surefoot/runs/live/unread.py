@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surefoot.runs.errors import without_surrogates
-from surefoot.runs.inbox import Letter
+from surefoot.runs.rows.inbox import Letter
 from surefoot.runs.signals import Signal
 
 

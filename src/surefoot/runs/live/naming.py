@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from surefoot.runs.errors import AmbiguousStep
-from surefoot.runs.replay import step_key
-from surefoot.runs.strand import Strand, _place
+from surefoot.runs.live.replay import step_key
+from surefoot.runs.live.strand import Strand, _place
 
 if TYPE_CHECKING:
-    from surefoot.runs.live import LiveRun
+    from surefoot.runs.live.run import LiveRun
 
 
 class _Counted(msgspec.Struct):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import cast
 
 from surefoot.journal.sealing import of_run, sealed_text
-from surefoot.runs.inbox import WAKE, post
 from surefoot.runs.life import RunState, WaitFor
-from surefoot.runs.tables import hand_back_run
+from surefoot.runs.rows.inbox import WAKE, post
+from surefoot.runs.rows.tables import hand_back_run
 from surefoot.store import Check, Tx
 from surefoot.store.connection import Connection
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from surefoot.runs import tables
 from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.life import SUSPECT_AFTER, RunState
 from surefoot.runs.queueing import Queueing
-from surefoot.runs.tables import WORK, RunRow
+from surefoot.runs.rows import tables
+from surefoot.runs.rows.tables import WORK, RunRow
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from surefoot.runs.errors import Suspend
 from surefoot.runs.life import WaitFor
-from surefoot.runs.waiting import Parking, Waiting
+from surefoot.runs.live.waiting import Parking, Waiting
 
 if TYPE_CHECKING:
-    from surefoot.runs.live import LiveRun
+    from surefoot.runs.live.run import LiveRun
 
 QUIET_S = 1.0
 """How long after a step's end a run whose other tasks wait is left in memory for the next step."""

@@ -10,11 +10,11 @@ import msgspec
 
 from surefoot.journal import Kind, Record, load_record, load_records
 from surefoot.journal.sealing import of_letter, opened
-from surefoot.runs import inbox, tables, waiters
 from surefoot.runs.errors import RunNotFound
-from surefoot.runs.inbox import WAKE
 from surefoot.runs.life import ENDED
-from surefoot.runs.tables import RunRow
+from surefoot.runs.rows import inbox, tables, waiters
+from surefoot.runs.rows.inbox import WAKE
+from surefoot.runs.rows.tables import RunRow
 from surefoot.store import Tx
 from surefoot.store.codec import Codec, codec_of
 from surefoot.store.connection import Connection

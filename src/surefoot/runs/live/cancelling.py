@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from surefoot.journal import Kind
 from surefoot.journal.records import Head
-from surefoot.runs.inbox import CANCEL
-from surefoot.runs.replay import Recorded
+from surefoot.runs.live.replay import Recorded
+from surefoot.runs.rows.inbox import CANCEL
 
 if TYPE_CHECKING:
-    from surefoot.runs.live import LiveRun
-    from surefoot.runs.taken import LiveStep
+    from surefoot.runs.live.run import LiveRun
+    from surefoot.runs.live.taken import LiveStep
 
 WAIT_S = 60.0
 """How long a replay may take to come to where a cancellation hits; then the code is cancelled wherever it stands."""

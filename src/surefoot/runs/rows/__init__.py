@@ -1,0 +1,1 @@
+"""What the store holds of runs: rows, queries and statements; nothing here executes a run."""
