@@ -15,7 +15,7 @@ from tests.contract.test_runs import wait_state
 
 import surefoot as sf
 from surefoot.runs.life import SUSPECT_AFTER
-from surefoot.runs.rows import queue, tables
+from surefoot.runs.rows import queue
 from surefoot.runs.rows.invariants import INVARIANTS
 from surefoot.store import Tx
 from surefoot.store.finding import broken
@@ -254,32 +254,16 @@ async def test_runs_that_wait_for_room_are_not_taken_for_those_that_nobody_can_e
     async with sf.Surefoot(url, is_worker=False) as app:
         for number in range(4):
             await app.start(single, number, id=str(number))
-        later_ms = app.store.clock.wall_ms() + 1
 
-        def strange(kinds: list[str]) -> list[int]:
-            return app.store.read_now(lambda connection: queue.unknown_kinds(connection, kinds, later_ms))
+        def unknown(kinds: list[str]) -> list[str]:
+            return app.store.read_now(lambda connection: queue.unknown_kinds(connection, kinds))
 
         def claim(tx: Tx) -> list[str]:
-            queue.take_up_due(tx, ["single"], {})
             return [row.run_id for row in queue.claim_runs(tx, 1, {"single": 1}, 9, may_try_suspect=True)]
 
-        def block(tx: Tx) -> None:
-            for run in tables.list_open(tx.connection, after=0, kind=None, limit=9):
-                queue.block_unknown(tx, run.id, ["other"])
-
-        def hand_back(tx: Tx) -> None:
-            first = tables.find_run(tx.connection, "0")
-            assert first is not None
-            tables.hand_back_run(tx, first.id, is_counted=False)
-
-        assert (len(strange(["other"])), strange(["single"])) == (4, [])
+        assert (unknown(["other"]), unknown(["single"])) == (["single"], [])
         assert await app.store.commit(claim, label="test") == ["0"]
-        assert strange(["other"]) == []
-        await app.store.commit(block, label="test")
-        await app.store.commit(claim, label="test")
-        await app.store.commit(hand_back, label="test")
-        assert strange(["other"]) == []
-        assert await app.store.commit(claim, label="test") == ["0"]
+        assert unknown(["other"]) == []
 
 
 async def test_a_delayed_run_begins_when_it_is_due(url: str) -> None:
@@ -436,7 +420,8 @@ def test_no_look_and_no_claim_walks_over_runs_that_may_not_begin(url: str, tmp_p
     limits = {"limited": 2, "unlimited": None, "unknown": None}
     with seen.real:
         assert queue.has_due(seen, limits, seen.now_ms)
-        assert queue.unknown_kinds(seen, ["limited"], seen.now_ms) == [2, 4, 6], "of another kind, and due"
+        assert queue.unknown_kinds(seen, ["limited"]) == ["unlimited"]
+        assert queue.of_unknown_kinds(seen, ["unlimited"], seen.now_ms) == [2, 4, 6], "of another kind, and due"
         queue.take_up_due(seen, list(limits), {})
         assert queue._has_place(seen, "limited\nk", 1) is False
         queue.next_in_lane(seen, "limited\nk", 1)

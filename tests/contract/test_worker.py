@@ -19,7 +19,7 @@ from surefoot.runs.glance import glance
 from surefoot.runs.life import SUSPECT_AFTER
 from surefoot.runs.rows import queue
 from surefoot.runs.rows.tables import find_run
-from surefoot.store import StoreError
+from surefoot.store import StoreError, Tx
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def test_a_run_of_a_kind_that_nobody_knows_says_so_until_somebody_does(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a run that is pending for ever after a function was renamed, and one that stays blocked after a rollback."""
-    monkeypatch.setattr("surefoot.runs.glance.STRANGE_AFTER_MS", -1)
+    monkeypatch.setattr("surefoot.runs.worker.UNKNOWN_S", 0.0)
 
     @sf.durable(name="renamed")
     async def code(number: int) -> int:
@@ -58,12 +58,48 @@ async def test_a_run_of_a_kind_that_nobody_knows_says_so_until_somebody_does(
         kinds["renamed"] = known
 
 
+async def test_runs_under_way_say_so_when_a_deploy_has_renamed_their_function(
+    url: str, monkeypatch: pytest.MonkeyPatch, quick_eviction: None
+) -> None:
+    """Catches runs in the middle that hang without a word: one that was handed back, one whose time of waiting is over; and
+    one that would have to be woken by hand once the old name is back."""
+    monkeypatch.setattr("surefoot.runs.worker.UNKNOWN_S", 0.0)
+
+    @sf.durable(name="renamed")
+    async def code() -> str:
+        await sf.sleep(3600)
+        return "over"
+
+    def deploy(tx: Tx) -> None:
+        tx.execute("UPDATE runs SET wake_at_ms = 1 WHERE run_id = 'due'")
+        tx.execute("UPDATE runs SET state = 1, waiting_for = NULL, wake_at_ms = NULL WHERE run_id = 'handed back'")
+
+    kinds = sys.modules[KindSpec.__module__]._registered
+    async with sf.Surefoot(url) as app:
+        for run_id in ("due", "handed back", "not due"):
+            await wait_state(await app.start(code, id=run_id), "waiting", "timer")
+    async with sf.Surefoot(url, is_worker=False) as app:
+        await app.store.commit(deploy, label="test")
+    known = kinds.pop("renamed")
+    try:
+        async with sf.Surefoot(url) as app:
+            for run_id in ("due", "handed back"):
+                status = await wait_state(await app.run(run_id), "waiting", "blocked")
+                assert "no worker here knows its kind; known: " in status.reason
+            assert (await (await app.run("not due")).status()).waiting_for == "timer"
+            kinds["renamed"] = known
+            for run_id in ("due", "handed back"):
+                await wait_state(await app.run(run_id), "waiting", "timer")
+    finally:
+        kinds["renamed"] = known
+
+
 async def test_a_scheduled_run_of_a_kind_that_nobody_knows_says_so_when_it_is_due(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a run that stays scheduled for a time long past, because its function was renamed before that; and one that
     goes past its turn once it is known again, or keeps the old words; and that only the first hundred say so."""
-    monkeypatch.setattr("surefoot.runs.glance.STRANGE_AFTER_MS", -1)
+    monkeypatch.setattr("surefoot.runs.worker.UNKNOWN_S", 0.0)
 
     @sf.durable(name="renamed", concurrency_per_key=1)
     async def code(number: int) -> int:
@@ -82,7 +118,7 @@ async def test_a_scheduled_run_of_a_kind_that_nobody_knows_says_so_when_it_is_du
                     await asyncio.sleep(0.01)
             assert (await runs[-1].status()).state == "scheduled"
             now_ms = app.store.clock.wall_ms()
-            assert app.store.read_now(lambda c: queue.unknown_kinds(c, [], now_ms)) == [], "it is said once"
+            assert app.store.read_now(lambda c: queue.of_unknown_kinds(c, ["renamed"], now_ms)) == [], "it is said once"
             if url.startswith("sqlite"):
                 for words, said in (
                     (["runs"], "no worker here knows"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,18 +17,19 @@ from surefoot.store.connection import Connection
 if TYPE_CHECKING:
     from surefoot.runs.worker import Worker
 
-STRANGE_AFTER_MS = 10_000
-"""How long a run may be pending before a worker that doesn't know its kind says so."""
-
 
 class Glance(msgspec.Struct, frozen=True):
-    """What a look at the store showed."""
+    """What a look at the store showed.
+
+    `unknown` are the kinds that nobody seems to know; `strange` the runs of those that have been so for long.
+    """
 
     has_work: bool
     has_new: bool
     may_take: bool
     next_due_ms: int | None
     dead: list[int]
+    unknown: list[str]
     strange: list[int]
     letters: list[Letter]
     settled: set[Target]
@@ -36,7 +37,12 @@ class Glance(msgspec.Struct, frozen=True):
 
 
 def glance(
-    worker: Worker, targets: Sequence[Target], last_letter: int, is_sweep: bool, connection: Connection
+    worker: Worker,
+    targets: Sequence[Target],
+    last_letter: int,
+    long_unknown: Container[str],
+    is_sweep: bool,
+    connection: Connection,
 ) -> Glance:
     """Look, without writing, whether there is anything to do; runs on the reader."""
     now_ms, kinds = worker.store.clock.wall_ms(), executable_kinds()
@@ -45,7 +51,8 @@ def glance(
         holders |= claims.claim_holders(connection)
     holders.discard(worker.session.id)
     dead = [one for one in holders if worker.sessions.holder(connection, one).life is not Life.ALIVE]
-    strange = queue.unknown_kinds(connection, kinds, now_ms - STRANGE_AFTER_MS)
+    unknown = queue.unknown_kinds(connection, kinds)
+    strange = queue.of_unknown_kinds(connection, [kind for kind in unknown if kind in long_unknown], now_ms)
     has_new, has_room = any(source.has_new(connection) for source in worker.sources), worker.free > 0
     has_work = bool(dead or strange or has_new or (has_room and queue.has_due(connection, kinds, now_ms)))
     return Glance(
@@ -54,6 +61,7 @@ def glance(
         may_take=has_work and worker.store.may_take(connection),
         next_due_ms=queue.next_due_ms(connection, now_ms) if has_room else None,
         dead=dead,
+        unknown=unknown,
         strange=strange,
         letters=inbox.letters_since(connection, last_letter),
         settled={target for target in targets if waiters.is_over(connection, target)},

@@ -66,6 +66,9 @@ SWEEP_S = 0.25
 DOUBTS_S = 10.0
 """How often doubts that nobody asks about any more are looked into."""
 
+UNKNOWN_S = 10.0
+"""How long nobody may seem to know a kind before its runs say so: in a deploy its workers are gone for a moment."""
+
 GRACE_S = 10.0
 """How long a graceful stop waits for acts in progress to get their answer before it hands runs back."""
 
@@ -113,6 +116,7 @@ class Worker:
         self.claiming = Claiming(self)
         self._next_due_ms: int | None = None
         self._last_letter = 0
+        self._unknown: dict[str, float] = {}  # since when every look has found that nobody knows this kind
         self._looking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._swept_to = 0
@@ -222,7 +226,9 @@ class Worker:
             self._swept_s = now_s
         told, self._told = self._told, set()
         targets = [*told, *(waiting.target for waiting in self._waits() if waiting.target)] if is_sweep else [*told]
-        seen = await self.store.read(partial(glance, self, targets, self._last_letter, is_sweep))
+        long_unknown = [kind for kind, since_s in self._unknown.items() if now_s - since_s >= UNKNOWN_S]
+        seen = await self.store.read(partial(glance, self, targets, self._last_letter, long_unknown, is_sweep))
+        self._unknown = {kind: self._unknown.get(kind, now_s) for kind in seen.unknown}
         if not is_sweep and (early := (told - seen.settled) & self._waited.keys()):
             self._told |= early  # told before the transaction was committed; the next sweep asks for all anyway
             self._wake.set()

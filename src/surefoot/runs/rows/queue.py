@@ -215,40 +215,40 @@ def open_kinds(connection: Connection) -> set[str]:
     return {cast(str, row[0]) for row in rows}
 
 
-def unknown_kinds(connection: Connection, kinds: Iterable[str], before_ms: int) -> list[int]:
-    """Return pending runs of none of these kinds that were started before a time, and scheduled ones that were due before
-    it and of which nothing is said yet; but none of other engines, or of kinds that somebody executes: those wait for
-    room."""
-    late = _strange(connection, _timed_kinds(connection), kinds)
+def unknown_kinds(connection: Connection, known: Iterable[str]) -> list[str]:
+    """Return the kinds that are none of these, of which a run waits for a worker or for a time; but none of other engines,
+    and none that somebody executes: their runs wait for room."""
+    there = (open_kinds(connection) | _timed_kinds(connection)) - set(known)
+    others = sorted(kind for kind in there if not kind.startswith(ELSEWHERE))
+    return [kind for kind in others if not _executed(connection, kind)][:KINDS_AT_ONCE]
+
+
+def of_unknown_kinds(connection: Connection, kinds: Sequence[str], now_ms: int) -> list[int]:
+    """Return runs of these kinds that wait for a worker, and those whose time has come of which that is not said yet."""
+    if not kinds:
+        return []
     one = (
         "SELECT wake_at_ms, id FROM (SELECT wake_at_ms, id FROM runs INDEXED BY runs_timed"
-        " WHERE kind = ? AND state = -1 AND state <= 3 AND wake_at_ms >= 0 AND wake_at_ms < ? AND reason = ''"
-        " ORDER BY wake_at_ms, id LIMIT 100) AS of_kind"
+        " WHERE kind = ? AND state = ? AND state <= 3 AND wake_at_ms > 0 AND wake_at_ms >= 0 AND wake_at_ms <= ?"
+        " AND (state = 3 OR reason = '') ORDER BY wake_at_ms, id LIMIT 100) AS of_kind"
     )
-    due = [cast(int, run) for _, run in _union(connection, one, [(kind, before_ms) for kind in late], 100)]
-    strange = _strange(connection, open_kinds(connection), kinds)
+    asked = [(kind, int(state), now_ms) for kind in kinds for state in (RunState.SCHEDULED, RunState.WAITING)]
+    due = [cast(int, run) for _, run in _union(connection, one, asked, 100)]
     rows = connection.execute(
-        f"SELECT id FROM runs WHERE kind IN ({_marks(strange)}) AND state = 1 AND state <= 2 AND epoch = 1"
-        " AND created_at_ms < ? LIMIT 100",
-        (*strange, before_ms),
+        f"SELECT id FROM runs WHERE kind IN ({_marks(kinds)}) AND state = 1 AND state <= 2 LIMIT 100", tuple(kinds)
     )
     return [*due, *(cast(int, row[0]) for row in rows.fetchall())]
 
 
-def _strange(connection: Connection, kinds: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return those of these kinds that are not known here, and that nobody executes."""
-    others = sorted(kind for kind in set(kinds) - set(known) if not kind.startswith(ELSEWHERE))
-    return [kind for kind in others if not _executed(connection, kind)][:KINDS_AT_ONCE]
-
-
-def block_unknown(tx: Tx, run: int, kinds: Sequence[str]) -> None:
+def block_unknown(tx: Tx, run: int, known: Sequence[str]) -> None:
     """Say of a run that nobody here can execute it; whoever knows its kind claims it at once (it is due since 0). One that
     is scheduled stays so, since only who knows its kind knows whether it is its turn."""
-    known = ", ".join(kinds) or "none"
-    reason = f"no worker here knows its kind; known: {known}; renamed? keep the old name: was=[...], or name="
+    words = ", ".join(known) or "none"
+    reason = f"no worker here knows its kind; known: {words}; renamed? keep the old name: was=[...], or name="
     tx.execute(
-        "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ? AND state = 1",
-        (reason, run),
+        "UPDATE runs SET state = 3, waiting_for = 'blocked', reason = ?, wake_at_ms = 0 WHERE id = ?"
+        " AND (state = 1 OR (state = 3 AND wake_at_ms > 0 AND wake_at_ms <= ?))",
+        (reason, run, tx.now_ms),
     )
     tx.execute("UPDATE runs SET reason = ? WHERE id = ? AND state = -1", (reason, run))
 
