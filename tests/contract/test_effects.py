@@ -920,14 +920,16 @@ async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(ur
         if not may_write.is_set():
             opened[0].store.append(lambda _: may_write.wait(10), label="test", on_error=None)
             is_held_up.set()
-        return (await act.outcome(1)).told
+        try:
+            return (await act.outcome(1)).told
+        finally:
+            may_write.set()
 
     opened: list[sf.Surefoot] = []
     async with sf.Surefoot(url) as app:
         opened.append(app)
         await app.start(handed_back, id="h")
         await is_held_up.wait()
-        asyncio.get_running_loop().call_later(0.3, may_write.set)
     async with sf.Surefoot(url) as app:
         assert (await (await app.run("h")).result(timeout_s=10), acts) == ("done", [1])
         states = [(one.generation, one.state) for one in app.store.read_now(desk.list_effects)]
