@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import sqlite3
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Dbos:
     async def open(self, directory: Path) -> None:
         path = directory / "dbos.sqlite"
         if self._variant == "wal":
-            with sqlite3.connect(path) as connection:
+            with closing(sqlite3.connect(path)) as connection, connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         config: DBOSConfig = {
             "name": "bench",

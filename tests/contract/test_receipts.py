@@ -94,6 +94,7 @@ def test_statements_in_every_paramstyle(style: str) -> None:
     assert key == ({"idempotency_key": "k"} if is_named else ("k",))
 
 
+@pytest.mark.filterwarnings("ignore:Binding :DeprecationWarning")  # numeric ones, from Python 3.12 on
 @pytest.mark.parametrize("style", ["qmark", "numeric", "named"])
 def test_the_styles_that_sqlite_reads_mean_the_same(books: Books, style: str) -> None:
     """Catches statements that are only right to look at."""

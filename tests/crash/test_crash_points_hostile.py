@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -213,11 +214,11 @@ async def test_a_service_of_its_own_needs_no_world(tmp_path: Path) -> None:
 
     def app(url: str, _world: None) -> sf.Surefoot:
         name = Path(url.removeprefix("sqlite:///")).parent.name
-        with sqlite3.connect(books) as db:
+        with closing(sqlite3.connect(books)) as db, db:
             db.execute("CREATE TABLE IF NOT EXISTS paid (who TEXT, order_id TEXT)")
 
         async def act(order: str) -> str:
-            with sqlite3.connect(books) as db:
+            with closing(sqlite3.connect(books)) as db, db:
                 db.execute("INSERT INTO paid VALUES (?, ?)", (name, order))
             return "paid"
 
@@ -225,7 +226,7 @@ async def test_a_service_of_its_own_needs_no_world(tmp_path: Path) -> None:
 
     def paid_once() -> None:
         next(number)
-        with sqlite3.connect(books) as db:
+        with closing(sqlite3.connect(books)) as db, db:
             worst = db.execute("SELECT count(*) FROM paid GROUP BY who, order_id ORDER BY 1 DESC").fetchone()[0]
         assert worst == 1, f"paid {worst} times"
 

@@ -18,6 +18,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,10 +299,9 @@ def _sqlite_calls(_world: Path) -> list[Call]:
 def _sqlite_state(world: Path) -> Any:
     if not (world / "shop.db").exists():
         return None
-    with sqlite3.connect(world / "shop.db") as connection:
+    with closing(sqlite3.connect(world / "shop.db")) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
         rows = connection.execute("SELECT * FROM orders ORDER BY 1, 2").fetchall() if tables else []
-    connection.close()
     return tables, rows
 
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _measure() -> None:
 def _map(room: str) -> tuple[dict[tuple[str, int], set[str]], dict[str, float]]:
     """Return who executes each line, and how long each test takes."""
     who: dict[tuple[str, int], set[str]] = defaultdict(set)
-    with sqlite3.connect(MAP) as db:
+    with closing(sqlite3.connect(MAP)) as db:
         rows = db.execute(
             "SELECT f.path, c.context, a.fromno, a.tono FROM arc a JOIN file f ON f.id = a.file_id"
             " JOIN context c ON c.id = a.context_id WHERE f.path LIKE ?",

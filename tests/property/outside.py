@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -37,6 +38,7 @@ class Outside:
         self.waived: set[str] = set()
         self.shelves: Counter[str] = Counter()
         self.register = sqlite3.connect(":memory:", check_same_thread=False)
+        weakref.finalize(self, self.register.close)
         self.recoded: frozenset[str] = frozenset()
         self.broken: LawBroken | None = None
         self._others = random.Random(0)

@@ -59,7 +59,11 @@ class InFront(ABC):
             return
         task = asyncio.create_task(self._serve(reader, writer))
         self._clients[task] = writer
-        task.add_done_callback(lambda ended: self._clients.pop(ended).transport.abort())
+        task.add_done_callback(self._leave)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        writer = self._clients.pop(task)  # kept until it is closed: one that is let go before is taken for forgotten
+        writer.transport.abort()
 
     @abstractmethod
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -171,7 +171,10 @@ def refuse_unsafe_sqlite(version: str) -> None:
 def real_path(path: Path) -> Path:
     """Return one name for one file, however it is spelled: its locks and its workers are found by that name."""
     try:
-        return path.resolve()
+        real = path.resolve()
+        if real.is_symlink():  # from Python 3.13 on a loop is no error
+            raise RuntimeError("a loop of links")
+        return real
     except (OSError, RuntimeError) as error:
         raise UnusablePath(f"{path}: leads nowhere ({error})", hint="name a file, not a loop of links") from error
 

@@ -154,8 +154,11 @@ class _Watch:
     async def until_gone(self) -> None:
         """Return when the process has died, and all that it had sent has been carried out."""
         await self._gone
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+        while tasks := [*self._tasks]:
+            await asyncio.gather(*tasks)
+            self._tasks.difference_update(
+                tasks
+            )  # from Python 3.12 on, tasks that have ended let no callback run meanwhile
 
     def close(self) -> None:
         """Stop watching."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,7 @@ async def test_an_asynchronous_driver_is_not_taken_for_a_synchronous_one(app: sf
         return sqlite3.connect(tmp_path / "books.db")
 
     receipts = sf.Receipts(connect, paramstyle="qmark")
-    with connect() as db:
+    with closing(connect()) as db, db:
         db.execute(receipts.ddl)
     seen: list[str] = []
 
@@ -535,13 +536,13 @@ async def test_a_receipt_gives_its_value_back_as_it_will_be_read(app: sf.Surefoo
         return sqlite3.connect(tmp_path / "books.db")
 
     receipts = sf.Receipts(connect, paramstyle="qmark")
-    with connect() as db:
+    with closing(connect()) as db, db:
         db.execute(receipts.ddl)
     given, seen = {"lines": [1, 2]}, []
 
     @sf.effect(name="looks at its receipt", in_doubt=sf.Transactional(receipts=receipts))
     def act() -> dict[str, list[int]]:
-        with connect() as db:
+        with closing(connect()) as db, db:
             found = sf.current_effect().receipt(db.execute, given)
             seen.append((found, found is given))
             return found
