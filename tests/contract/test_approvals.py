@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.contract.conftest import kinds, until
 from tests.contract.test_escalation import HOUR_MS, MovedClock
+from tests.contract.test_retention import is_sound
 
 import surefoot as sf
 from surefoot.approvals import AlreadyDecided, ApprovalNotFound, NobodyWaits, tables
@@ -256,6 +257,37 @@ async def test_a_lapsed_approval_is_asked_for_anew(url: str) -> None:
             await app.approve(number, by="anna", reason="fine")
         await app.approve(await one(app), by="anna", reason="still fine")
         assert await run.result(timeout_s=10) == "paid A"
+
+
+async def test_what_is_asked_for_anew_by_a_run_in_memory_has_a_record_of_its_own(url: str) -> None:
+    """Catches a claim under the number of the question: two records of one number, which no backup takes."""
+    clock, bank = MovedClock(), Bank(sf.Approve(valid_for="1h"))
+    goes_on = asyncio.Event()
+
+    @sf.step
+    async def busy() -> None:
+        await goes_on.wait()
+
+    @sf.durable
+    async def in_memory() -> str:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(busy())
+            return await bank.pay("A", 5)
+
+    async with sf.Surefoot(url, clock=clock) as app:
+        run = await app.start(in_memory, id="r")
+        await until(lambda: states(app) == ["pending"])
+    async with sf.Surefoot(url, clock=clock, is_worker=False) as app:
+        await app.approve(await one(app), by="anna", reason="fine")
+    clock.moved_ms = 2 * HOUR_MS
+    async with sf.Surefoot(url, clock=clock) as app:
+        await until(lambda: states(app) == ["lapsed", "pending"])
+        await app.approve(await one(app), by="anna", reason="still fine")
+        await until(lambda: bank.paid == [("A", 5)])
+        goes_on.set()
+        run = await app.run("r")
+        assert await run.result(timeout_s=10) == "paid A"
+        is_sound(app)
 
 
 async def test_a_denial_stands_for_its_time(url: str) -> None:

@@ -21,7 +21,7 @@ class Case(msgspec.Struct):
     """One call of an effect on its way to an outcome.
 
     `resources` is what it must take for itself, `around` what the code around it holds; `leads` is the resource it declares
-    first, whoever holds it.
+    first, whoever holds it. `asking` is the record that its last claim has written instead: that it asks for approval.
     """
 
     spec: EffectSpec
@@ -41,6 +41,7 @@ class Case(msgspec.Struct):
     why_unknown: str = ""
     receipt: tuple[bytes, Any] | None = None
     is_gate_needed: bool | None = None
+    asking: Record | None = None
     approve: OwnGate | None = None
     around: tuple[AroundGate, ...] = ()
     tokens: tuple[tuple[str, int], ...] = ()

@@ -89,8 +89,8 @@ class Guard:
             await self._wait_in_place(case, wait)
             return draft
         if step is not None:
-            if step.opened is None:  # what we drafted was written: that we ask
-                step.opened, draft = self._asking(case, draft), step.draft(Kind.CLAIMED)
+            if case.asking is not None:  # what we drafted was written: that we ask
+                step.opened, draft = case.asking, step.draft(Kind.CLAIMED)
             await step.wait(wait.target[0], wait.reason, wait.target)
             return draft
         if wait.problem is not None:
@@ -146,7 +146,7 @@ class Guard:
     def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
         """See `claim_unit`."""
         step, frame, identity, generation = case.step, case.frame, case.identity, 1
-        case.row = None
+        case.row = case.asking = None
         if step is not None:
             if not step.is_held(tx):
                 raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
@@ -213,7 +213,8 @@ class Guard:
 
     def _asking(self, case: Case, draft: Record) -> Record:
         """Return the record by which a step asks for what its gate waits for: it has the call, as a claim does."""
-        return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
+        case.asking = replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
+        return case.asking
 
     def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
         request = case.gate_request(generation, self.duty.session.id, partial(self._asking, case, draft))
