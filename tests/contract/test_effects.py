@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.contract.conftest import held_up, kinds, until
+from tests.contract.test_retention import is_sound
 from tests.contract.test_runs import wait_state
 from tests.contract.test_runs_lost_leases import JumpingClock
 
@@ -1038,6 +1039,32 @@ async def test_a_rolled_back_effect_is_not_tried_again_by_a_replay(app: sf.Suref
     await run.signal("go")
     assert await run.result(timeout_s=10) == ["not_done", "rolled back: ValueError: negative"]
     assert acts == [1]
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_the_records_of_transactional_effects_are_numbered_without_gaps(app: sf.Surefoot) -> None:
+    """Catches numbers that are kept for records which nobody writes, of an effect that was done before or is rolled back: a
+    run that doctor takes for damaged, and no backup takes."""
+
+    @sf.effect(key="book:{x}", in_doubt=sf.Transactional())
+    def book(x: int) -> int:
+        if x < 0:
+            raise ValueError("negative")
+        return x
+
+    @sf.durable
+    async def books() -> list[Any]:
+        outcomes = [await book.outcome(x) for x in (1, 1, -1)]
+        await sf.uuid()
+        await sf.wait_signal("go")
+        return [[one.told, one.value] for one in outcomes]
+
+    run = await app.start(books, id="b")
+    await wait_state(run, "waiting", "signal")
+    is_sound(app)
+    assert kinds(app, "b") == ["started", "claimed", "done", "repeated", "not_done", "decided"]
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == [["done", 1], ["repeated", 1], ["not_done", None]]
 
 
 async def test_a_transactional_effect_acts_once_though_others_fail_beside_it(app: sf.Surefoot) -> None:

@@ -27,7 +27,7 @@ from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.states import State
 from surefoot.effects.versions import Stale
-from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record
+from surefoot.journal import Kind, Record, Step, Unserializable, ValueTooLarge, insert_record, load_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
 from surefoot.leases.tables import token_of
@@ -387,39 +387,39 @@ class _Raised(Exception):
 
 
 async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
-    """Perform a `Transactional` effect: claim, act and settlement are one commit of its own."""
+    """Perform a `Transactional` effect: claim, act and settlement are one commit of its own. The run is told after it."""
     step = case.step
-    claimed = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
-    settled = Record(None, 0, Kind.DONE, "") if step is None else step.draft(Kind.DONE)
+    draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
     while True:
         try:
-            outcome, ended = await guard.store.commit(
-                partial(_act_in, guard, case, claimed, settled), label="transaction", is_alone=True
-            )
+            outcome = await guard.store.commit(partial(_act_in, guard, case, draft), label="transaction", is_alone=True)
         except _Raised as raised:  # rolled back with the claim: known not to have happened
             reason = not_done_reason(raised.error, (), is_one_request=False) or f"rolled back: {describe(raised.error)}"
             outcome = Outcome("not_done", reason=reason)
-            ended = settled if step is None else step.draft(Kind.NOT_DONE, head=Head(reason=reason))
-            if step is not None:
-                step.append(partial(step.write, record=ended), "settle", 0)
+            draft = replace(draft, kind=Kind.NOT_DONE, head=Head(reason=reason))
+            _tell(step, draft)
         if isinstance(outcome, Wait):
-            again = await guard.wait_at_gate(case, outcome, claimed)
-            if again is not claimed and step is not None:
-                claimed, settled = again, step.draft(Kind.DONE)
+            draft = await guard.wait_at_gate(case, outcome, draft)
             continue
         if step is not None:
-            step.end(ended)
+            if outcome.told == "done" and case.row is not None:  # by us, now
+                draft = step.draft(Kind.DONE, head=Head(record=case.row.record, effect=case.row.id))
+                _tell(step, draft)
+            step.end(draft)
         return outcome
 
 
-def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) -> tuple[Outcome | Wait, Record]:
-    claim = guard.claim_unit(case, claimed)(tx)
+def _tell(step: Step | None, record: Record) -> None:
+    if step is not None:
+        step.append(partial(step.write, record=record), "settle", 0)
+
+
+def _act_in(guard: Guard, case: Case, draft: Record, tx: Tx) -> Outcome | Wait:
+    claim = guard.claim_unit(case, draft)(tx)
     if not isinstance(claim, Claim):
-        return claim, claimed
+        return claim
     if not claim.is_ours:
-        return Outcome(
-            "unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id
-        ), claimed
+        return Outcome("unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id)
     token = _current.set(partial(_describe, guard, case, claim.row, tx))
     telling = told_to_model.set(None)
     try:
@@ -429,6 +429,8 @@ def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) 
     finally:
         told_to_model.reset(telling)
         _current.reset(token)
-    ledger.settle(tx, claim.row.id, 1, DONE, insert_record(tx, replace(settled, body=body)))
+    record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=body))
+    ledger.settle(tx, claim.row.id, 1, DONE, record)
+    case.row = replace(claim.row, record=record)
     guard.release(tx, case)
-    return Outcome("done", value=copy, effect=claim.row.id), settled
+    return Outcome("done", value=copy, effect=claim.row.id)

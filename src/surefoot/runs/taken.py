@@ -130,11 +130,10 @@ class LiveStep(msgspec.Struct, eq=False):
         Then that is the step's one outcome, and that the code has not seen it is a fact about the run.
         """
         self.run.require(tx)
-        found = tx.execute(  # a transaction drafts two records, and what it finds taken is written as the first
-            "SELECT kind FROM journal WHERE run = ? AND seq IN (?, ?) AND step = ?",
-            (record.run, drafted - 1, drafted, self.key),
-        ).fetchall()
-        if all(kind not in ENDS_STEP for (kind,) in found):
+        found = tx.row(
+            "SELECT kind FROM journal WHERE run = ? AND seq = ? AND step = ?", (record.run, drafted, self.key)
+        )
+        if found is None or found[0] not in ENDS_STEP:
             insert_record(tx, record)
         else:
             assert record.kind is Kind.INTERRUPTED, "only a cancellation comes between a commit and who waits for it"
