@@ -906,13 +906,16 @@ async def test_a_step_that_is_left_before_its_act_is_not_done(app: sf.Surefoot) 
 
 
 @pytest.mark.one_worker
-async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(url: str) -> None:
-    """Catches a deploy that leaves a doubt about what nobody has sent, which a person would have to end; and a run that is
-    told of its own leaving."""
+@pytest.mark.parametrize("approve", [None, sf.Approve(when=lambda x: x > 1)])
+async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(
+    url: str, approve: sf.Approve | None
+) -> None:
+    """Catches a deploy that leaves a doubt about what nobody has sent, which a person would have to end; a run that is
+    told of its own leaving; and one that asks for an approval which it doesn't need."""
     acts: Acts = []
     may_write, is_held_up = threading.Event(), asyncio.Event()
 
-    @sf.effect
+    @sf.effect(approve=approve)
     async def act(x: int) -> None:
         acts.append(x)
 

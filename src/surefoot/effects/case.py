@@ -13,7 +13,7 @@ from surefoot.effects.gates import AroundGate, OwnGate, Request
 from surefoot.effects.keys import Identity, call_digest
 from surefoot.effects.ledger import Row
 from surefoot.effects.spec import Bound, EffectSpec
-from surefoot.journal import Frame, Record, Step
+from surefoot.journal import Frame, Kind, Record, Step
 from surefoot.journal.values import canonical_bytes
 
 
@@ -90,7 +90,7 @@ class Case(msgspec.Struct):
             session=session,
             is_keyed=self.spec.template is not None or step is not None,
             is_needed=bool(self.is_gate_needed),
-            is_asked=step is not None and step.opened is not None,
+            is_asked=step is not None and step.opened is not None and step.opened.kind is Kind.ASKED,
             asked=asked,
             identity=self.identity.digest,
             resources=self.resources,
