@@ -184,6 +184,49 @@ async def test_what_goes_on_loses_nothing(url: str) -> None:
 
 
 @pytest.mark.usefixtures("quick_eviction")
+async def test_what_descends_from_a_run_is_as_old_as_that(url: str) -> None:
+    """Catches a saga, and an undo, that can't be ended because a child's child had ended long before its run."""
+
+    async def take_back(order: str) -> None:
+        ACTS.append(f"{order} is back")
+
+    @sf.effect(key="deep:{order}", compensate=take_back, name="old deep buy")
+    async def buy(order: str) -> None:
+        ACTS.append(order)
+
+    @sf.durable(name="old grandchild")
+    async def grandchild(order: str) -> None:
+        await buy(order)
+
+    @sf.durable(name="old child")
+    async def child(order: str) -> None:
+        await sf.child(grandchild, order)
+
+    @sf.durable(name="old grandparent")
+    async def grandparent(order: str) -> None:
+        async with sf.saga():
+            await sf.child(child, order)
+            if await sf.wait_signal("fail"):
+                raise ValueError("it is all wrong")
+
+    async with sf.Surefoot(url) as app:
+        runs = [await app.start(grandparent, order, id=order) for order in ("A-1", "A-2")]
+        for run in runs:
+            while (await run.status()).waiting_for != "signal":
+                await asyncio.sleep(0.01)
+        assert (await sweep(app)).runs == 0
+        children_ended_ms = app.store.clock.wall_ms()
+        await runs[0].signal("fail", True)
+        with pytest.raises(sf.RunFailed, match="all wrong"):
+            await runs[0].result(timeout_s=20)
+        await runs[1].signal("fail", False)
+        await runs[1].result(timeout_s=20)
+        await Retention(app.store, children_ended_ms + 1).sweep()
+        await (await runs[1].undo("wrong after all")).result(timeout_s=20)
+        assert sorted(ACTS) == ["A-1", "A-1 is back", "A-2", "A-2 is back"]
+
+
+@pytest.mark.usefixtures("quick_eviction")
 async def test_what_is_being_undone_is_kept_whole(url: str) -> None:
     """Catches a compensation that is called without what it needs, for the run or for one of its children."""
 

@@ -5,10 +5,11 @@
     runs that may go            -> records, blobs and letters deleted; the run's row and its end, without its value, stay
     pages that are unused       -> given back to the file system
 
-What holds: a run that has not ended loses nothing, and nothing it refers to does: its parent, its children, the run it
-undoes, outcomes its journal points to. Neither does a run that somebody else needs (that of a dead letter), nor an effect
-without outcome, or with an open contradiction. Each transaction is small, and followed by a pause as long as itself, so
-that workers beside it lose at most half of the writer; killed anywhere, the next call goes on.
+What holds: a run that has not ended loses nothing, and nothing it refers to does: its parent, all that descends from it,
+the run it undoes, outcomes its journal points to. What descends from a run is as old as that. Neither does a run that
+somebody else needs (that of a dead letter), nor an effect without outcome, or with an open contradiction. Each transaction
+is small, and followed by a pause as long as itself, so that workers beside it lose at most half of the writer; killed
+anywhere, the next call goes on.
 
 Whether something may go is looked up without the write lock, and the one thing that can change meanwhile is looked at again
 in the transaction: an open run whose journal has come to point to an outcome.
@@ -131,9 +132,8 @@ class Retention:
     def _run_may_go(self, connection: Connection, run: int) -> bool:
         known = self._may_go.get(run)
         if known is None:
-            row = get_run(connection, run)
-            is_over = run not in self._kept_runs and _is_over(connection, row, self._before_ms)
-            known = self._may_go[run] = is_over and not self._is_needed(connection, row)
+            is_over = run not in self._kept_runs and _is_over(connection, run, self._before_ms)
+            known = self._may_go[run] = is_over and not self._is_needed(connection, get_run(connection, run))
         return known
 
     def _look_again(self, connection: Connection) -> None:
@@ -277,17 +277,20 @@ def _forget_questions(found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
     return Swept()
 
 
-def _is_over(connection: Connection, row: RunRow, before_ms: int) -> bool:
-    """Whether a run ended before a time, and nothing that goes on is its parent, its child, or an effect of its own."""
-    if row.ended_at_ms is None or row.ended_at_ms >= before_ms:
-        return False
-    if row.parent is not None and get_run(connection, row.parent).ended_at_ms is None:
+def _is_over(connection: Connection, run: int, before_ms: int) -> bool:
+    """Whether a run, and all that it descends from, ended before a time, and nothing that goes on is its child, or an
+    effect of its own."""
+    line = (
+        "WITH RECURSIVE line(id) AS (SELECT ? UNION ALL SELECT parent FROM runs JOIN line USING (id))"
+        " SELECT 1 FROM runs JOIN line USING (id) WHERE ended_at_ms IS NULL OR ended_at_ms >= ? LIMIT 1"
+    )
+    if connection.execute(line, (run, before_ms)).fetchall():
         return False
     for query in (
         "SELECT 1 FROM runs WHERE parent = ? AND state <= 3 LIMIT 1",
         "SELECT 1 FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ? LIMIT 1",
     ):
-        if connection.execute(query, (row.id,)).fetchall():
+        if connection.execute(query, (run,)).fetchall():
             return False
     return True
 
