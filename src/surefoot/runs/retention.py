@@ -6,13 +6,13 @@
     pages that are unused       -> given back to the file system
 
 What holds: a run that has not ended loses nothing, and nothing it refers to does: its parent, all that descends from it,
-the run it undoes, outcomes its journal points to. What descends from a run is as old as that. Neither does a run that
-somebody else needs (that of a dead letter), nor an effect without outcome, or with an open contradiction. Each transaction
-is small, and followed by a pause as long as itself, so that workers beside it lose at most half of the writer; killed
-anywhere, the next call goes on.
+the run it undoes, outcomes and ends of runs that its journal points to. What descends from a run is as old as that. Neither
+does a run that somebody else needs (that of a dead letter), nor an effect without outcome, or with an open contradiction.
+Each transaction is small, and followed by a pause as long as itself, so that workers beside it lose at most half of the
+writer; killed anywhere, the next call goes on.
 
 Whether something may go is looked up without the write lock, and the one thing that can change meanwhile is looked at again
-in the transaction: an open run whose journal has come to point to an outcome.
+in the transaction: an open run whose journal has come to point to an outcome, or to the end of a run.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Retention:
         self._tell = tell
         self._is_needed = is_needed
         self._swept = Swept()
-        self._pointed: set[int] = set()  # outcomes that journals of open runs point to
+        self._pointed: set[int] = set()  # outcomes, and ends of runs, that journals of open runs point to
         self._seen = 0  # the newest record that was looked at for that
         self._kept_runs: set[int] = set()  # undone, or contradicted
         self._may_go: dict[int, bool] = {}
@@ -132,8 +132,10 @@ class Retention:
     def _run_may_go(self, connection: Connection, run: int) -> bool:
         known = self._may_go.get(run)
         if known is None:
-            is_over = run not in self._kept_runs and _is_over(connection, run, self._before_ms)
-            known = self._may_go[run] = is_over and not self._is_needed(connection, get_run(connection, run))
+            row = get_run(connection, run)
+            is_kept = run in self._kept_runs or row.ended in self._pointed
+            is_over = not is_kept and _is_over(connection, run, self._before_ms)
+            known = self._may_go[run] = is_over and not self._is_needed(connection, row)
         return known
 
     def _look_again(self, connection: Connection) -> None:
@@ -247,7 +249,12 @@ class Retention:
             return
         while (await self._do(partial(_delete_some, run))).records == RECORDS_AT_ONCE:
             pass
-        await self._do(partial(_end_without_value, run))
+        await self._do(partial(self._empty_end, run))
+
+    def _empty_end(self, run: int, tx: Tx) -> Swept:
+        """Delete what a run came to, unless the journal of an open one has come to point to it."""
+        self._look_again(tx.connection)
+        return Swept() if get_run(tx.connection, run).ended in self._pointed else _end_without_value(run, tx)
 
     # -- writing beside workers --------------------------------------------------------------------------------------
 
