@@ -240,6 +240,28 @@ async def test_new_runs_are_in_doubt_until_somebody_has_looked(url: str, new_url
         assert WORLD.acts == ["ask A-1", "ask outside", "ask A-2"]
 
 
+@sf.durable
+async def lost_walk(kind: str, order: str) -> str:
+    await sf.uuid()
+    await sf.wait_signal("go")
+    return await act(kind, order)
+
+
+async def test_a_fork_is_as_old_as_its_source(url: str, new_url: str, tmp_path: Path) -> None:
+    """Catches a fork, and a fork of it, that does what its source has done in the lost time, because the fork is new."""
+    file = tmp_path / "backup"
+    await moved_on(url, file, ["ask"], function=lost_walk)
+    restored(file, new_url)
+    assert await typed_in_thread("trust", "--store", new_url, "--by", "Ada", "--reason", "compared with the books") == 0
+    async with sf.Surefoot(new_url) as app:
+        run = await app.run("ask")
+        for number in range(2):
+            run = await run.fork("uuid", id=f"fork {number}", act=True)
+            await run.signal("go")
+            await reach(run, "doubt")
+        assert WORLD.acts == ["ask A-1"]
+
+
 CHAINED: sf.Topic[str] = sf.Topic("chained", str)
 ARRIVED: sf.Topic[str] = sf.Topic("arrived", str)
 
