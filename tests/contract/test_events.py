@@ -540,9 +540,11 @@ def test_a_function_that_can_t_take_an_event_is_refused() -> None:
         ("text", {}, "orders"),
         (Order("a"), {"key": ""}, "key=''"),
         (Order("a"), {"key": "x" * 513}, "513"),
+        (Order("a"), {"key": "half \ud83d"}, "a text of 1 to 512"),
         (Order("a"), {"id": ""}, "id is ''"),
         (Order("a"), {"id": 7}, "id is 7"),
         (Order("a"), {"id": "x" * 513}, "1 to 512"),
+        (Order("a"), {"id": "half \ud83d"}, "1 to 512"),
     ],
 )
 async def test_what_can_t_be_published_is_refused(app: sf.Surefoot, event: Any, options: Any, said: str) -> None:
