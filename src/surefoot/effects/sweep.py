@@ -19,6 +19,7 @@ from surefoot.effects.ledger import Row, call_of
 from surefoot.effects.registry import spec_of
 from surefoot.effects.resolve import resolve
 from surefoot.effects.spec import Bound
+from surefoot.effects.strays import strays_as_errors
 from surefoot.journal import Step
 from surefoot.leases import LeaseLost, Life
 from surefoot.store import StoreError
@@ -57,7 +58,8 @@ async def _look_into(
 ) -> None:
     async with gate:
         try:
-            await resolve(guard, case)
+            with strays_as_errors():
+                await resolve(guard, case)
         except LeaseLost:  # this worker has lost its place: whoever has it now will look
             return
         except StoreError:

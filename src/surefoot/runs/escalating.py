@@ -21,6 +21,7 @@ from functools import partial
 from typing import TypeAlias
 
 from surefoot.effects import Guard
+from surefoot.effects.strays import strays_as_errors
 from surefoot.leases import Life
 from surefoot.runs.overdue import ESCALATED, TELLING, TOLD, Doubts, Escalation, Questions, Subject
 from surefoot.store import Tx
@@ -122,8 +123,9 @@ class Escalating:
         """Call the hook, and note that it was told."""
         guard, subject, number = self._guard, self._subjects[key[0]], key[1]
         try:
-            async with asyncio.timeout(TELL_TIMEOUT_S):
-                await _told(tell, escalation)
+            with strays_as_errors():
+                async with asyncio.timeout(TELL_TIMEOUT_S):
+                    await _told(tell, escalation)
         except Exception as error:  # the user's code: it must not stop the worker, and is called again
             tries = self._failures[key] = self._failures.get(key, 0) + 1
             pause_s = min(TELL_AGAIN_MAX_S, TELL_AGAIN_S * 2 ** (tries - 1))
