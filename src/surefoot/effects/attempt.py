@@ -106,6 +106,8 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
 
 def _require_session(guard: Guard, case: Case) -> None:
     if not guard.duty.may_act_for(_row(case).holder):
+        if not case.is_resent:
+            guard.abandon(case)
         raise LeaseLost(
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",
@@ -124,7 +126,11 @@ def _lost(case: Case) -> LeaseLost | None:
 
 async def _look_again(guard: Guard, case: Case) -> Finding | None:
     """Return that nothing is to be sent, because what was read has changed."""
-    stale = await find_stale(case)
+    try:
+        stale = await find_stale(case)
+    except BaseException:
+        guard.abandon(case)
+        raise
     if stale is None:
         _require_session(guard, case)  # once more: the look has taken its time
         return None

@@ -69,7 +69,7 @@ class Guard:
                 else:
                     found = await step.commit(unit, "claim", size)
             except asyncio.CancelledError:
-                self._abandon(case)
+                self.abandon(case)
                 raise
             if isinstance(found, Wait):
                 draft = await self.wait_at_gate(case, found, draft)
@@ -119,9 +119,9 @@ class Guard:
                 leave = holding.leave
                 self.store.append(lambda tx: leave(tx, case.gate_request()), label="leave", on_error=None)
 
-    def _abandon(self, case: Case) -> None:
-        """The caller has left while its claim was on its way, and nobody will act on it: nothing was sent. A run that comes
-        to the same step again claims it anew."""
+    def abandon(self, case: Case) -> None:
+        """The caller has left between its claim, which may still be on its way, and the act: nothing was sent. A run that
+        comes to the same step again claims it anew."""
 
         def unit(tx: Tx) -> None:
             row = case.row  # what the claim's own unit, which comes before this one, has left there
