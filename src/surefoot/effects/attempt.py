@@ -396,31 +396,39 @@ async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
     """Perform a `Transactional` effect: claim, act and settlement are one commit of its own. The run is told after it."""
     step = case.step
     draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+    commit = guard.store.commit if step is None else step.commit
     while True:
         try:
-            outcome = await guard.store.commit(partial(_act_in, guard, case, draft), label="transaction", is_alone=True)
+            found = await commit(partial(_act_in, guard, case, draft), label="transaction", is_alone=True)
         except _Raised as raised:  # rolled back with the claim: known not to have happened
             reason = not_done_reason(raised.error, (), is_one_request=False) or f"rolled back: {describe(raised.error)}"
-            outcome = Outcome("not_done", reason=reason)
-            draft = replace(draft, kind=Kind.NOT_DONE, head=Head(reason=reason))
-            _tell(step, draft)
-        if isinstance(outcome, Wait):
-            draft = await guard.wait_at_gate(case, outcome, draft)
+            found = Outcome("not_done", reason=reason)
+            draft = _tell(step, replace(draft, kind=Kind.NOT_DONE, head=Head(reason=reason)))
+        if isinstance(found, Wait):
+            draft = await guard.wait_at_gate(case, found, draft)
             continue
+        if isinstance(found, _Done):
+            row, found = found.row, Outcome("done", value=found.value, effect=found.row.id)
+            if step is not None:
+                draft = _tell(step, step.draft(Kind.DONE, head=Head(record=row.record, effect=row.id)))
         if step is not None:
-            if outcome.told == "done" and case.row is not None:  # by us, now
-                draft = step.draft(Kind.DONE, head=Head(record=case.row.record, effect=case.row.id))
-                _tell(step, draft)
             step.end(draft)
-        return outcome
+        return found
 
 
-def _tell(step: Step | None, record: Record) -> None:
+class _Done(Claim, frozen=True, gc=False):
+    """A claim that was acted on and settled in its own transaction."""
+
+    value: Any
+
+
+def _tell(step: Step | None, record: Record) -> Record:
     if step is not None:
         step.append(partial(step.write, record=record), "settle", 0)
+    return record
 
 
-def _act_in(guard: Guard, case: Case, draft: Record, tx: Tx) -> Outcome | Wait:
+def _act_in(guard: Guard, case: Case, draft: Record, tx: Tx) -> _Done | Outcome | Wait:
     claim = guard.claim_unit(case, draft)(tx)
     if not isinstance(claim, Claim):
         return claim
@@ -437,6 +445,5 @@ def _act_in(guard: Guard, case: Case, draft: Record, tx: Tx) -> Outcome | Wait:
         _current.reset(token)
     record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=body))
     ledger.settle(tx, claim.row.id, 1, DONE, record)
-    case.row = replace(claim.row, record=record)
     guard.release(tx, case)
-    return Outcome("done", value=copy, effect=claim.row.id)
+    return _Done(replace(claim.row, record=record), is_ours=True, value=copy)

@@ -46,7 +46,7 @@ class Step(Protocol):
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """Record in order without waiting; a refusal stops the run."""
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """Record in order and return the unit's result once it is on disk; see `Store.commit`."""
 
     def refuse(self, error: BaseException) -> None:

@@ -57,7 +57,7 @@ class Looking:
         """See `Step.append`."""
         self._run.append(unit, label, size)
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """Never called: nothing is claimed here."""
         raise AssertionError(f"{label} beside a step")
 

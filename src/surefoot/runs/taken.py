@@ -80,10 +80,10 @@ class LiveStep(msgspec.Struct, eq=False):
         """See `Step.append`."""
         self.run.append(unit, label, size)
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """See `Step.commit`."""
         loop = None if self.task is None else self.task.get_loop()
-        return self.run.store.commit(unit, label=label, size=size, loop=loop)
+        return self.run.store.commit(unit, label=label, size=size, is_alone=is_alone, loop=loop)
 
     def record(self, record: Record, label: str) -> None:
         """Append a drafted record."""

@@ -183,9 +183,9 @@ class CallStep:
             loop=self.frame.loop,
         )
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """See `Step.commit`."""
-        return self._noting(self.frame.store.commit(unit, label=label, size=size))
+        return self._noting(self.frame.store.commit(unit, label=label, size=size, is_alone=is_alone))
 
     async def _noting(self, committed: Awaitable[T]) -> T:
         """Note the record of a claim that is ours: what else is recorded of a step by its own attempt ends it."""
