@@ -402,6 +402,29 @@ async def test_nothing_is_overwritten_and_nothing_half_is_left(url: str, tmp_pat
     assert not Path(f"{parse_url(url)}.new").exists()
 
 
+@pytest.mark.parametrize("left", ["-wal", "-journal", "-desk"])
+async def test_nothing_is_restored_beside_what_another_store_has_left(url: str, tmp_path: Path, left: str) -> None:
+    """Catches a restored store that SQLite reads with the log of the one before it: all is as it was, its incarnation and
+    what is in doubt included, though the restore has said otherwise."""
+    file, old = tmp_path / "backup", parse_url(url)
+    async with sf.Surefoot(url) as app:
+        await app.store.barrier()
+        await asyncio.to_thread(back_up, url, file)
+    old.rename(tmp_path / "old.db")
+    beside = old.with_name(f"{old.name}{left}")
+    beside.touch()
+    assert await typed_in_thread("restore", str(file), "--to", url) == 5
+    assert not old.exists()
+    with pytest.raises(UnusablePath, match=f"{left}: is there already"):
+        copying.refuse_existing(old)
+    for one in tmp_path.glob(f"{old.name}-*"):
+        if one.is_file():
+            one.rename(one.with_name(one.name.replace(old.name, "old.db")))
+    assert await typed_in_thread("restore", str(file), "--to", url) == 0
+    async with sf.Surefoot(url) as app:
+        assert app.guard.incarnation == 2
+
+
 async def test_a_backup_is_no_store(url: str, tmp_path: Path) -> None:
     """Catches a backup that somebody copies into place and works with, so that used keys are free again."""
     async with sf.Surefoot(url):
