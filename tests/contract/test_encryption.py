@@ -209,6 +209,21 @@ async def test_doubts_and_questions_whose_key_is_missing_hinder_no_others(
         ]
 
 
+async def test_a_process_without_the_key_of_a_doubt_can_open_an_old_store(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a process that can't be started, or forgets a session which that doubt needs, once sessions are tidied up."""
+    monkeypatch.setattr("surefoot.leases.session.KEPT", 0)
+    monkeypatch.setattr("surefoot.leases.session.PRUNED_AT_ONCE", 1)
+    async with sf.Surefoot(url, codec=Encrypted({"winter": OLD}), is_worker=False) as app:
+        with pytest.raises(sf.OutcomeUnknown):
+            await doubt("A-1", SECRET)
+    for _ in range(3):
+        async with sf.Surefoot(url, codec=Encrypted({"summer": NEW}), is_worker=False) as app:
+            sessions = app.store.read_now(lambda c: c.execute("SELECT id FROM sessions ORDER BY id LIMIT 1").fetchall())
+            assert sessions == [(1,)]
+
+
 @pytest.mark.usefixtures("quick_eviction")
 async def test_a_signal_whose_key_is_missing_is_taken_once_the_key_is_back(url: str) -> None:
     """Catches a signal that is lost, or an error that is taken for its payload, because a key was not given for a while."""
