@@ -21,7 +21,7 @@ from tests.support.postgres import tables_of
 import surefoot as sf
 from surefoot.app import MIGRATIONS
 from surefoot.cli import main
-from surefoot.effects import desk
+from surefoot.effects import desk, ledger
 from surefoot.effects.states import State
 from surefoot.effects.sweep import sweep
 from surefoot.journal import sealing
@@ -222,6 +222,39 @@ async def test_a_process_without_the_key_of_a_doubt_can_open_an_old_store(
         async with sf.Surefoot(url, codec=Encrypted({"summer": NEW}), is_worker=False) as app:
             sessions = app.store.read_now(lambda c: c.execute("SELECT id FROM sessions ORDER BY id LIMIT 1").fetchall())
             assert sessions == [(1,)]
+
+
+async def test_what_can_not_be_read_is_no_hindrance_to_retention(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Catches a store that grows for ever because a key of something old is gone, and values that outlive their time once
+    it is back."""
+
+    @sf.effect(key="asked:{order}", approve=sf.Approve())
+    async def asked(order: str) -> None: ...
+
+    async with sf.Surefoot(url, codec=Encrypted({"winter": OLD})) as app:
+        await (await app.start(secret_shop, "A-1", SECRET, id="old")).result()
+        with pytest.raises(sf.ApprovalNeeded):
+            await asked("A-1")
+        await app.deny(1, by="me", reason="no")
+    both = Encrypted({"summer": NEW, "winter": OLD})
+    for codec, is_left in ((Encrypted({"summer": NEW}), True), (both, False)):
+        async with sf.Surefoot(url, codec=codec) as app:
+            await (await app.start(secret_shop, f"{is_left}", SECRET, id=f"new {is_left}")).result()
+            await asyncio.sleep(0.01)
+            caplog.clear()
+            await app.gc(0.001)
+            assert ("left what it could not read" in caplog.text) == is_left
+            with pytest.raises(sf.Forgotten):
+                await (await app.run(f"new {is_left}")).result()
+    async with sf.Surefoot(url, codec=both) as app:
+        kept = app.store.read_now(lambda c: c.execute("SELECT count(*) FROM journal WHERE body IS NOT NULL").fetchall())
+        calls = app.store.read_now(lambda c: [ledger.call_of(c, row) for n in (1, 2, 3) if (row := ledger.get(c, n))])
+        assert all(call.forgotten_at_ms for call in calls)
+        assert kept == [(len(calls) + 1,)], (
+            "of each effect, and of the question, what was called, without its arguments"
+        )
+        with pytest.raises(sf.Forgotten):
+            await (await app.run("old")).result()
 
 
 @pytest.mark.usefixtures("quick_eviction")

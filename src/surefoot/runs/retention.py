@@ -17,6 +17,7 @@ in the transaction: an open run whose journal has come to point to an outcome, o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from surefoot.effects import ledger
 from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
 from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, decode_head, encode_head
+from surefoot.journal.sealing import MissingKey
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.tables import RunRow, get_run
@@ -44,6 +46,8 @@ RUNS_AT_ONCE = 500
 
 PAGES_AT_ONCE = 500
 """Pages given back by one transaction: 2 MiB of log."""
+
+_logger = logging.getLogger("surefoot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ class Retention:
         self._seen = 0  # the newest record that was looked at for that
         self._kept_runs: set[int] = set()  # undone, or contradicted
         self._may_go: dict[int, bool] = {}
+        self._missing: MissingKey | None = None
 
     async def sweep(self) -> Swept:
         """Delete what may go; return what went."""
@@ -110,6 +115,8 @@ class Retention:
         if not self._is_dry:
             await self._give_back()
             self._swept = replace(self._swept, bytes_after=await store.read(store.size_bytes))
+        if self._missing is not None:
+            _logger.warning("retention left what it could not read: %s", self._missing.message)
         return self._swept
 
     # -- what may go -------------------------------------------------------------------------------------------------
@@ -188,8 +195,7 @@ class Retention:
             row = ledger.get(tx.connection, effect)
             assert row is not None, "rows of the ledger are never deleted"
             if is_forgotten and row.record not in self._pointed:
-                forget(tx, row)
-                count += 1
+                count += self._can(partial(forget, tx, row))
             for record in (row.claim, row.record):
                 detach(tx, record)
         return Swept(effects=count)
@@ -201,7 +207,7 @@ class Retention:
         while True:
             last, found = await self._store.read(partial(self._find_questions, after))
             if found and not self._is_dry:
-                await self._do(partial(_forget_questions, found))
+                await self._do(partial(self._forget_questions, found))
             if last == after:
                 return
             after = last
@@ -219,6 +225,13 @@ class Retention:
             if run is None or self._run_may_go(connection, int(str(run))):
                 found.append((int(str(record)), int(str(state)) > State.APPROVED))
         return (int(str(rows[-1][0])) if rows else after), found
+
+    def _forget_questions(self, found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
+        for record, is_forgotten in found:
+            if is_forgotten:
+                self._can(partial(forget_call, tx, record))
+            detach(tx, record)
+        return Swept()
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
@@ -254,7 +267,18 @@ class Retention:
     def _empty_end(self, run: int, tx: Tx) -> Swept:
         """Delete what a run came to, unless the journal of an open one has come to point to it."""
         self._look_again(tx.connection)
-        return Swept() if get_run(tx.connection, run).ended in self._pointed else _end_without_value(run, tx)
+        if get_run(tx.connection, run).ended not in self._pointed:
+            self._can(partial(_end_without_value, run, tx))
+        return Swept()
+
+    def _can(self, delete: Callable[[], object]) -> bool:
+        """Delete something, unless a key for it is not here: then it stays as it is, and is no hindrance to the rest."""
+        try:
+            delete()
+        except MissingKey as missing:
+            self._missing = missing
+            return False
+        return True
 
     # -- writing beside workers --------------------------------------------------------------------------------------
 
@@ -274,14 +298,6 @@ class Retention:
         while (left := await self._store.read(self._store.unused)) > 0 and left != unused:
             unused = left
             await self._do(_give_back_some)
-
-
-def _forget_questions(found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
-    for record, is_forgotten in found:
-        if is_forgotten:
-            forget_call(tx, record)
-        detach(tx, record)
-    return Swept()
 
 
 def _is_over(connection: Connection, run: int, before_ms: int) -> bool:
@@ -337,9 +353,10 @@ def _newest(connection: Connection) -> int:
 
 def _has_values(connection: Connection, run: int) -> bool:
     """Whether something of a run is still there to be deleted."""
-    row = get_run(connection, run)
-    others = connection.execute("SELECT 1 FROM journal WHERE run = ? AND id != ? LIMIT 1", (run, row.ended)).fetchall()
-    return bool(others) or not load_record(connection, row.ended or 0).head.forgotten_at_ms
+    ended = get_run(connection, run).ended
+    others = connection.execute("SELECT 1 FROM journal WHERE run = ? AND id != ? LIMIT 1", (run, ended)).fetchall()
+    ((head,),) = connection.execute("SELECT head FROM journal WHERE id = ?", (ended,)).fetchall()
+    return bool(others) or not decode_head(head).forgotten_at_ms
 
 
 def _count_records(run: int, connection: Connection) -> int:
