@@ -425,6 +425,20 @@ async def test_nothing_is_restored_beside_what_another_store_has_left(url: str, 
         assert app.guard.incarnation == 2
 
 
+async def test_a_backup_that_is_cut_off_is_not_restored(url: str, tmp_path: Path) -> None:
+    """Catches zeros in place of what a copy has lost of its last page: no checksum is asked for there."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(child_work, "own", "A-1", id="1")).result()
+        await asyncio.to_thread(back_up, url, tmp_path / "backup")
+    data = (tmp_path / "backup").read_bytes()
+    for lost in (1, 100, 4_095, 4_096, len(data) // 2, len(data)):
+        (tmp_path / "cut").write_bytes(data[: len(data) - lost])
+        assert await typed_in_thread("restore", str(tmp_path / "cut"), "--to", f"{url}.new") != 0, lost
+        assert not parse_url(f"{url}.new").exists()
+    (tmp_path / "whole").write_bytes(data)
+    assert await typed_in_thread("restore", str(tmp_path / "whole"), "--to", f"{url}.new") == 0
+
+
 async def test_a_backup_is_no_store(url: str, tmp_path: Path) -> None:
     """Catches a backup that somebody copies into place and works with, so that used keys are free again."""
     async with sf.Surefoot(url):

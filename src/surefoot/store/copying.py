@@ -151,6 +151,17 @@ def verify(path: Path, invariants: Iterable[Invariant]) -> None:
         raise CorruptStore(f"what was copied is damaged: {found[0]}", hint="surefoot doctor --full says more")
 
 
+def refuse_cut_off(source: Path, copy: Path) -> None:
+    """Refuse a backup that ends within its last page: SQLite takes what is missing for zeros, and asks for no checksum.
+
+    Raises:
+        CorruptStore: It does.
+    """
+    found, whole = source.stat().st_size, copy.stat().st_size
+    if found < whole:
+        raise CorruptStore(f"{source}: is cut off: {found:,} bytes of {whole:,}", hint="copy it again, or take another")
+
+
 def put_in_place(copy: Path, target: Path) -> None:
     """Give a file its name, durably; refuse if something has come there meanwhile."""
     _sync(copy)
