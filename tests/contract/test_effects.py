@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -937,6 +938,40 @@ async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(
         assert (await (await app.run("h")).result(timeout_s=10), acts) == ("done", [1])
         states = [(one.generation, one.state) for one in app.store.read_now(desk.list_effects)]
         assert (sorted(states), unknowns(app)) == ([(1, "not_done"), (2, "done")], [])
+
+
+async def test_who_looks_into_a_claim_that_turns_out_to_be_left_claims_it_anew(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a caller who is told that another one has left, in place of what he has asked for."""
+    acts, cases, claim = list[int](), list[Case](), app.guard.claim
+
+    async def ask(x: int) -> sf.NotLanded:
+        return sf.NotLanded()
+
+    @sf.effect(key="k:{x}", in_doubt=sf.Probe(ask, longest_life="1s"))
+    async def act(x: int) -> int:
+        acts.append(x)
+        if len(acts) == 1:
+            await asyncio.Event().wait()
+        return x
+
+    async def noted(case: Case) -> Any:
+        cases.append(case)
+        return await claim(case)
+
+    monkeypatch.setattr(app.guard, "claim", noted)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(act(1), 0.1)
+    await until(lambda: bool(unknowns(app)))
+    second = asyncio.create_task(act.outcome(1))
+    await until(lambda: bool(app.guard.resolving))
+    app.guard.abandon(cases[0])  # as one does that has lost its session in between
+    assert ((await second).told, acts) == ("done", [1, 1])
+    assert sorted((one.generation, one.state) for one in app.store.read_now(desk.list_effects)) == [
+        (1, "not_done"),
+        (2, "done"),
+    ]
 
 
 async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:
