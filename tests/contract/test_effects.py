@@ -1106,6 +1106,46 @@ async def test_the_records_of_transactional_effects_are_numbered_without_gaps(ap
     assert await run.result(timeout_s=10) == [["done", 1], ["repeated", 1], ["not_done", None]]
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_the_records_of_a_run_that_waits_for_another_s_act_are_numbered_without_gaps(
+    app: sf.Surefoot, is_alone: bool
+) -> None:
+    """Catches a number that is kept for a claim which turns out to be another's: a run that doctor takes for damaged, and
+    no backup takes."""
+    may_end, has_asked = asyncio.Event(), asyncio.Event()
+
+    @sf.effect(key="shared")
+    async def act() -> str:
+        await may_end.wait()
+        return "acted"
+
+    @sf.step
+    async def beside() -> None:
+        await has_asked.wait()
+
+    @sf.durable
+    async def asks(is_with_another: bool) -> str:
+        async with asyncio.TaskGroup() as tasks:
+            if is_with_another:
+                tasks.create_task(beside())
+            told = (await act.outcome()).told
+        await sf.wait_signal("go")
+        return told
+
+    await app.start(asks, False, id="first")
+    await until(lambda: bool(app.guard.acting))
+    run = await app.start(asks, not is_alone, id="second")
+    await until(lambda: any(one._waits for one in app.guard.acting.values()))
+    has_asked.set()
+    if not is_alone:
+        await until(lambda: "decided" in kinds(app, "second"))
+    may_end.set()
+    await until(lambda: "repeated" in kinds(app, "second"))
+    is_sound(app)
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == "repeated"
+
+
 async def test_a_transactional_effect_acts_once_though_others_fail_beside_it(app: sf.Surefoot) -> None:
     """Catches an act that is done again because it shared its transaction with one that was undone."""
     acts, is_writing, may_write = list[int](), threading.Event(), threading.Event()

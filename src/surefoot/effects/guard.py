@@ -74,8 +74,11 @@ class Guard:
             if isinstance(found, Wait):
                 draft = await self.wait_at_gate(case, found, draft)
                 continue
-            if isinstance(found, Outcome) and step is not None:
-                step.end(draft)
+            if step is not None:
+                if isinstance(found, Outcome):
+                    step.end(draft)
+                elif not found.is_ours:
+                    step.spare(draft)
             return found
 
     async def wait_at_gate(self, case: Case, wait: Wait, draft: Record) -> Record:
