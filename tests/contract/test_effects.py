@@ -21,6 +21,7 @@ from tests.contract.test_runs_lost_leases import JumpingClock
 
 import surefoot as sf
 from surefoot.effects import Pass, desk, ledger, registry
+from surefoot.effects import resolve as resolving
 from surefoot.effects.case import Case
 from surefoot.effects.gates import Request, Wait
 from surefoot.effects.spec import Bound, EffectSpec
@@ -1144,6 +1145,36 @@ async def test_the_records_of_a_run_that_waits_for_another_s_act_are_numbered_wi
     is_sound(app)
     await run.signal("go")
     assert await run.result(timeout_s=10) == "repeated"
+
+
+async def test_a_doubt_that_ends_while_its_model_is_to_be_told_of_it_leaves_no_gap(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a number that is kept for a word about a doubt which somebody has ended in between."""
+    facts = resolving._facts
+
+    @sf.effect(when_unknown="tell_model")
+    async def act() -> str:
+        raise TimeoutError("no answer")
+
+    @sf.durable
+    async def asks() -> str:
+        told = (await act.outcome()).told
+        await sf.uuid()
+        await sf.wait_signal("go")
+        return told
+
+    async def resolved(guard: Any, case: Case) -> Any:
+        found = await facts(guard, case)
+        await resolve(app, 1, is_done=True, value="acted")
+        return found
+
+    monkeypatch.setattr(resolving, "_facts", resolved)
+    run = await app.start(asks, id="a")
+    await until(lambda: "decided" in kinds(app, "a"))
+    is_sound(app)
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == "done"
 
 
 async def test_a_transactional_effect_acts_once_though_others_fail_beside_it(app: sf.Surefoot) -> None:
