@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.contract.conftest import kinds, until
 from tests.contract.test_escalation import HOUR_MS, MovedClock
+from tests.contract.test_retention import is_sound
 
 import surefoot as sf
 from surefoot.approvals import AlreadyDecided, ApprovalNotFound, NobodyWaits, tables
@@ -256,6 +258,73 @@ async def test_a_lapsed_approval_is_asked_for_anew(url: str) -> None:
             await app.approve(number, by="anna", reason="fine")
         await app.approve(await one(app), by="anna", reason="still fine")
         assert await run.result(timeout_s=10) == "paid A"
+
+
+async def test_what_is_asked_for_anew_by_a_run_in_memory_has_a_record_of_its_own(url: str) -> None:
+    """Catches a claim under the number of the question: two records of one number, which no backup takes."""
+    clock, bank = MovedClock(), Bank(sf.Approve(valid_for="1h"))
+    goes_on = asyncio.Event()
+
+    @sf.step
+    async def busy() -> None:
+        await goes_on.wait()
+
+    @sf.durable
+    async def in_memory() -> str:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(busy())
+            return await bank.pay("A", 5)
+
+    async with sf.Surefoot(url, clock=clock) as app:
+        run = await app.start(in_memory, id="r")
+        await until(lambda: states(app) == ["pending"])
+    async with sf.Surefoot(url, clock=clock, is_worker=False) as app:
+        await app.approve(await one(app), by="anna", reason="fine")
+    clock.moved_ms = 2 * HOUR_MS
+    async with sf.Surefoot(url, clock=clock) as app:
+        await until(lambda: states(app) == ["lapsed", "pending"])
+        await app.approve(await one(app), by="anna", reason="still fine")
+        await until(lambda: bank.paid == [("A", 5)])
+        goes_on.set()
+        run = await app.run("r")
+        assert await run.result(timeout_s=10) == "paid A"
+        is_sound(app)
+
+
+@pytest.mark.one_worker
+async def test_a_run_that_left_with_a_used_approval_asks_once_more(url: str) -> None:
+    """Catches an act on an approval that was used by another claim, a question that is written anew each time its run is
+    woken, and a journal with two answers to one number."""
+    bank, may_write, is_held_up = Bank(), threading.Event(), asyncio.Event()
+
+    @sf.durable
+    async def handed_back() -> str:
+        if is_approved and not may_write.is_set():
+            app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+            is_held_up.set()
+        return await bank.pay("A", 500)
+
+    is_approved = False
+    async with sf.Surefoot(url) as app:
+        run = await app.start(handed_back, id="r")
+        await waiting(run)
+        is_approved = True
+        await app.approve(await one(app), by="anna", reason="fine")
+        await is_held_up.wait()
+        asyncio.get_running_loop().call_later(0.3, may_write.set)
+    for _ in range(2):
+        async with sf.Surefoot(url) as app:
+            run = await app.run("r")
+            await waiting(run)
+            assert kinds(app, "r") == ["started", "asked", "claimed", "asked"]
+            is_sound(app)
+            await run.wake()
+    async with sf.Surefoot(url) as app:
+        await waiting(await app.run("r"))
+        assert (states(app), bank.paid) == (["used", "pending"], [])
+        await app.approve(await one(app), by="anna", reason="still fine")
+        assert await (await app.run("r")).result(timeout_s=10) == "paid A"
+        assert bank.paid == [("A", 500)]
 
 
 async def test_a_denial_stands_for_its_time(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -14,11 +15,13 @@ from typing import Any
 import msgspec
 import pytest
 from tests.contract.conftest import held_up, kinds, until
+from tests.contract.test_retention import is_sound
 from tests.contract.test_runs import wait_state
 from tests.contract.test_runs_lost_leases import JumpingClock
 
 import surefoot as sf
 from surefoot.effects import Pass, desk, ledger, registry
+from surefoot.effects import resolve as resolving
 from surefoot.effects.case import Case
 from surefoot.effects.gates import Request, Wait
 from surefoot.effects.spec import Bound, EffectSpec
@@ -390,7 +393,7 @@ async def test_the_current_effect_is_that_whose_code_runs(app: sf.Surefoot) -> N
         sf.current_effect()
 
 
-@pytest.mark.parametrize("declared", ["renamed", "retyped", "breaks"])
+@pytest.mark.parametrize("declared", ["renamed", "retyped", "breaks", "is cancelled"])
 async def test_a_doubt_that_cannot_be_looked_into_leaves_the_others_their_sweep(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, declared: str
 ) -> None:
@@ -423,16 +426,17 @@ async def test_a_doubt_that_cannot_be_looked_into_leaves_the_others_their_sweep(
         def rebound(self, bound: Bound, arguments: bytes) -> Bound:
             self.looks += 1
             if self.looks > 1:
-                raise RuntimeError("broken")
+                raise RuntimeError("broken") if declared == "breaks" else asyncio.CancelledError
             return super().rebound(bound, arguments)
 
-    new: dict[str, Any] = {"renamed": renamed, "retyped": retyped, "breaks": act}
-    registry.register((Breaks if declared == "breaks" else EffectSpec)(new[declared], name="old", in_doubt=in_doubt))
+    new: dict[str, Any] = {"renamed": renamed, "retyped": retyped}
+    spec = EffectSpec if declared in new else Breaks
+    registry.register(spec(new.get(declared, act), name="old", in_doubt=in_doubt))
     said: list[str] = []
     await sweep(app.guard, complain=lambda message, _: said.append(message))
     states = {one.name: one.state for one in app.store.read_now(desk.list_effects)}
     assert states == {"old": "unknown", "good": "done"}
-    assert bool(said) == (declared == "breaks")
+    assert bool(said) == (declared not in new)
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
@@ -905,13 +909,16 @@ async def test_a_step_that_is_left_before_its_act_is_not_done(app: sf.Surefoot) 
 
 
 @pytest.mark.one_worker
-async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(url: str) -> None:
-    """Catches a deploy that leaves a doubt about what nobody has sent, which a person would have to end; and a run that is
-    told of its own leaving."""
+@pytest.mark.parametrize("approve", [None, sf.Approve(when=lambda x: x > 1)])
+async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(
+    url: str, approve: sf.Approve | None
+) -> None:
+    """Catches a deploy that leaves a doubt about what nobody has sent, which a person would have to end; a run that is
+    told of its own leaving; and one that asks for an approval which it doesn't need."""
     acts: Acts = []
     may_write, is_held_up = threading.Event(), asyncio.Event()
 
-    @sf.effect
+    @sf.effect(approve=approve)
     async def act(x: int) -> None:
         acts.append(x)
 
@@ -934,6 +941,40 @@ async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(ur
         assert (await (await app.run("h")).result(timeout_s=10), acts) == ("done", [1])
         states = [(one.generation, one.state) for one in app.store.read_now(desk.list_effects)]
         assert (sorted(states), unknowns(app)) == ([(1, "not_done"), (2, "done")], [])
+
+
+async def test_who_looks_into_a_claim_that_turns_out_to_be_left_claims_it_anew(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a caller who is told that another one has left, in place of what he has asked for."""
+    acts, cases, claim = list[int](), list[Case](), app.guard.claim
+
+    async def ask(x: int) -> sf.NotLanded:
+        return sf.NotLanded()
+
+    @sf.effect(key="k:{x}", in_doubt=sf.Probe(ask, longest_life="1s"))
+    async def act(x: int) -> int:
+        acts.append(x)
+        if len(acts) == 1:
+            await asyncio.Event().wait()
+        return x
+
+    async def noted(case: Case) -> Any:
+        cases.append(case)
+        return await claim(case)
+
+    monkeypatch.setattr(app.guard, "claim", noted)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(act(1), 0.1)
+    await until(lambda: bool(unknowns(app)))
+    second = asyncio.create_task(act.outcome(1))
+    await until(lambda: bool(app.guard.resolving))
+    app.guard.abandon(cases[0])  # as one does that has lost its session in between
+    assert ((await second).told, acts) == ("done", [1, 1])
+    assert sorted((one.generation, one.state) for one in app.store.read_now(desk.list_effects)) == [
+        (1, "not_done"),
+        (2, "done"),
+    ]
 
 
 async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:
@@ -1040,6 +1081,102 @@ async def test_a_rolled_back_effect_is_not_tried_again_by_a_replay(app: sf.Suref
     await run.signal("go")
     assert await run.result(timeout_s=10) == ["not_done", "rolled back: ValueError: negative"]
     assert acts == [1]
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_the_records_of_transactional_effects_are_numbered_without_gaps(app: sf.Surefoot) -> None:
+    """Catches numbers that are kept for records which nobody writes, of an effect that was done before or is rolled back: a
+    run that doctor takes for damaged, and no backup takes."""
+
+    @sf.effect(key="book:{x}", in_doubt=sf.Transactional())
+    def book(x: int) -> int:
+        if x < 0:
+            raise ValueError("negative")
+        return x
+
+    @sf.durable
+    async def books() -> list[Any]:
+        outcomes = [await book.outcome(x) for x in (1, 1, -1)]
+        await sf.uuid()
+        await sf.wait_signal("go")
+        return [[one.told, one.value] for one in outcomes]
+
+    run = await app.start(books, id="b")
+    await wait_state(run, "waiting", "signal")
+    is_sound(app)
+    assert kinds(app, "b") == ["started", "claimed", "done", "repeated", "not_done", "decided"]
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == [["done", 1], ["repeated", 1], ["not_done", None]]
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_the_records_of_a_run_that_waits_for_another_s_act_are_numbered_without_gaps(
+    app: sf.Surefoot, is_alone: bool
+) -> None:
+    """Catches a number that is kept for a claim which turns out to be another's: a run that doctor takes for damaged, and
+    no backup takes."""
+    may_end, has_asked = asyncio.Event(), asyncio.Event()
+
+    @sf.effect(key="shared")
+    async def act() -> str:
+        await may_end.wait()
+        return "acted"
+
+    @sf.step
+    async def beside() -> None:
+        await has_asked.wait()
+
+    @sf.durable
+    async def asks(is_with_another: bool) -> str:
+        async with asyncio.TaskGroup() as tasks:
+            if is_with_another:
+                tasks.create_task(beside())
+            told = (await act.outcome()).told
+        await sf.wait_signal("go")
+        return told
+
+    await app.start(asks, False, id="first")
+    await until(lambda: bool(app.guard.acting))
+    run = await app.start(asks, not is_alone, id="second")
+    await until(lambda: any(one._waits for one in app.guard.acting.values()))
+    has_asked.set()
+    if not is_alone:
+        await until(lambda: "decided" in kinds(app, "second"))
+    may_end.set()
+    await until(lambda: "repeated" in kinds(app, "second"))
+    is_sound(app)
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == "repeated"
+
+
+async def test_a_doubt_that_ends_while_its_model_is_to_be_told_of_it_leaves_no_gap(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a number that is kept for a word about a doubt which somebody has ended in between."""
+    facts = resolving._facts
+
+    @sf.effect(when_unknown="tell_model")
+    async def act() -> str:
+        raise TimeoutError("no answer")
+
+    @sf.durable
+    async def asks() -> str:
+        told = (await act.outcome()).told
+        await sf.uuid()
+        await sf.wait_signal("go")
+        return told
+
+    async def resolved(guard: Any, case: Case) -> Any:
+        found = await facts(guard, case)
+        await resolve(app, 1, is_done=True, value="acted")
+        return found
+
+    monkeypatch.setattr(resolving, "_facts", resolved)
+    run = await app.start(asks, id="a")
+    await until(lambda: "decided" in kinds(app, "a"))
+    is_sound(app)
+    await run.signal("go")
+    assert await run.result(timeout_s=10) == "done"
 
 
 async def test_a_transactional_effect_acts_once_though_others_fail_beside_it(app: sf.Surefoot) -> None:

@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.contract.test_escalation import HOUR_MS, MovedClock
 from tests.support.postgres import tables_of
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
 from surefoot.cli import main
-from surefoot.effects import desk
+from surefoot.effects import desk, ledger
+from surefoot.effects.states import State
+from surefoot.effects.sweep import sweep
 from surefoot.journal import sealing
 from surefoot.journal.encrypted import Encrypted
 from surefoot.journal.payloads import keep_payload, load_payload
@@ -151,6 +154,107 @@ async def test_a_missing_key_blocks_and_is_named(url: str) -> None:
         (view,) = await app.unknowns()
         await app.resolve(view.id, is_done=True, by="me", reason="looked", value="fine")
         assert await run.result(timeout_s=20) == "fine"
+
+
+async def test_doubts_and_questions_whose_key_is_missing_hinder_no_others(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches one doubt, under a key that a worker was not given, for which it looks into no others, and escalates none."""
+    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1_000)
+    clock, told, heard = MovedClock(), list[str](), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context["message"]))
+
+    async def landed(order: str) -> sf.Landed:
+        return sf.Landed(order)
+
+    @sf.effect(key="probed:{order}", in_doubt=sf.Probe(landed, longest_life="1ms"))
+    async def probed(order: str) -> str:
+        await asyncio.Event().wait()
+        return order
+
+    @sf.effect(key="asked:{order}", approve=sf.Approve())
+    async def asked(order: str) -> None: ...
+
+    async def leave(app: sf.Surefoot, order: str) -> None:
+        """Leave two doubts and a question."""
+        with pytest.raises(sf.OutcomeUnknown):
+            await doubt(order, SECRET)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(probed(order), 0.05)
+        with pytest.raises(sf.ApprovalNeeded):
+            await asked(order)
+        await app.store.barrier()
+
+    async with sf.Surefoot(url, clock=clock, codec=Encrypted({"winter": OLD}), is_worker=False) as app:
+        await leave(app, "A-1")
+    async with sf.Surefoot(
+        url,
+        clock=clock,
+        codec=Encrypted({"summer": NEW}),
+        is_worker=False,
+        on_escalation=lambda one: told.append(one.key),
+    ) as app:
+        await leave(app, "A-2")
+        await sweep(app.guard)
+        states = app.store.read_now(lambda c: c.execute("SELECT state FROM ledger ORDER BY id").fetchall())
+        assert [State(state) for (state,) in states] == [State.UNKNOWN, State.UNKNOWN, State.UNKNOWN, State.DONE]
+        clock.moved_ms = 25 * HOUR_MS
+        for _ in range(2):
+            await app.worker.escalating.look()
+        assert told == ["doubt:A-2", "asked:A-2"]
+        assert [one.partition(": ")[2] for one in heard] == [
+            "effect 1 is overdue, or may be, and can't be read",
+            "effect 2 is overdue, or may be, and can't be read",
+            "approval 1 is overdue, or may be, and can't be read",
+        ]
+
+
+async def test_a_process_without_the_key_of_a_doubt_can_open_an_old_store(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a process that can't be started, or forgets a session which that doubt needs, once sessions are tidied up."""
+    monkeypatch.setattr("surefoot.leases.session.KEPT", 0)
+    monkeypatch.setattr("surefoot.leases.session.PRUNED_AT_ONCE", 1)
+    async with sf.Surefoot(url, codec=Encrypted({"winter": OLD}), is_worker=False) as app:
+        with pytest.raises(sf.OutcomeUnknown):
+            await doubt("A-1", SECRET)
+    for _ in range(3):
+        async with sf.Surefoot(url, codec=Encrypted({"summer": NEW}), is_worker=False) as app:
+            sessions = app.store.read_now(lambda c: c.execute("SELECT id FROM sessions ORDER BY id LIMIT 1").fetchall())
+            assert sessions == [(1,)]
+
+
+async def test_what_can_not_be_read_is_no_hindrance_to_retention(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Catches a store that grows for ever because a key of something old is gone, and values that outlive their time once
+    it is back."""
+
+    @sf.effect(key="asked:{order}", approve=sf.Approve())
+    async def asked(order: str) -> None: ...
+
+    async with sf.Surefoot(url, codec=Encrypted({"winter": OLD})) as app:
+        await (await app.start(secret_shop, "A-1", SECRET, id="old")).result()
+        with pytest.raises(sf.ApprovalNeeded):
+            await asked("A-1")
+        await app.deny(1, by="me", reason="no")
+    both = Encrypted({"summer": NEW, "winter": OLD})
+    for codec, is_left in ((Encrypted({"summer": NEW}), True), (both, False)):
+        async with sf.Surefoot(url, codec=codec) as app:
+            await (await app.start(secret_shop, f"{is_left}", SECRET, id=f"new {is_left}")).result()
+            await asyncio.sleep(0.01)
+            caplog.clear()
+            await app.gc(0.001)
+            assert ("left what it could not read" in caplog.text) == is_left
+            with pytest.raises(sf.Forgotten):
+                await (await app.run(f"new {is_left}")).result()
+    async with sf.Surefoot(url, codec=both) as app:
+        kept = app.store.read_now(lambda c: c.execute("SELECT count(*) FROM journal WHERE body IS NOT NULL").fetchall())
+        calls = app.store.read_now(lambda c: [ledger.call_of(c, row) for n in (1, 2, 3) if (row := ledger.get(c, n))])
+        assert all(call.forgotten_at_ms for call in calls)
+        assert kept == [(len(calls) + 1,)], (
+            "of each effect, and of the question, what was called, without its arguments"
+        )
+        with pytest.raises(sf.Forgotten):
+            await (await app.run("old")).result()
 
 
 @pytest.mark.usefixtures("quick_eviction")

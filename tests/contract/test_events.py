@@ -540,9 +540,11 @@ def test_a_function_that_can_t_take_an_event_is_refused() -> None:
         ("text", {}, "orders"),
         (Order("a"), {"key": ""}, "key=''"),
         (Order("a"), {"key": "x" * 513}, "513"),
+        (Order("a"), {"key": "half \ud83d"}, "a text of 1 to 512"),
         (Order("a"), {"id": ""}, "id is ''"),
         (Order("a"), {"id": 7}, "id is 7"),
         (Order("a"), {"id": "x" * 513}, "1 to 512"),
+        (Order("a"), {"id": "half \ud83d"}, "1 to 512"),
     ],
 )
 async def test_what_can_t_be_published_is_refused(app: sf.Surefoot, event: Any, options: Any, said: str) -> None:
@@ -752,4 +754,30 @@ async def test_a_group_that_nobody_serves_can_be_dropped(url: str) -> None:
         await settled(app, 2)
         assert (seen, again) == (["a"], ["b"])
         assert [letter.id for letter in await app.dead_letters()] == ["a"]
+        check(app)
+
+
+async def test_a_group_that_is_dropped_under_its_workers_begins_anew_at_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches workers that serve a group which is not there any more, and miss what is published until something else
+    happens to write it anew."""
+    seen = list[str]()
+
+    @sf.on(ORDERS, group="fraud", since="now")
+    async def act(order: Order) -> None:
+        seen.append(order.number)
+
+    async with sf.Surefoot(url) as app:
+        await ORDERS.publish(Order("a"), id="a")
+        await settled(app, 1)
+        with monkeypatch.context() as elsewhere:  # by a process that has not its code
+            elsewhere.setattr("surefoot.coordination.events.letters.served", dict)
+            await app.drop_group("fraud", topic="orders", by="ann", reason="a mistake")
+        async with asyncio.timeout(10):
+            while not await app.groups():
+                await asyncio.sleep(0.01)
+        await ORDERS.publish(Order("b"), id="b")
+        await settled(app, 2)
+        assert seen == ["a", "b"]
         check(app)

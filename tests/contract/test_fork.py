@@ -116,6 +116,29 @@ async def test_a_fork_that_acts_is_a_run_like_any_other(app: sf.Surefoot) -> Non
     assert other[1] == "paid right"
 
 
+async def test_events_of_the_source_are_told_before_a_fork_publishes_them_again(app: sf.Surefoot) -> None:
+    """Catches a fork that makes all groups act a second time, without a word to who asks what it would do again."""
+    topic: sf.Topic[str] = sf.Topic("forked-events", str)
+
+    @sf.durable(name="fork publisher")
+    async def publishes() -> list[str]:
+        await decide()
+        return [await topic.publish("own"), await topic.publish("named", id="shop/7")]
+
+    run = await app.start(publishes, id="source")
+    own, named = await run.result(timeout_s=5)
+    again = await run.done_after("fork decide")
+    assert [(one.name, one.key, one.acts_again) for one in again] == [
+        ("forked-events", own, True),
+        ("forked-events", named, False),
+    ]
+    assert await run.done_after("publish forked-events[shop%2F7]") == again[1:]
+    fork = await run.fork("fork decide", id="fork", act=True)
+    assert await fork.result(timeout_s=5) == [own.replace("source", "fork"), named]
+    ids = app.store.read_now(lambda c: c.execute("SELECT event_id FROM events ORDER BY id").fetchall())
+    assert [one for (one,) in ids] == [own, named, own.replace("source", "fork")]
+
+
 async def test_the_same_fork_is_made_once(app: sf.Surefoot) -> None:
     """Catches a fork that is made anew by whoever asks again, or that takes another run's id, or gives its own away."""
     run = await source(app)

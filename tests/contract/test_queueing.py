@@ -351,6 +351,7 @@ async def limited(number: int = 0) -> None:
         (limited, {"key": ""}, "key=''"),
         (limited, {"key": 7}, "key=7"),
         (limited, {"key": "x" * 513}, "key=a text of 513 characters"),
+        (limited, {"key": "half \ud83d"}, "a text of 1 to 512"),
         (limited, {"at": datetime(2030, 1, 1)}, "has no time zone"),
         (limited, {"at": datetime(2030, 1, 1), "delay": 1}, "both given"),
         (limited, {"delay": "soon"}, "soon"),

@@ -240,6 +240,28 @@ async def test_new_runs_are_in_doubt_until_somebody_has_looked(url: str, new_url
         assert WORLD.acts == ["ask A-1", "ask outside", "ask A-2"]
 
 
+@sf.durable
+async def lost_walk(kind: str, order: str) -> str:
+    await sf.uuid()
+    await sf.wait_signal("go")
+    return await act(kind, order)
+
+
+async def test_a_fork_is_as_old_as_its_source(url: str, new_url: str, tmp_path: Path) -> None:
+    """Catches a fork, and a fork of it, that does what its source has done in the lost time, because the fork is new."""
+    file = tmp_path / "backup"
+    await moved_on(url, file, ["ask"], function=lost_walk)
+    restored(file, new_url)
+    assert await typed_in_thread("trust", "--store", new_url, "--by", "Ada", "--reason", "compared with the books") == 0
+    async with sf.Surefoot(new_url) as app:
+        run = await app.run("ask")
+        for number in range(2):
+            run = await run.fork("uuid", id=f"fork {number}", act=True)
+            await run.signal("go")
+            await reach(run, "doubt")
+        assert WORLD.acts == ["ask A-1"]
+
+
 CHAINED: sf.Topic[str] = sf.Topic("chained", str)
 ARRIVED: sf.Topic[str] = sf.Topic("arrived", str)
 
@@ -378,6 +400,43 @@ async def test_nothing_is_overwritten_and_nothing_half_is_left(url: str, tmp_pat
     assert typed("restore", str(file), "--to", f"{url}.new") == 5
     assert [path for path in tmp_path.iterdir() if "partial" in path.name] == []
     assert not Path(f"{parse_url(url)}.new").exists()
+
+
+@pytest.mark.parametrize("left", ["-wal", "-journal", "-desk"])
+async def test_nothing_is_restored_beside_what_another_store_has_left(url: str, tmp_path: Path, left: str) -> None:
+    """Catches a restored store that SQLite reads with the log of the one before it: all is as it was, its incarnation and
+    what is in doubt included, though the restore has said otherwise."""
+    file, old = tmp_path / "backup", parse_url(url)
+    async with sf.Surefoot(url) as app:
+        await app.store.barrier()
+        await asyncio.to_thread(back_up, url, file)
+    old.rename(tmp_path / "old.db")
+    beside = old.with_name(f"{old.name}{left}")
+    beside.touch()
+    assert await typed_in_thread("restore", str(file), "--to", url) == 5
+    assert not old.exists()
+    with pytest.raises(UnusablePath, match=f"{left}: is there already"):
+        copying.refuse_existing(old)
+    for one in tmp_path.glob(f"{old.name}-*"):
+        if one.is_file():
+            one.rename(one.with_name(one.name.replace(old.name, "old.db")))
+    assert await typed_in_thread("restore", str(file), "--to", url) == 0
+    async with sf.Surefoot(url) as app:
+        assert app.guard.incarnation == 2
+
+
+async def test_a_backup_that_is_cut_off_is_not_restored(url: str, tmp_path: Path) -> None:
+    """Catches zeros in place of what a copy has lost of its last page: no checksum is asked for there."""
+    async with sf.Surefoot(url) as app:
+        await (await app.start(child_work, "own", "A-1", id="1")).result()
+        await asyncio.to_thread(back_up, url, tmp_path / "backup")
+    data = (tmp_path / "backup").read_bytes()
+    for lost in (1, 100, 4_095, 4_096, len(data) // 2, len(data)):
+        (tmp_path / "cut").write_bytes(data[: len(data) - lost])
+        assert await typed_in_thread("restore", str(tmp_path / "cut"), "--to", f"{url}.new") != 0, lost
+        assert not parse_url(f"{url}.new").exists()
+    (tmp_path / "whole").write_bytes(data)
+    assert await typed_in_thread("restore", str(tmp_path / "whole"), "--to", f"{url}.new") == 0
 
 
 async def test_a_backup_is_no_store(url: str, tmp_path: Path) -> None:

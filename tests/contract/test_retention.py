@@ -17,6 +17,7 @@ from tests.support.postgres import tables_of
 import surefoot as sf
 from surefoot.cli.checks import INVARIANTS
 from surefoot.effects import desk
+from surefoot.journal.tables import BLOB_ABOVE
 from surefoot.runs.rows import retention
 from surefoot.runs.rows.retention import Retention, Swept
 from surefoot.store import is_on_postgres
@@ -184,6 +185,49 @@ async def test_what_goes_on_loses_nothing(url: str) -> None:
 
 
 @pytest.mark.usefixtures("quick_eviction")
+async def test_what_descends_from_a_run_is_as_old_as_that(url: str) -> None:
+    """Catches a saga, and an undo, that can't be ended because a child's child had ended long before its run."""
+
+    async def take_back(order: str) -> None:
+        ACTS.append(f"{order} is back")
+
+    @sf.effect(key="deep:{order}", compensate=take_back, name="old deep buy")
+    async def buy(order: str) -> None:
+        ACTS.append(order)
+
+    @sf.durable(name="old grandchild")
+    async def grandchild(order: str) -> None:
+        await buy(order)
+
+    @sf.durable(name="old child")
+    async def child(order: str) -> None:
+        await sf.child(grandchild, order)
+
+    @sf.durable(name="old grandparent")
+    async def grandparent(order: str) -> None:
+        async with sf.saga():
+            await sf.child(child, order)
+            if await sf.wait_signal("fail"):
+                raise ValueError("it is all wrong")
+
+    async with sf.Surefoot(url) as app:
+        runs = [await app.start(grandparent, order, id=order) for order in ("A-1", "A-2")]
+        for run in runs:
+            while (await run.status()).waiting_for != "signal":
+                await asyncio.sleep(0.01)
+        assert (await sweep(app)).runs == 0
+        children_ended_ms = app.store.clock.wall_ms()
+        await runs[0].signal("fail", True)
+        with pytest.raises(sf.RunFailed, match="all wrong"):
+            await runs[0].result(timeout_s=20)
+        await runs[1].signal("fail", False)
+        await runs[1].result(timeout_s=20)
+        await Retention(app.store, children_ended_ms + 1).sweep()
+        await (await runs[1].undo("wrong after all")).result(timeout_s=20)
+        assert sorted(ACTS) == ["A-1", "A-1 is back", "A-2", "A-2 is back"]
+
+
+@pytest.mark.usefixtures("quick_eviction")
 async def test_what_is_being_undone_is_kept_whole(url: str) -> None:
     """Catches a compensation that is called without what it needs, for the run or for one of its children."""
 
@@ -341,6 +385,68 @@ async def test_outcomes_of_one_run_in_the_journal_of_another(url: str) -> None:
         assert outcome.value == {"receipt": "secret of A-2"}
         await run.cancel("enough")
         is_sound(app)
+
+
+@pytest.mark.usefixtures("quick_eviction")
+@pytest.mark.parametrize("which", ["another's", "its source's", "meanwhile"])
+async def test_the_large_result_of_a_run_that_is_no_child_of_its_reader(url: str, which: str) -> None:
+    """Catches a large result that goes under the open run whose journal points to it, which would read it as None: of a run
+    that another had started, of a child of the run that it was forked from, or pointed to since retention has begun."""
+
+    @sf.durable(name="old large")
+    async def large() -> str:
+        return "x" * (BLOB_ABOVE + 1)
+
+    @sf.durable(name="old reader")
+    async def reader() -> int:
+        found = await sf.child(large, id="large")
+        await sf.wait_signal("go")
+        return len(found)
+
+    async with sf.Surefoot(url) as app:
+        begun = Retention(app.store, app.store.clock.wall_ms() + 60_000)
+        if which == "its source's":
+            source = await app.start(reader, id="source")
+            await source.signal("go")
+            await source.result()
+            run = await source.fork("signal go", id="reader", act=True)
+        else:
+            old = await app.start(large, id="large")
+            await old.result()
+            await app.store.read(begun._look)
+            assert await app.store.read(lambda connection: begun._run_may_go(connection, old.row))
+            run = await app.start(reader, id="reader")
+        while (await run.status()).waiting_for != "signal":
+            await asyncio.sleep(0.01)
+        await (begun._sweep_runs() if which == "meanwhile" else sweep(app))
+        is_sound(app)
+        await run.signal("go")
+        assert await run.result(timeout_s=20) == BLOB_ABOVE + 1
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_large_result_that_is_gone_all_the_same_blocks_its_reader(url: str) -> None:
+    """Catches code that goes on with None in place of what an earlier Surefoot's retention has deleted."""
+
+    @sf.durable(name="old large")
+    async def large() -> str:
+        return "x" * (BLOB_ABOVE + 1)
+
+    @sf.durable(name="old reader")
+    async def reader() -> int:
+        found = await sf.child(large, id="large")
+        await sf.wait_signal("go")
+        return len(found)
+
+    async with sf.Surefoot(url) as app:
+        old, run = await app.start(large, id="large"), await app.start(reader, id="reader")
+        while (await run.status()).waiting_for != "signal":
+            await asyncio.sleep(0.01)
+        await app.store.commit(partial(retention._end_without_value, old.row), label="test")
+        await run.signal("go")
+        while (await run.status()).waiting_for != "blocked":
+            await asyncio.sleep(0.01)
+        assert "what large came to was deleted by retention" in (await run.status()).reason
 
 
 async def test_workers_are_not_hurt(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

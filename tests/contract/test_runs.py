@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from surefoot.runs.life import TABLE, RunEvent, RunState, next_state
 from surefoot.runs.live.run import LiveRun
 from surefoot.runs.live.strand import _beside
 from surefoot.runs.rows.desk import show
+from surefoot.store import UnitFailed, is_on_postgres
 
 if TYPE_CHECKING:
     from nowhere import OnlyForTypeCheckers  # type: ignore[import-not-found]  # that is the point
@@ -935,3 +937,24 @@ def test_the_life_table_leads_out_of_every_state_but_the_ends() -> None:
         ways = [next_state(state, event) for event in RunEvent if next_state(state, event)]
         assert bool(ways) == (state < RunState.COMPLETED)
         assert set(TABLE[state]) <= set(RunEvent)
+
+
+async def test_an_id_that_is_too_long_for_the_server_hurts_nobody_else(app: sf.Surefoot) -> None:
+    """Catches a store that is given up, with all runs of its process, over one text that doesn't fit into an index."""
+    long = random.Random(1).randbytes(5_000).hex()
+
+    @sf.durable
+    async def child(word: str) -> str:
+        return word
+
+    @sf.durable
+    async def parent() -> str:
+        return str(await sf.child(child, "fine", id=f"{long}, too"))
+
+    is_limited = is_on_postgres(app.url)
+    with pytest.raises(UnitFailed, match="index row") if is_limited else contextlib.nullcontext():
+        assert await (await app.start(child, "fine", id=long)).result(timeout_s=10) == "fine"
+    run = await app.start(parent, id="parent")
+    with pytest.raises(sf.RunFailed, match="index row") if is_limited else contextlib.nullcontext():
+        assert await run.result(timeout_s=10) == "fine"
+    assert await (await app.start(child, "and now", id="short")).result(timeout_s=10) == "and now"

@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from tests.contract.conftest import Calls, kinds, until
+from tests.contract.conftest import Calls, kinds, ledger_states, until
 from tests.contract.test_runs import wait_state
 from tests.contract.test_sessions import lock_files
 
@@ -194,7 +194,7 @@ async def test_what_was_claimed_before_a_long_stop_is_not_acted_on_after_it(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a claim of a session that has run out, and that others may have taken over, acted on because the process has
-    a new one meanwhile."""
+    a new one meanwhile; and a doubt about what nobody has sent."""
     clock, acts = JumpingClock(), list[Any]()
 
     @sf.effect(key="{name}")
@@ -223,6 +223,8 @@ async def test_what_was_claimed_before_a_long_stop_is_not_acted_on_after_it(
         with pytest.raises(LeaseLost, match="nothing was sent"):
             await first
         assert acts == ["second"]
+        await app.store.barrier()
+        assert ledger_states(app) == ["not_done", "done"]
 
 
 async def test_a_worker_that_can_not_let_go_of_its_runs_is_not_waited_for_for_ever(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import textwrap
 from dataclasses import dataclass, replace
 from functools import partial
@@ -503,3 +504,29 @@ async def test_what_is_sent_again_is_not_looked_at_again(app: sf.Surefoot) -> No
 
     assert await (await app.start(support, id="s")).result(timeout_s=10) == "shipped"
     assert len(sends) == 2
+
+
+async def test_an_effect_that_is_left_in_its_last_look_is_not_done(app: sf.Surefoot) -> None:
+    """Catches a doubt, which a person would have to end, about what nobody has sent."""
+    sent, looks = list[str](), list[str]()
+
+    @sf.versioned("order/{order_id}", name="get slowly")
+    async def get_order(order_id: str) -> str:
+        looks.append(order_id)
+        if len(looks) > 1:
+            await asyncio.Event().wait()
+        return "open"
+
+    @sf.effect(name="refund slowly", key="refund:{order_id}", unchanged="order/{order_id}")
+    async def refund(order_id: str) -> None:
+        sent.append(order_id)
+
+    @sf.durable
+    async def leaves() -> None:
+        await get_order("7")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await refund("7")
+
+    await (await app.start(leaves, id="l")).result(timeout_s=10)
+    assert (len(looks), sent, ledger_states(app), await app.unknowns()) == (2, [], ["not_done"], [])

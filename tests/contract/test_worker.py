@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -261,3 +263,31 @@ async def test_a_run_that_is_another_s_by_now_is_not_blocked(app: sf.Surefoot) -
     await app.store.commit(lambda tx: tx.execute("UPDATE runs SET epoch = epoch - 1"), label="test")
     may_end.set()
     assert await run.result(timeout_s=5) == "fine"
+
+
+async def test_code_that_hangs_in_its_threads_hinders_no_other_run(app: sf.Surefoot) -> None:
+    """Catches a worker that stands without a word, because users' synchronous code (a tool, a hook) holds all threads of
+    the loop."""
+    may_end = threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+
+    @sf.effect(timeout_s=0.05)
+    def hangs() -> None:
+        may_end.wait(30)
+
+    @sf.durable
+    async def hung() -> str:
+        return (await hangs.outcome()).told
+
+    @sf.durable
+    async def other() -> str:
+        await sf.wait_signal("go")
+        return "fine"
+
+    try:
+        await wait_state(await app.start(hung, id="h"), "waiting", "doubt")
+        run = await app.start(other, id="o")
+        await run.signal("go")
+        assert await run.result(timeout_s=10) == "fine"
+    finally:
+        may_end.set()

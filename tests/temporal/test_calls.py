@@ -58,7 +58,12 @@ class Desk:
             await self.goes_on.wait()
             return f"{order} seen, {len(self.done)}"
 
-        self._toolset: FunctionToolset[None] = FunctionToolset([pay, look], id="tools")
+        @sf.effect(name="book", key="book:{order}", in_doubt=sf.Transactional())
+        def book(order: str) -> str:
+            self.done.append(order)
+            return f"booked {order}, {len(self.done)}"
+
+        self._toolset: FunctionToolset[None] = FunctionToolset([pay, look, book], id="tools")
         self._performer = Performer(lambda: app.guard, Declarations(), None)
 
     def _context(self, step: str, name: str, **told: Any) -> RunContext[None]:
@@ -118,6 +123,18 @@ async def test_what_is_recorded_is_found_by_an_attempt_that_takes_its_call_for_n
     assert told == first == ["paid A, 1", "B seen, 2", "yes"]
     assert desk.done == ["A", "B", "yes", "B"]  # a read is asked again, and its first answer is used
     assert await desk.kinds() == [Kind.CLAIMED, Kind.DONE, Kind.READ, Kind.DECIDED]
+
+
+@pytest.mark.parametrize("told", [{}, {"attempt": 2}])
+async def test_an_effect_in_one_commit_is_told_to_its_run(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, told: Any
+) -> None:
+    """Catches an act whose attempt takes its own claim for another's, and an outcome that its run doesn't hear of."""
+    with monkeypatch.context() as patch:
+        patch.setattr("surefoot.adapters.temporal.performing.look", None)  # it need not look again
+        first = await desk.call("book", "C")
+    assert first == await desk.call("book", "C", **told) == "booked C, 1"
+    assert await desk.kinds() == [Kind.CLAIMED, Kind.DONE]
 
 
 @pytest.mark.parametrize("told", [{"attempt": 2}, {"is_again": True}])

@@ -151,6 +151,8 @@ def restore(
         copying.copy_pages(source, copy, _progress(is_json), is_salvage=is_salvage)
         copying.verify(copy, ())
         snapshot_at_ms = _become_a_store(copy, source, is_salvage=is_salvage)
+        if not is_salvage:
+            copying.refuse_cut_off(source, copy)
         at_least = max(incarnation, _retired(replaces) + 1 if replaces else 0)
         document = _begin_anew(copy, to, snapshot_at_ms, at_least)
         copying.verify(copy, checks.INVARIANTS)

@@ -27,7 +27,7 @@ from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
 from surefoot.effects.states import State
 from surefoot.effects.versions import Stale
-from surefoot.journal import Kind, Record, Unserializable, ValueTooLarge, insert_record, load_record
+from surefoot.journal import Kind, Record, Step, Unserializable, ValueTooLarge, insert_record, load_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.leases import LeaseLost
 from surefoot.leases.tables import token_of
@@ -106,6 +106,8 @@ async def act(guard: Guard, case: Case) -> Outcome | None:
 
 def _require_session(guard: Guard, case: Case) -> None:
     if not guard.duty.may_act_for(_row(case).holder):
+        if not case.is_resent:
+            guard.abandon(case)
         raise LeaseLost(
             f"effect {case.identity.key}: this worker's lease has run out; nothing was sent",
             hint="was the process stopped, or the disk stuck? another worker goes on",
@@ -124,7 +126,11 @@ def _lost(case: Case) -> LeaseLost | None:
 
 async def _look_again(guard: Guard, case: Case) -> Finding | None:
     """Return that nothing is to be sent, because what was read has changed."""
-    stale = await find_stale(case)
+    try:
+        stale = await find_stale(case)
+    except BaseException:
+        guard.abandon(case)
+        raise
     if stale is None:
         _require_session(guard, case)  # once more: the look has taken its time
         return None
@@ -387,39 +393,47 @@ class _Raised(Exception):
 
 
 async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
-    """Perform a `Transactional` effect: claim, act and settlement are one commit of its own."""
+    """Perform a `Transactional` effect: claim, act and settlement are one commit of its own. The run is told after it."""
     step = case.step
-    claimed = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
-    settled = Record(None, 0, Kind.DONE, "") if step is None else step.draft(Kind.DONE)
+    draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+    commit = guard.store.commit if step is None else step.commit
     while True:
         try:
-            outcome, ended = await guard.store.commit(
-                partial(_act_in, guard, case, claimed, settled), label="transaction", is_alone=True
-            )
+            found = await commit(partial(_act_in, guard, case, draft), label="transaction", is_alone=True)
         except _Raised as raised:  # rolled back with the claim: known not to have happened
             reason = not_done_reason(raised.error, (), is_one_request=False) or f"rolled back: {describe(raised.error)}"
-            outcome = Outcome("not_done", reason=reason)
-            ended = settled if step is None else step.draft(Kind.NOT_DONE, head=Head(reason=reason))
-            if step is not None:
-                step.append(partial(step.write, record=ended), "settle", 0)
-        if isinstance(outcome, Wait):
-            again = await guard.wait_at_gate(case, outcome, claimed)
-            if again is not claimed and step is not None:
-                claimed, settled = again, step.draft(Kind.DONE)
+            found = Outcome("not_done", reason=reason)
+            draft = _tell(step, replace(draft, kind=Kind.NOT_DONE, head=Head(reason=reason)))
+        if isinstance(found, Wait):
+            draft = await guard.wait_at_gate(case, found, draft)
             continue
+        if isinstance(found, _Done):
+            row, found = found.row, Outcome("done", value=found.value, effect=found.row.id)
+            if step is not None:
+                draft = _tell(step, step.draft(Kind.DONE, head=Head(record=row.record, effect=row.id)))
         if step is not None:
-            step.end(ended)
-        return outcome
+            step.end(draft)
+        return found
 
 
-def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) -> tuple[Outcome | Wait, Record]:
-    claim = guard.claim_unit(case, claimed)(tx)
+class _Done(Claim, frozen=True, gc=False):
+    """A claim that was acted on and settled in its own transaction."""
+
+    value: Any
+
+
+def _tell(step: Step | None, record: Record) -> Record:
+    if step is not None:
+        step.append(partial(step.write, record=record), "settle", 0)
+    return record
+
+
+def _act_in(guard: Guard, case: Case, draft: Record, tx: Tx) -> _Done | Outcome | Wait:
+    claim = guard.claim_unit(case, draft)(tx)
     if not isinstance(claim, Claim):
-        return claim, claimed
+        return claim
     if not claim.is_ours:
-        return Outcome(
-            "unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id
-        ), claimed
+        return Outcome("unknown", reason="its row is open, which one commit can't leave behind", effect=claim.row.id)
     token = _current.set(partial(_describe, guard, case, claim.row, tx))
     telling = told_to_model.set(None)
     try:
@@ -429,6 +443,7 @@ def _act_in(guard: Guard, case: Case, claimed: Record, settled: Record, tx: Tx) 
     finally:
         told_to_model.reset(telling)
         _current.reset(token)
-    ledger.settle(tx, claim.row.id, 1, DONE, insert_record(tx, replace(settled, body=body)))
+    record = insert_record(tx, Record(None, 0, Kind.DONE, "", body=body))
+    ledger.settle(tx, claim.row.id, 1, DONE, record)
     guard.release(tx, case)
-    return Outcome("done", value=copy, effect=claim.row.id), settled
+    return _Done(replace(claim.row, record=record), is_ours=True, value=copy)

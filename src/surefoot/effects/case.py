@@ -13,7 +13,7 @@ from surefoot.effects.gates import AroundGate, OwnGate, Request
 from surefoot.effects.keys import Identity, call_digest
 from surefoot.effects.ledger import Row
 from surefoot.effects.spec import Bound, EffectSpec
-from surefoot.journal import Frame, Record, Step
+from surefoot.journal import Frame, Kind, Record, Step
 from surefoot.journal.values import canonical_bytes
 
 
@@ -21,7 +21,7 @@ class Case(msgspec.Struct):
     """One call of an effect on its way to an outcome.
 
     `resources` is what it must take for itself, `around` what the code around it holds; `leads` is the resource it declares
-    first, whoever holds it.
+    first, whoever holds it. `asking` is the record that its last claim has written instead: that it asks for approval.
     """
 
     spec: EffectSpec
@@ -41,6 +41,7 @@ class Case(msgspec.Struct):
     why_unknown: str = ""
     receipt: tuple[bytes, Any] | None = None
     is_gate_needed: bool | None = None
+    asking: Record | None = None
     approve: OwnGate | None = None
     around: tuple[AroundGate, ...] = ()
     tokens: tuple[tuple[str, int], ...] = ()
@@ -89,7 +90,7 @@ class Case(msgspec.Struct):
             session=session,
             is_keyed=self.spec.template is not None or step is not None,
             is_needed=bool(self.is_gate_needed),
-            is_asked=step is not None and step.opened is not None,
+            is_asked=step is not None and step.opened is not None and step.opened.kind is Kind.ASKED,
             asked=asked,
             identity=self.identity.digest,
             resources=self.resources,

@@ -178,19 +178,22 @@ OPEN_EFFECTS_MAX = 10_000
 
 def sessions_in_use(connection: Connection) -> set[int] | None:
     """Return the sessions that open effects refer to: by holder, by sender, and by their first claim, whose boot says how
-    old a key is. None when there are more than `OPEN_EFFECTS_MAX` of them."""
+    old a key is. None when there are more than `OPEN_EFFECTS_MAX` of them, or one can't be read here."""
     rows = connection.execute(
         "SELECT id FROM ledger INDEXED BY ledger_open WHERE state <= 3 LIMIT ?", (OPEN_EFFECTS_MAX + 1,)
     ).fetchall()
     if len(rows) > OPEN_EFFECTS_MAX:
         return None
     found = [ledger.get(connection, int(_fields(row)[0])) for row in rows]
-    return {
-        session
-        for row in found
-        if row is not None
-        for session in (row.holder, row.sender, call_of(connection, row).session)
-    }
+    try:
+        return {
+            session
+            for row in found
+            if row is not None
+            for session in (row.holder, row.sender, call_of(connection, row).session)
+        }
+    except Undecodable:
+        return None
 
 
 def _fields(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -69,13 +69,16 @@ class Guard:
                 else:
                     found = await step.commit(unit, "claim", size)
             except asyncio.CancelledError:
-                self._abandon(case)
+                self.abandon(case)
                 raise
             if isinstance(found, Wait):
                 draft = await self.wait_at_gate(case, found, draft)
                 continue
-            if isinstance(found, Outcome) and step is not None:
-                step.end(draft)
+            if step is not None:
+                if isinstance(found, Outcome):
+                    step.end(draft)
+                elif not found.is_ours:
+                    step.spare(draft)
             return found
 
     async def wait_at_gate(self, case: Case, wait: Wait, draft: Record) -> Record:
@@ -89,8 +92,8 @@ class Guard:
             await self._wait_in_place(case, wait)
             return draft
         if step is not None:
-            if step.opened is None:  # what we drafted was written: that we ask
-                step.opened, draft = self._asking(case, draft), step.draft(Kind.CLAIMED)
+            if case.asking is not None:  # what we drafted was written: that we ask
+                step.opened, draft = case.asking, step.draft(Kind.CLAIMED)
             await step.wait(wait.target[0], wait.reason, wait.target)
             return draft
         if wait.problem is not None:
@@ -119,9 +122,9 @@ class Guard:
                 leave = holding.leave
                 self.store.append(lambda tx: leave(tx, case.gate_request()), label="leave", on_error=None)
 
-    def _abandon(self, case: Case) -> None:
-        """The caller has left while its claim was on its way, and nobody will act on it: nothing was sent. A run that comes
-        to the same step again claims it anew."""
+    def abandon(self, case: Case) -> None:
+        """The caller has left between its claim, which may still be on its way, and the act: nothing was sent. A run that
+        comes to the same step again claims it anew."""
 
         def unit(tx: Tx) -> None:
             row = case.row  # what the claim's own unit, which comes before this one, has left there
@@ -146,7 +149,7 @@ class Guard:
     def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
         """See `claim_unit`."""
         step, frame, identity, generation = case.step, case.frame, case.identity, 1
-        case.row = None
+        case.row = case.asking = None
         if step is not None:
             if not step.is_held(tx):
                 raise LeaseLost(f"run {case.run_id} is held by another worker", hint=f"surefoot show {case.run_id}")
@@ -213,7 +216,8 @@ class Guard:
 
     def _asking(self, case: Case, draft: Record) -> Record:
         """Return the record by which a step asks for what its gate waits for: it has the call, as a claim does."""
-        return replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
+        case.asking = replace(draft, kind=Kind.ASKED, body=self._call(case, 1, self.store.clock.boot_ms()))
+        return case.asking
 
     def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
         request = case.gate_request(generation, self.duty.session.id, partial(self._asking, case, draft))

@@ -23,7 +23,7 @@ from surefoot.effects.keys import BadEffect, Identity
 from surefoot.effects.ledger import Row
 from surefoot.effects.look_again import note_stale
 from surefoot.effects.outcome import Outcome, told_to_model
-from surefoot.effects.resolve import ROW_LOOK_MAX_S, ROW_LOOK_S, leave, resolve
+from surefoot.effects.resolve import ROW_LOOK_MAX_S, ROW_LOOK_S, Left, leave, resolve
 from surefoot.effects.simulate import NothingRecorded
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
@@ -188,7 +188,10 @@ async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
             outcome = await act(guard, case)
             return outcome if outcome is not None else await resolve(guard, case)
         if _is_in_doubt(guard, found.row):
-            return await resolve(guard, case)
+            try:
+                return await resolve(guard, case)
+            except Left:
+                continue
         if waited_s >= WAIT_S:
             return await leave(guard, case, Park(f"another caller still acts after {WAIT_S:.0f} s", RETRY_PARKED_MS))
         waited_s += await _wait_for_actor(guard, found.row, pause_s)

@@ -42,7 +42,7 @@ from surefoot.effects.ledger import Row, call_of
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.receipts import find_or_seal
 from surefoot.effects.states import State
-from surefoot.effects.told import told
+from surefoot.effects.told import LEFT, told
 from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life
@@ -67,12 +67,20 @@ class _Moved(Exception):
     """Somebody else has taken the row, or settled it, since we looked: nothing may be done under our view of it."""
 
 
+class Left(Exception):
+    """Whoever had claimed it has left before the act: who wants it claims it anew."""
+
+
 class _TooSoon(Exception):
     """A fence lasts longer than anybody here waits: the next sweep looks again."""
 
 
 async def resolve(guard: Guard, case: Case) -> Outcome:
-    """Find out what became of the effect in `case.row`, or park it; return the outcome. One caller at a time does."""
+    """Find out what became of the effect in `case.row`, or park it; return the outcome. One caller at a time does.
+
+    Raises:
+        Left: Nobody has acted, and nobody will.
+    """
     row, mine = _row(case), Acting()
     while (other := guard.resolving.setdefault(row.id, mine)) is not mine:
         await other.wait()
@@ -283,6 +291,8 @@ async def _reload(guard: Guard, case: Case) -> Outcome | None:
         case.row = now or row
         return None
     record = await guard.store.read(lambda connection: load_record(connection, now.record))
+    if record.head.state == LEFT and case.is_wanted and case.is_awaited:
+        raise Left
     kind = Kind.NOT_DONE if now.state is State.NOT_DONE else Kind.DONE
     head = Head(name=case.spec.name, record=now.record, effect=now.id, reason=record.head.reason)
     await _tell_run(guard, case, kind, head)
@@ -432,6 +442,8 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
         return True
 
     if not await guard.store.commit(unit, label="doubt"):
+        if draft is not None and case.step is not None:
+            case.step.spare(draft)
         settled = await _reload(guard, case)
         assert settled is not None, "an outcome is written once and stays"
         return settled

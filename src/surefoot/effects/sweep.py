@@ -19,7 +19,8 @@ from surefoot.effects.ledger import Row, call_of
 from surefoot.effects.registry import spec_of
 from surefoot.effects.resolve import resolve
 from surefoot.effects.spec import Bound
-from surefoot.journal import Step
+from surefoot.effects.strays import strays_as_errors
+from surefoot.journal import Step, Undecodable
 from surefoot.leases import LeaseLost, Life
 from surefoot.store import StoreError
 from surefoot.store.connection import Connection
@@ -57,7 +58,8 @@ async def _look_into(
 ) -> None:
     async with gate:
         try:
-            await resolve(guard, case)
+            with strays_as_errors():
+                await resolve(guard, case)
         except LeaseLost:  # this worker has lost its place: whoever has it now will look
             return
         except StoreError:
@@ -91,10 +93,10 @@ def _case(guard: Guard, connection: Connection, row: Row) -> Case | None:
 def case_of(connection: Connection, row: Row, step: Step | None = None) -> Case | None:
     """Return a row in doubt as a case to look into, on behalf of a step or of nobody; None when the code that is here can't
     find out what became of it."""
-    call = call_of(connection, row)
     try:
+        call = call_of(connection, row)
         spec = spec_of(call.effect)
-    except BadEffect:  # its code is elsewhere
+    except (BadEffect, Undecodable):  # its code is elsewhere, or the key of what was called
         return None
     can_tell = isinstance(spec.in_doubt, Resend | Probe | Overwrite) or spec.receipts is not None
     if not can_tell or spec.needs_context:

@@ -33,6 +33,9 @@ class Step(Protocol):
     def draft(self, kind: Kind, *, head: Head = ..., body: Value | None = None) -> Record:
         """Return the next record of this step, numbered; it must be written in the order it was drafted."""
 
+    def spare(self, record: Record) -> None:
+        """Note that a drafted record was not written: its number is that of the step's next one."""
+
     def write(self, tx: Tx, record: Record) -> int:
         """Write a drafted record, if this process still holds the run; return its row.
 
@@ -46,7 +49,7 @@ class Step(Protocol):
     def append(self, unit: Callable[[Tx], object], label: str, size: int) -> None:
         """Record in order without waiting; a refusal stops the run."""
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """Record in order and return the unit's result once it is on disk; see `Store.commit`."""
 
     def refuse(self, error: BaseException) -> None:

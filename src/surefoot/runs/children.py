@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from surefoot.effects.classify import describe
-from surefoot.journal import Kind, Record, load_record
+from surefoot.journal import Kind, Record, Undecodable, load_record
 from surefoot.journal.records import Head
 from surefoot.journal.tables import BLOB_ABOVE
 from surefoot.journal.values import Value
@@ -109,7 +109,10 @@ async def child(
 async def _value_of(run: LiveRun, record: Record) -> bytes:
     if record.body is None and record.head.record:
         kept = await run.store.read(lambda connection: load_record(connection, record.head.record))
-        return kept.body or b"null"
+        if kept.body is None:
+            hint = "it is gone for ever; start the work again under another id"
+            raise run.stop(Undecodable(f"what {record.head.run} came to was deleted by retention", hint=hint))
+        return kept.body
     return record.body or b"null"
 
 

@@ -21,6 +21,8 @@ from functools import partial
 from typing import TypeAlias
 
 from surefoot.effects import Guard
+from surefoot.effects.strays import strays_as_errors
+from surefoot.journal import Undecodable
 from surefoot.leases import Life
 from surefoot.runs.rows.overdue import ESCALATED, TELLING, TOLD, Doubts, Escalation, Questions, Subject
 from surefoot.store import Tx
@@ -63,7 +65,13 @@ class Escalating:
     async def look(self) -> None:
         """Escalate all that is due."""
         for key in await self._guard.store.read(self._find):
-            then = await self._escalate(key)
+            try:
+                then = await self._escalate(key)
+            except Undecodable as error:  # who has its key escalates it
+                self._complain(
+                    f"{self._subjects[key[0]].name} {key[1]} is overdue, or may be, and can't be read", error
+                )
+                then = _Then.OVER
             if then is _Then.OVER:
                 self._due_ms[key] = None
                 self._failures.pop(key, None)
@@ -77,7 +85,7 @@ class Escalating:
         for place, subject in enumerate(self._subjects):
             for number in subject.all_open(connection):
                 key = (place, number)
-                self._due_ms[key] = known[key] if key in known else subject.due_ms(connection, number)
+                self._due_ms[key] = known[key] if key in known else _due_ms(subject, connection, number)
         now_ms = self._guard.store.clock.wall_ms()
         return [key for key, due_ms in self._due_ms.items() if due_ms is not None and due_ms <= now_ms]
 
@@ -122,8 +130,9 @@ class Escalating:
         """Call the hook, and note that it was told."""
         guard, subject, number = self._guard, self._subjects[key[0]], key[1]
         try:
-            async with asyncio.timeout(TELL_TIMEOUT_S):
-                await _told(tell, escalation)
+            with strays_as_errors():
+                async with asyncio.timeout(TELL_TIMEOUT_S):
+                    await _told(tell, escalation)
         except Exception as error:  # the user's code: it must not stop the worker, and is called again
             tries = self._failures[key] = self._failures.get(key, 0) + 1
             pause_s = min(TELL_AGAIN_MAX_S, TELL_AGAIN_S * 2 ** (tries - 1))
@@ -133,6 +142,14 @@ class Escalating:
         who = guard.duty.session.name
         await guard.store.commit(lambda tx: subject.note(tx, number, TOLD, who), label="escalate")
         return _Then.OVER
+
+
+def _due_ms(subject: Subject, connection: Connection, number: int) -> int | None:
+    """Return when something is overdue; of what can't be read at once, so that somebody hears of it."""
+    try:
+        return subject.due_ms(connection, number)
+    except Undecodable:
+        return 0
 
 
 class _Then(Enum):

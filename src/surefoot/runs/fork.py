@@ -26,6 +26,7 @@ from surefoot.journal.redaction import redacted
 from surefoot.journal.tables import load_records
 from surefoot.runs.durable import ELSEWHERE, SIMULATED, simulated
 from surefoot.runs.errors import CannotFork, RunConflict, RunNotFound
+from surefoot.runs.live.naming import id_of_place
 from surefoot.runs.rows import inbox, tables
 from surefoot.runs.rows.desk import is_forgotten
 from surefoot.runs.rows.tables import RunRow
@@ -38,13 +39,13 @@ STEPS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """An effect or a child of the source that the fork may come to again.
+    """An effect, a child or an event of the source that the fork may come to again.
 
     Attributes:
         step: Its step in the source.
-        name: The effect's function or the child's kind.
-        key: The effect's key, or the child's id.
-        arguments: The effect's arguments, without secrets; None for a child.
+        name: The effect's function, the child's kind, or the event's topic.
+        key: The effect's key, or the id of the child or the event.
+        arguments: The effect's arguments, without secrets; None for others.
         acts_again: Whether an acting fork that asks for the same would do it once more; False where a key dedupes.
         words: The same for people.
     """
@@ -103,7 +104,7 @@ def plan(connection: Connection, run_id: str, at: str | int) -> Plan:
     step, cut = _cut(run_id, firsts, at)
     ended = {record.step for record in records if record.kind in ENDS_STEP and record.seq < cut}
     kept = [record for record in records if record.seq < cut and _is_kept(record, ended)]
-    rest = [record for record in records if record.kind in OPENS_STEP and record.step not in ended]
+    rest = [record for record in records if record.kind in _OUTPUTS and record.step not in ended]
     again = {one.step: one for record in rest if (one := _again(connection, source, record)) is not None}
     return Plan(source, step, kept, list(again.values()))
 
@@ -129,6 +130,11 @@ def _again(connection: Connection, source: RunRow, record: Record) -> Again | No
         own = record.head.run == f"{source.run_id}/{record.step}"
         words = "a child of its own, from its start" if own else "the same child: it is waited for, not started"
         return Again(record.step, record.head.name, record.head.run, None, own, words)
+    if record.kind is Kind.PUBLISHED:
+        event = msgspec.json.decode(record.body or b"null")
+        own = event == id_of_place(source.run_id, record.step)
+        words = "an event of its own: all groups would act AGAIN" if own else "the same event: it is published once"
+        return Again(record.step, record.head.name, event, None, own, words)
     if record.kind is not Kind.CLAIMED or record.body is None:
         return None
     call = ledger.decode_call(record.body)
@@ -142,6 +148,7 @@ def _again(connection: Connection, source: RunRow, record: Record) -> Again | No
                  f"AGAIN; in {source.run_id} it is {_STATES[state]}")  # fmt: skip
 
 
+_OUTPUTS = frozenset({*OPENS_STEP, Kind.PUBLISHED})
 _FREE = frozenset({State.NOT_DONE, State.COMPENSATED})
 _STATES = {
     State.CLAIMED: "in progress",

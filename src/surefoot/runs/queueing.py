@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from surefoot.problem import SurefootError
+from surefoot.runs.errors import without_surrogates
 
 FIRST, NORMAL, LAST = 1, 3, 5
 """Priorities."""
@@ -92,9 +93,9 @@ def lane_of(kind: str, key: str) -> str:
     """Return the lane of a kind's runs of one key.
 
     Raises:
-        SurefootError: The key is empty, no text, or too long.
+        SurefootError: The key is empty, no text that can be kept, or too long.
     """
-    if not isinstance(key, str) or not key or len(key) > KEY_MAX:
+    if not isinstance(key, str) or not key or len(key) > KEY_MAX or without_surrogates(key) != key:
         shown = repr(key) if not isinstance(key, str) or len(key) <= KEY_MAX else f"a text of {len(key)} characters"
         raise SurefootError(f"key={shown}", hint=f"a text of 1 to {KEY_MAX} characters, such as an order's number")
     return f"{kind}\n{key}"

@@ -29,6 +29,10 @@ PAGES_AT_ONCE = 1_000
 
 MINUTE_MS = 60_000
 
+BESIDE = ("-wal", "-journal", "-desk")
+"""What lies beside a store and tells of it: logs, which SQLite would read as those of whatever has the store's name, and
+the note of how far the log reached."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copied:
@@ -78,9 +82,13 @@ def taken_at_ms(connection: apsw.Connection) -> int | None:
 
 
 def refuse_existing(target: Path) -> None:
-    """Refuse a place that is taken, or that nothing can be put in."""
-    if target.exists() or target.is_symlink():
-        raise UnusablePath(f"{target}: is there already, and nothing is ever overwritten", hint="name another file")
+    """Refuse a place that is taken, or that nothing can be put in; and one where another store has left files beside it."""
+    for there in (target, *(target.with_name(f"{target.name}{ending}") for ending in BESIDE)):
+        if there.exists() or there.is_symlink():
+            hint = (
+                "name another file" if there == target else "move it to where its database is now, or name another file"
+            )
+            raise UnusablePath(f"{there}: is there already, and nothing is ever overwritten", hint=hint)
     if not target.parent.is_dir():
         raise UnusablePath(f"{target}: there is no directory {target.parent}", hint=f"mkdir -p {target.parent}")
 
@@ -141,6 +149,17 @@ def verify(path: Path, invariants: Iterable[Invariant]) -> None:
             raise named(error, path, "reading") from error
     if found:
         raise CorruptStore(f"what was copied is damaged: {found[0]}", hint="surefoot doctor --full says more")
+
+
+def refuse_cut_off(source: Path, copy: Path) -> None:
+    """Refuse a backup that ends within its last page: SQLite takes what is missing for zeros, and asks for no checksum.
+
+    Raises:
+        CorruptStore: It does.
+    """
+    found, whole = source.stat().st_size, copy.stat().st_size
+    if found < whole:
+        raise CorruptStore(f"{source}: is cut off: {found:,} bytes of {whole:,}", hint="copy it again, or take another")
 
 
 def put_in_place(copy: Path, target: Path) -> None:

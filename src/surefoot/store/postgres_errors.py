@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from surefoot.store.errors import DiskFull, StoreBusy, StoreError, StoreFailed, UnusablePath
+from surefoot.store.errors import DiskFull, StoreBusy, StoreError, StoreFailed, UnitFailed, UnusablePath
 
 LOCK_TIMEOUT_MS = 60_000
 """Longest wait for a turn, which takes milliseconds: whoever has it is stopped, or cut off and not missed yet."""
@@ -41,8 +41,12 @@ def error_of(result: Any) -> Exception | None:
     code = result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) if result.status == status.FATAL_ERROR else None
     if code is None:  # skipped, since one before it failed
         return psycopg.errors.InFailedSqlTransaction("an earlier statement failed")  # type: ignore[no-any-return]
-    kind = psycopg.errors.lookup(code.decode())
-    return kind(result.get_error_message())  # type: ignore[no-any-return]
+    kind, said = psycopg.errors.lookup(code.decode()), result.get_error_message()
+    if kind is psycopg.errors.ProgramLimitExceeded:  # which psycopg counts as the server's fault
+        return UnitFailed(
+            f"too large for the server: {said.strip()}", hint="is an id, or a name, no longer than 2,000 bytes?"
+        )
+    return kind(said)  # type: ignore[no-any-return]
 
 
 def sick() -> tuple[type[BaseException], ...]:

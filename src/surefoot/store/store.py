@@ -7,6 +7,7 @@ import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,8 @@ class Store(ABC):
         self.commit = writer.commit
         self._reader: Any = reader
         self._reading = threading.Lock()
+        # A thread of its own: those of the loop may all be busy with users' code, which may hang.
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="surefoot-read")
 
     @property
     def is_hearing(self) -> bool:
@@ -78,7 +81,7 @@ class Store(ABC):
 
     async def read(self, query: Callable[[Any], T]) -> T:
         """Run a query on what is committed, not what is queued, off the loop."""
-        return await asyncio.to_thread(self.read_now, query)
+        return await asyncio.get_running_loop().run_in_executor(self._reads, self.read_now, query)
 
     def read_now(self, query: Callable[[Any], T]) -> T:
         """Run a query in this thread; for the command line and for bulk loads at start."""

@@ -27,21 +27,24 @@ def test_records_that_are_no_steps_are_none() -> None:
     assert (history.last_seq, history.drifts, history.left_over()) == (5, {"a"}, ["a"])
 
 
-def test_a_step_keeps_its_first_claim_and_its_first_outcome() -> None:
-    """Catches a replay that is given what was written of a step after its end, or the question for its claim."""
+def test_a_step_has_its_newest_claim_or_question_and_its_first_outcome() -> None:
+    """Catches a replay that is given what was written of a step after its end, the question for its claim, or a claim that
+    was left before the act for the question that came after it."""
     history = arrange(
         [
             record(1, Kind.ASKED, "pay"),
             record(2, Kind.CLAIMED, "pay"),
-            record(3, Kind.TIMER_SET, "pay"),
-            record(4, Kind.DONE, "pay"),
-            record(5, Kind.INTERRUPTED, "pay"),
+            record(3, Kind.DONE, "pay"),
+            record(4, Kind.INTERRUPTED, "pay"),
+            record(5, Kind.CLAIMED, "left"),
+            record(6, Kind.ASKED, "left"),
         ]
     )
-    step = history.steps["pay"]
+    step, left = history.steps["pay"], history.steps["left"]
     assert step.opened is not None
     assert step.ended is not None
-    assert (step.opened.seq, step.ended.seq, step.began) == (2, 4, 2)
+    assert left.opened is not None
+    assert (step.opened.seq, step.ended.seq, step.began, left.opened.seq) == (2, 3, 2, 6)
 
 
 def test_an_outcome_that_the_code_left_unseen_is_an_interruption_to_it() -> None:

@@ -151,6 +151,9 @@ class CallStep:
         """See `Step.draft`; its number is given when it is written."""
         return Record(self.frame.run, NEXT, kind, self.key, 0, head if head is NO_HEAD else writable(head), body)
 
+    def spare(self, record: Record) -> None:
+        """See `Step.spare`; it has no number yet."""
+
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
         if not self.is_held(tx):
@@ -183,9 +186,9 @@ class CallStep:
             loop=self.frame.loop,
         )
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """See `Step.commit`."""
-        return self._noting(self.frame.store.commit(unit, label=label, size=size))
+        return self._noting(self.frame.store.commit(unit, label=label, size=size, is_alone=is_alone))
 
     async def _noting(self, committed: Awaitable[T]) -> T:
         """Note the record of a claim that is ours: what else is recorded of a step by its own attempt ends it."""

@@ -13,9 +13,9 @@ class AgainShape(Struct, frozen=True):
     """Something that a run has done after the step at which it is forked."""
 
     step: Annotated[str, Meta(description="its step")]
-    name: Annotated[str, Meta(description="the effect's function, or the child's kind")]
-    key: Annotated[str, Meta(description="the effect's key, or the child's id")]
-    arguments: Annotated[Any, Meta(description="the effect's arguments; null for a child")]
+    name: Annotated[str, Meta(description="the effect's function, the child's kind, or the event's topic")]
+    key: Annotated[str, Meta(description="the effect's key, or the id of the child or the event")]
+    arguments: Annotated[Any, Meta(description="the effect's arguments; null for others")]
     acts_again: Annotated[bool, Meta(description="whether an acting fork that asks for the same would do it once more")]
     words: Annotated[str, Meta(description="why, or why not")]
 

@@ -42,17 +42,14 @@ class Dispatcher:
     """Starts the runs of this process's groups. See `surefoot.runs.worker.Source`."""
 
     def __init__(self) -> None:
-        self._known: set[tuple[str, str]] = set()
         self._turn = 0
         self._stuck: dict[int, int] = {}  # groups by their rows, and the place from which on there is no key here
 
     def has_new(self, connection: Connection) -> bool:
         """See `Source.has_new`."""
         served = groups.served()
-        if served.keys() - self._known:
-            self._known = tables.known_groups(connection)
-            if served.keys() - self._known:
-                return True
+        if served and served.keys() - tables.known_groups(connection):  # one may have been dropped under this process
+            return True
         return any(_room(connection, subscription) > 0 for _, subscription in self._news(connection))
 
     def feed(self, tx: Tx) -> None:

@@ -15,6 +15,7 @@ import re
 from enum import Enum, IntEnum
 
 from surefoot.problem import SurefootError
+from surefoot.runs.errors import without_surrogates
 
 NAME_MAX = 64
 """Characters of a topic's or a group's name."""
@@ -74,7 +75,12 @@ def identified(topic: str, event_id: str) -> str:
     Raises:
         SurefootError: It is none.
     """
-    if not isinstance(event_id, str) or not event_id or len(event_id) > ID_MAX:
+    if (
+        not isinstance(event_id, str)
+        or not event_id
+        or len(event_id) > ID_MAX
+        or without_surrogates(event_id) != event_id
+    ):
         raise SurefootError(
             f"topic {topic}: an event's id is {event_id!r:.100}", hint=f"a text of 1 to {ID_MAX} characters"
         )

@@ -17,7 +17,8 @@ from surefoot.coordination.events.states import State, acted_on
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.values import Value, canonical_bytes
-from surefoot.runs.rows.tables import WORK
+from surefoot.runs.fork import source_of
+from surefoot.runs.rows.tables import WORK, find_run
 from surefoot.store import Migration, Tx
 from surefoot.store.connection import Connection
 
@@ -131,7 +132,8 @@ NO_ROOT = Root(None, None)
 
 
 def root_of(connection: Connection, run: int) -> Root:
-    """Return what a run goes back to: the first of its line of parents, and where that acts on an event, what led to it.
+    """Return what a run goes back to: the first of its line of parents, and where that acts on an event, what led to it; of
+    a fork, what its source goes back to.
 
     Whoever is older than a root is older than all that goes back to it: what a snapshot has of them begins with the root.
     """
@@ -140,6 +142,9 @@ def root_of(connection: Connection, run: int) -> Root:
         " SELECT id, kind, run_id FROM runs WHERE id = (SELECT min(id) FROM line)",
         (run,),
     ).fetchall()
+    source = source_of(connection, int(str(first)))
+    if source is not None and (forked := find_run(connection, source)) is not None:
+        return root_of(connection, forked.id)
     about = acted_on(str(kind), str(run_id))
     rows = [] if about is None else connection.execute(_ROOT, about).fetchall()
     return Root(*rows[0]) if rows else Root(int(str(first)), None)

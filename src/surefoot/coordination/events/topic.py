@@ -6,7 +6,6 @@ recorded before, and a replay that comes to the step again publishes nothing. A 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -15,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from surefoot.coordination.events import groups, tables
-from surefoot.coordination.events.states import ID_MAX, identified, named
+from surefoot.coordination.events.states import identified, named
 from surefoot.effects.binding import open_guard
 from surefoot.effects.classify import describe
 from surefoot.journal import Kind, Record, Unserializable, codec_of, current_frame
@@ -23,6 +22,7 @@ from surefoot.journal.records import Head
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import StepFailed
+from surefoot.runs.live.naming import id_of_place
 from surefoot.runs.live.run import LiveRun
 from surefoot.runs.live.strand import _saga
 from surefoot.runs.live.taken import LiveStep
@@ -136,7 +136,7 @@ class Topic(Generic[T]):
             taken.close()
 
     async def _publish_now(self, run: LiveRun, taken: LiveStep, publishing: _Publishing, id: str | None) -> None:
-        event_id = id or _own_id(run.run_id, taken.key)
+        event_id = id or id_of_place(run.run_id, taken.key)
         head = Head(name=self.name, detail={"digest": publishing.digest.hex()})
         drafted = taken.draft(Kind.PUBLISHED, head=head, body=_encode(event_id))
         taken.end(
@@ -156,12 +156,6 @@ class Topic(Generic[T]):
             taken.raise_divergence(f"another event to {self.name}", "one that says something else, or has another key")
         event_id: str = msgspec.json.decode(record.body or b"")
         return event_id
-
-
-def _own_id(run_id: str, step: str) -> str:
-    """Return the id of an event of a step."""
-    found = f"{run_id}/{step}"
-    return found if len(found) <= ID_MAX else f"run {hashlib.blake2b(found.encode(), digest_size=16).hexdigest()}"
 
 
 def _write(taken: LiveStep, drafted: Record, publishing: _Publishing, event_id: str, tx: Tx) -> Record:

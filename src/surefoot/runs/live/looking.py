@@ -44,6 +44,9 @@ class Looking:
         """Return a record beside the run."""
         return Record(None, 0, kind, "", head=head, body=body)
 
+    def spare(self, record: Record) -> None:
+        """Never called: nothing is claimed here."""
+
     def write(self, tx: Tx, record: Record) -> int:
         """Write nothing: the ledger points to what was found."""
         self._run.require(tx)
@@ -57,7 +60,7 @@ class Looking:
         """See `Step.append`."""
         self._run.append(unit, label, size)
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """Never called: nothing is claimed here."""
         raise AssertionError(f"{label} beside a step")
 

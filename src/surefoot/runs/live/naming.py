@@ -5,6 +5,7 @@ What holds: a step's identity is the same on every replay, whichever of the run'
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,9 +13,16 @@ import msgspec
 from surefoot.runs.errors import AmbiguousStep
 from surefoot.runs.live.replay import step_key
 from surefoot.runs.live.strand import Strand, _place
+from surefoot.runs.queueing import KEY_MAX
 
 if TYPE_CHECKING:
     from surefoot.runs.live.run import LiveRun
+
+
+def id_of_place(run_id: str, step: str) -> str:
+    """Return the id of what a run makes in a step, where its code gives none."""
+    found = f"{run_id}/{step}"
+    return found if len(found) <= KEY_MAX else f"run {hashlib.blake2b(found.encode(), digest_size=16).hexdigest()}"
 
 
 class _Counted(msgspec.Struct):

@@ -150,8 +150,7 @@ def _add_step(history: History, record: Record) -> None:
             history.followers[parent_of(record.step), record.after] = record.step
     if record.kind in ENDS_STEP:
         step.ended = step.ended or record
-    elif step.opened is None or step.opened.kind is Kind.ASKED or record.kind is Kind.CLAIMED:
-        # What was asked for may be claimed then, and what was claimed and left before the act is claimed anew.
+    else:  # what was asked for may be claimed then, and what was claimed and left before the act is asked for anew
         step.opened = record
     if record.kind is Kind.SIGNAL:
         history.signals_taken.add(record.head.signal)

@@ -58,14 +58,27 @@ class LiveStep(msgspec.Struct, eq=False):
     ended: Record | None = None
     _outer: Token[str] | None = None
     _drafted: int = 0
+    _spare: int = 0
 
     def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """See `Step.draft`. What an act came to is a fact, and is drafted though the run was stopped meanwhile."""
         run = self.run
         if run.stopped is not None and kind not in _FACTS:
             run.check()
-        run.seq = self._drafted = seq = run.seq + 1
+        seq = self._spare
+        if seq:
+            self._spare = 0
+        else:
+            run.seq = seq = run.seq + 1
+        self._drafted = seq
         return Record(run.run, seq, kind, self.key, self._after, head if head is NO_HEAD else writable(head), body)
+
+    def spare(self, record: Record) -> None:
+        """See `Step.spare`. Where no other task has drafted since, the run's next record has its number."""
+        if self.run.seq == record.seq:
+            self.run.seq -= 1
+        else:
+            self._spare = record.seq
 
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
@@ -80,10 +93,10 @@ class LiveStep(msgspec.Struct, eq=False):
         """See `Step.append`."""
         self.run.append(unit, label, size)
 
-    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0) -> Awaitable[T]:
+    def commit(self, unit: Callable[[Tx], T], label: str, size: int = 0, *, is_alone: bool = False) -> Awaitable[T]:
         """See `Step.commit`."""
         loop = None if self.task is None else self.task.get_loop()
-        return self.run.store.commit(unit, label=label, size=size, loop=loop)
+        return self.run.store.commit(unit, label=label, size=size, is_alone=is_alone, loop=loop)
 
     def record(self, record: Record, label: str) -> None:
         """Append a drafted record."""
@@ -130,11 +143,10 @@ class LiveStep(msgspec.Struct, eq=False):
         Then that is the step's one outcome, and that the code has not seen it is a fact about the run.
         """
         self.run.require(tx)
-        found = tx.execute(  # a transaction drafts two records, and what it finds taken is written as the first
-            "SELECT kind FROM journal WHERE run = ? AND seq IN (?, ?) AND step = ?",
-            (record.run, drafted - 1, drafted, self.key),
-        ).fetchall()
-        if all(kind not in ENDS_STEP for (kind,) in found):
+        found = tx.row(
+            "SELECT kind FROM journal WHERE run = ? AND seq = ? AND step = ?", (record.run, drafted, self.key)
+        )
+        if found is None or found[0] not in ENDS_STEP:
             insert_record(tx, record)
         else:
             assert record.kind is Kind.INTERRUPTED, "only a cancellation comes between a commit and who waits for it"

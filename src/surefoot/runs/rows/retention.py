@@ -5,17 +5,19 @@
     runs that may go            -> records, blobs and letters deleted; the run's row and its end, without its value, stay
     pages that are unused       -> given back to the file system
 
-What holds: a run that has not ended loses nothing, and nothing it refers to does: its parent, its children, the run it
-undoes, outcomes its journal points to. Neither does a run that somebody else needs (that of a dead letter), nor an effect
-without outcome, or with an open contradiction. Each transaction is small, and followed by a pause as long as itself, so
-that workers beside it lose at most half of the writer; killed anywhere, the next call goes on.
+What holds: a run that has not ended loses nothing, and nothing it refers to does: its parent, all that descends from it,
+the run it undoes, outcomes and ends of runs that its journal points to. What descends from a run is as old as that. Neither
+does a run that somebody else needs (that of a dead letter), nor an effect without outcome, or with an open contradiction.
+Each transaction is small, and followed by a pause as long as itself, so that workers beside it lose at most half of the
+writer; killed anywhere, the next call goes on.
 
 Whether something may go is looked up without the write lock, and the one thing that can change meanwhile is looked at again
-in the transaction: an open run whose journal has come to point to an outcome.
+in the transaction: an open run whose journal has come to point to an outcome, or to the end of a run.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +27,7 @@ from surefoot.effects import ledger
 from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
 from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, decode_head, encode_head
+from surefoot.journal.sealing import MissingKey
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
 from surefoot.runs.rows.tables import RunRow, get_run
@@ -43,6 +46,8 @@ RUNS_AT_ONCE = 500
 
 PAGES_AT_ONCE = 500
 """Pages given back by one transaction: 2 MiB of log."""
+
+_logger = logging.getLogger("surefoot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +97,11 @@ class Retention:
         self._tell = tell
         self._is_needed = is_needed
         self._swept = Swept()
-        self._pointed: set[int] = set()  # outcomes that journals of open runs point to
+        self._pointed: set[int] = set()  # outcomes, and ends of runs, that journals of open runs point to
         self._seen = 0  # the newest record that was looked at for that
         self._kept_runs: set[int] = set()  # undone, or contradicted
         self._may_go: dict[int, bool] = {}
+        self._missing: MissingKey | None = None
 
     async def sweep(self) -> Swept:
         """Delete what may go; return what went."""
@@ -109,6 +115,8 @@ class Retention:
         if not self._is_dry:
             await self._give_back()
             self._swept = replace(self._swept, bytes_after=await store.read(store.size_bytes))
+        if self._missing is not None:
+            _logger.warning("retention left what it could not read: %s", self._missing.message)
         return self._swept
 
     # -- what may go -------------------------------------------------------------------------------------------------
@@ -132,7 +140,8 @@ class Retention:
         known = self._may_go.get(run)
         if known is None:
             row = get_run(connection, run)
-            is_over = run not in self._kept_runs and _is_over(connection, row, self._before_ms)
+            is_kept = run in self._kept_runs or row.ended in self._pointed
+            is_over = not is_kept and _is_over(connection, run, self._before_ms)
             known = self._may_go[run] = is_over and not self._is_needed(connection, row)
         return known
 
@@ -186,8 +195,7 @@ class Retention:
             row = ledger.get(tx.connection, effect)
             assert row is not None, "rows of the ledger are never deleted"
             if is_forgotten and row.record not in self._pointed:
-                forget(tx, row)
-                count += 1
+                count += self._can(partial(forget, tx, row))
             for record in (row.claim, row.record):
                 detach(tx, record)
         return Swept(effects=count)
@@ -199,7 +207,7 @@ class Retention:
         while True:
             last, found = await self._store.read(partial(self._find_questions, after))
             if found and not self._is_dry:
-                await self._do(partial(_forget_questions, found))
+                await self._do(partial(self._forget_questions, found))
             if last == after:
                 return
             after = last
@@ -217,6 +225,13 @@ class Retention:
             if run is None or self._run_may_go(connection, int(str(run))):
                 found.append((int(str(record)), int(str(state)) > State.APPROVED))
         return (int(str(rows[-1][0])) if rows else after), found
+
+    def _forget_questions(self, found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
+        for record, is_forgotten in found:
+            if is_forgotten:
+                self._can(partial(forget_call, tx, record))
+            detach(tx, record)
+        return Swept()
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
@@ -247,7 +262,23 @@ class Retention:
             return
         while (await self._do(partial(_delete_some, run))).records == RECORDS_AT_ONCE:
             pass
-        await self._do(partial(_end_without_value, run))
+        await self._do(partial(self._empty_end, run))
+
+    def _empty_end(self, run: int, tx: Tx) -> Swept:
+        """Delete what a run came to, unless the journal of an open one has come to point to it."""
+        self._look_again(tx.connection)
+        if get_run(tx.connection, run).ended not in self._pointed:
+            self._can(partial(_end_without_value, run, tx))
+        return Swept()
+
+    def _can(self, delete: Callable[[], object]) -> bool:
+        """Delete something, unless a key for it is not here: then it stays as it is, and is no hindrance to the rest."""
+        try:
+            delete()
+        except MissingKey as missing:
+            self._missing = missing
+            return False
+        return True
 
     # -- writing beside workers --------------------------------------------------------------------------------------
 
@@ -269,25 +300,20 @@ class Retention:
             await self._do(_give_back_some)
 
 
-def _forget_questions(found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
-    for record, is_forgotten in found:
-        if is_forgotten:
-            forget_call(tx, record)
-        detach(tx, record)
-    return Swept()
-
-
-def _is_over(connection: Connection, row: RunRow, before_ms: int) -> bool:
-    """Whether a run ended before a time, and nothing that goes on is its parent, its child, or an effect of its own."""
-    if row.ended_at_ms is None or row.ended_at_ms >= before_ms:
-        return False
-    if row.parent is not None and get_run(connection, row.parent).ended_at_ms is None:
+def _is_over(connection: Connection, run: int, before_ms: int) -> bool:
+    """Whether a run, and all that it descends from, ended before a time, and nothing that goes on is its child, or an
+    effect of its own."""
+    line = (
+        "WITH RECURSIVE line(id) AS (SELECT ? UNION ALL SELECT parent FROM runs JOIN line USING (id))"
+        " SELECT 1 FROM runs JOIN line USING (id) WHERE ended_at_ms IS NULL OR ended_at_ms >= ? LIMIT 1"
+    )
+    if connection.execute(line, (run, before_ms)).fetchall():
         return False
     for query in (
         "SELECT 1 FROM runs WHERE parent = ? AND state <= 3 LIMIT 1",
         "SELECT 1 FROM ledger INDEXED BY ledger_open WHERE state <= 3 AND state IN (2, 3) AND run = ? LIMIT 1",
     ):
-        if connection.execute(query, (row.id,)).fetchall():
+        if connection.execute(query, (run,)).fetchall():
             return False
     return True
 
@@ -327,9 +353,10 @@ def _newest(connection: Connection) -> int:
 
 def _has_values(connection: Connection, run: int) -> bool:
     """Whether something of a run is still there to be deleted."""
-    row = get_run(connection, run)
-    others = connection.execute("SELECT 1 FROM journal WHERE run = ? AND id != ? LIMIT 1", (run, row.ended)).fetchall()
-    return bool(others) or not load_record(connection, row.ended or 0).head.forgotten_at_ms
+    ended = get_run(connection, run).ended
+    others = connection.execute("SELECT 1 FROM journal WHERE run = ? AND id != ? LIMIT 1", (run, ended)).fetchall()
+    ((head,),) = connection.execute("SELECT head FROM journal WHERE id = ?", (ended,)).fetchall()
+    return bool(others) or not decode_head(head).forgotten_at_ms
 
 
 def _count_records(run: int, connection: Connection) -> int:
