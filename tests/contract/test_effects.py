@@ -28,7 +28,7 @@ from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
 from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, Undecodable, insert_record
-from surefoot.leases import Sessions
+from surefoot.leases import LeaseLost, Sessions
 from surefoot.leases.tables import token_of
 from surefoot.runs.rows.desk import wake
 from surefoot.store import Tx
@@ -975,6 +975,24 @@ async def test_who_looks_into_a_claim_that_turns_out_to_be_left_claims_it_anew(
         (1, "not_done"),
         (2, "done"),
     ]
+
+
+async def test_a_later_send_that_a_lost_session_forbids_leaves_the_first_in_doubt(
+    app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches "not done" about an effect whose first send may have landed, because the second was not sent."""
+    acts: Acts = []
+
+    @sf.effect(key="k:{x}", in_doubt=sf.Resend())
+    async def act(x: int) -> None:
+        acts.append(x)
+        monkeypatch.setattr(app.guard.duty, "may_act_for", lambda _holder: False)
+        raise ConnectionError("no answer")
+
+    with pytest.raises(LeaseLost, match="nothing was sent"):
+        await act(1)
+    (left,) = app.store.read_now(desk.list_effects)
+    assert (left.state in ("claimed", "unknown"), acts) == (True, [1])
 
 
 async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:
