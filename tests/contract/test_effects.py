@@ -993,7 +993,7 @@ async def test_a_later_send_that_a_lost_session_forbids_leaves_the_first_in_doub
         await act(1)
     await app.store.barrier()
     (left,) = app.store.read_now(desk.list_effects)
-    assert (left.state, acts) == ("claimed", [1])
+    assert (left.state, acts) == ("unknown", [1])
 
 
 async def test_a_doubt_whose_resolver_was_cancelled_is_left_to_others(app: sf.Surefoot) -> None:
