@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import multiprocessing
 import os
 import shutil
@@ -47,6 +48,7 @@ from surefoot.store import (
 )
 from surefoot.store import turnstile as turnstile_module
 from surefoot.store import writer as writer_module
+from surefoot.store.log import Log
 from surefoot.store.sqlite import refuse_unsafe_sqlite
 
 CONFLICTS = (apsw.ConstraintError, psycopg.errors.UniqueViolation)
@@ -663,6 +665,22 @@ def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.db").symlink_to(tmp_path / "a.db")
     with pytest.raises(UnusablePath):
         open_store(f"sqlite:///{tmp_path}/a.db", [TABLE])
+
+
+@of_the_file
+def test_a_disk_that_fails_at_the_very_end_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a bare error of the system out of closing, which leaves open whether what was acknowledged is there."""
+    store = open_store(url, [TABLE])
+
+    def fail(_log: Log) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Log, "note_closed", fail)
+        with pytest.raises(StoreFailed, match="closing failed") as raised:
+            store.close()
+    assert "all that was acknowledged is recorded" in (raised.value.hint or "")
+    open_store(url, [TABLE]).close()
 
 
 @needs_permissions

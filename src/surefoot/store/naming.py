@@ -37,7 +37,7 @@ def named(error: BaseException, path: object, doing: str) -> StoreError:
     Args:
         error: What was raised.
         path: The file.
-        doing: What failed: "opening", "reading" or "writing".
+        doing: What failed: "opening", "reading", "writing" or "closing".
     """
     if isinstance(error, StoreError):
         return error

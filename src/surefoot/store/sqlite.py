@@ -104,9 +104,13 @@ class SqliteStore(Store):
         with self._reading:
             close_connection(self._reader, keeps_log=self._log.is_sick)
         close_connection(self._connection, keeps_log=self._log.is_sick)
-        if self._turnstile.is_free():  # else somebody has the file open, and so the log
-            self._log.note_closed()
-        self._turnstile.close()
+        try:
+            if self._turnstile.is_free():  # else somebody has the file open, and so the log
+                self._log.note_closed()
+        except OSError as error:
+            raise self.named(error, "closing") from error
+        finally:
+            self._turnstile.close()
 
 
 def open_sqlite(
