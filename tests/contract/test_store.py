@@ -668,6 +668,20 @@ def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
 
 
 @of_the_file
+def test_a_disk_that_fails_at_the_last_look_of_opening_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a bare error of the system out of opening, and files that stay open behind it."""
+
+    def fail(_path: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("surefoot.store.whereabouts._identity", fail)
+        with pytest.raises(StoreFailed, match="opening failed"):
+            open_store(url, [TABLE])
+    open_store(url, [TABLE]).close()
+
+
+@of_the_file
 def test_a_disk_that_fails_at_the_very_end_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a bare error of the system out of closing, which leaves open whether what was acknowledged is there."""
     store = open_store(url, [TABLE])

@@ -151,12 +151,13 @@ def open_sqlite(
             reader, checkpoints = (_connect(path, READER_CACHE_KIB, undo) for _ in range(2))
             connection.codec = reader.codec = codec
             log.open()
+            whereabouts = Whereabouts(path)
             turnstile.wait_s = PATIENCE_S
         except (apsw.Error, OSError, UnicodeDecodeError) as error:
             raise named(error, path, "opening") from error
         undo.pop_all()
     checkpointer = Checkpointer(connection, checkpoints, log)
-    desk = SqliteDesk(connection, clock, turnstile, checkpointer, Whereabouts(path))
+    desk = SqliteDesk(connection, clock, turnstile, checkpointer, whereabouts)
     writer = Writer(desk, flush_s=flush_s)
     return SqliteStore(path, clock, writer, checkpointer, reader, turnstile, log, connection)
 
