@@ -387,21 +387,23 @@ async def test_outcomes_of_one_run_in_the_journal_of_another(url: str) -> None:
         is_sound(app)
 
 
+@sf.durable(name="old large")
+async def large() -> str:
+    return "x" * (BLOB_ABOVE + 1)
+
+
+@sf.durable(name="old reader")
+async def reader() -> int:
+    found = await sf.child(large, id="large")
+    await sf.wait_signal("go")
+    return len(found)
+
+
 @pytest.mark.usefixtures("quick_eviction")
 @pytest.mark.parametrize("which", ["another's", "its source's", "meanwhile"])
 async def test_the_large_result_of_a_run_that_is_no_child_of_its_reader(url: str, which: str) -> None:
     """Catches a large result that goes under the open run whose journal points to it, which would read it as None: of a run
     that another had started, of a child of the run that it was forked from, or pointed to since retention has begun."""
-
-    @sf.durable(name="old large")
-    async def large() -> str:
-        return "x" * (BLOB_ABOVE + 1)
-
-    @sf.durable(name="old reader")
-    async def reader() -> int:
-        found = await sf.child(large, id="large")
-        await sf.wait_signal("go")
-        return len(found)
 
     async with sf.Surefoot(url) as app:
         begun = Retention(app.store, app.store.clock.wall_ms() + 60_000)
@@ -427,16 +429,6 @@ async def test_the_large_result_of_a_run_that_is_no_child_of_its_reader(url: str
 @pytest.mark.usefixtures("quick_eviction")
 async def test_a_large_result_that_is_gone_all_the_same_blocks_its_reader(url: str) -> None:
     """Catches code that goes on with None in place of what an earlier Surefoot's retention has deleted."""
-
-    @sf.durable(name="old large")
-    async def large() -> str:
-        return "x" * (BLOB_ABOVE + 1)
-
-    @sf.durable(name="old reader")
-    async def reader() -> int:
-        found = await sf.child(large, id="large")
-        await sf.wait_signal("go")
-        return len(found)
 
     async with sf.Surefoot(url) as app:
         old, run = await app.start(large, id="large"), await app.start(reader, id="reader")
