@@ -147,6 +147,7 @@ AGENT_STEP = "pydantic-ai"
 AGENT_LANES = {
     "plain": "Pydantic AI, not durable",
     "contract": "its durability contract, nothing recorded",
+    "synced": "its durability contract, one sync an act",
     "surefoot": "Pydantic AI + Surefoot",
     "dbos": "Pydantic AI + DBOS",
 }
