@@ -100,6 +100,7 @@ _PEER_QUICK = {
     "hundred": Work(runs=100, cycles=2, repeats=1),
     "resume": Work(runs=20, cycles=0, repeats=1),
 }
+_BATCHES = {"empty", "one", "hundred", "thousand"}
 _VARIANT = {case: work for case, work in _PEER.items() if case in {"empty", "one", "hundred", "long"}}
 _VARIANT_QUICK = {case: work for case, work in _PEER_QUICK.items() if case in _VARIANT}
 
@@ -114,6 +115,15 @@ SYSTEMS = (
         _FAST_QUICK,
     ),
     System("bare", "bare store (ceiling)", "bench.peers.bare", "default", None, _FAST, _FAST_QUICK),
+    System(
+        "same-rows",
+        "bare store, Surefoot's rows",
+        "bench.peers.same_rows",
+        "default",
+        None,
+        {case: work for case, work in _FAST.items() if case in _BATCHES},
+        {case: work for case, work in _FAST_QUICK.items() if case in _BATCHES},
+    ),
     System("dbos", "DBOS", "bench.peers.dbos", "default", DBOS, _PEER, _PEER_QUICK),
     System("dbos-wal", "DBOS, file in WAL mode", "bench.peers.dbos", "wal", DBOS, _VARIANT, _VARIANT_QUICK),
     System(

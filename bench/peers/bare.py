@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ FLUSH_S = 0.005
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
 
-_Row = tuple[int, bytes, "asyncio.Future[None] | None"]
+_Row = tuple[int, tuple[Any, ...], "asyncio.Future[None] | None"]
+"""Which statement, its values, and who waits for it."""
 
 
 def claim(run: int, cycle: int) -> dict[str, Any]:
@@ -42,15 +43,14 @@ def claim(run: int, cycle: int) -> dict[str, Any]:
 
 
 class Writer:
-    """A thread that commits queued rows together; `append` and `append_and_wait` are called on the loop."""
+    """A thread that commits queued rows together, statement by statement; `append` and `append_and_wait` are called on the
+    loop."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = apsw.Connection(str(path))
+    def __init__(self, connection: apsw.Connection, statements: Sequence[str]) -> None:
+        self.connection = connection
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("PRAGMA synchronous=FULL")
-        self.connection.execute(
-            "CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, body BLOB NOT NULL)"
-        )
+        self._statements = statements
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Row] = deque()
         self._wake = threading.Event()
@@ -61,12 +61,12 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def append(self, run: int, body: bytes) -> None:
-        self._queue.append((run, body, None))
+    def append(self, *values: Any, statement: int = 0) -> None:
+        self._queue.append((statement, values, None))
 
-    def append_and_wait(self, run: int, body: bytes) -> asyncio.Future[None]:
+    def append_and_wait(self, *values: Any) -> asyncio.Future[None]:
         durable: asyncio.Future[None] = self._loop.create_future()
-        self._queue.append((run, body, durable))
+        self._queue.append((0, values, durable))
         if self._is_idle:  # set before the writer looks at the queue for the last time, so no row is overlooked
             self._wake.set()
         return durable
@@ -93,13 +93,24 @@ class Writer:
 
     def _commit(self, batch: list[_Row]) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        self.connection.executemany(
-            "INSERT INTO journal (run, body) VALUES (?, ?)", ((run, body) for run, body, _ in batch)
-        )
+        for number, statement in enumerate(self._statements):
+            self.connection.executemany(statement, [values for which, values, _ in batch if which == number])
         self.connection.execute("COMMIT")
         waiting = [durable for _, _, durable in batch if durable is not None]
         if waiting:
             self._loop.call_soon_threadsafe(_resolve, waiting)
+
+    def durability(self) -> dict[str, str]:
+        def look_up(what: str) -> str:
+            return str(self.connection.execute(what).fetchall()[0][0])
+
+        return {
+            "journal_mode": look_up("PRAGMA journal_mode"),
+            "synchronous": look_up("PRAGMA synchronous"),
+            "sqlite_version": look_up("SELECT sqlite_version()"),
+            "awaited": "the claim, before each act; the end of the run",
+            "versions": f"apsw {apsw.apsw_version()}",
+        }
 
     def rows(self) -> Iterator[tuple[int, bytes]]:
         return self.connection.execute("SELECT run, body FROM journal ORDER BY id")
@@ -115,7 +126,11 @@ class Bare:
     """The loop, as a `driver.System`."""
 
     async def open(self, directory: Path) -> None:
-        self._writer = Writer(directory / "bare.db")
+        connection = apsw.Connection(str(directory / "bare.db"))
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, body BLOB NOT NULL)"
+        )
+        self._writer = Writer(connection, ["INSERT INTO journal (run, body) VALUES (?, ?)"])
         self._left = {run: records for run, records in self._read().items() if not _has_ended(records)}
         self._writer.start()
 
@@ -127,16 +142,7 @@ class Bare:
         return records
 
     async def durability(self) -> dict[str, str]:
-        def look_up(what: str) -> str:
-            return str(self._writer.connection.execute(what).fetchall()[0][0])
-
-        return {
-            "journal_mode": look_up("PRAGMA journal_mode"),
-            "synchronous": look_up("PRAGMA synchronous"),
-            "sqlite_version": look_up("SELECT sqlite_version()"),
-            "awaited": "the claim, before each act; the end of the run",
-            "versions": f"apsw {apsw.apsw_version()}",
-        }
+        return self._writer.durability()
 
     async def run(self, run: int, cycles: int) -> None:
         await self._cycles(run, 0, cycles)
