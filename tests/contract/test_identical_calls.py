@@ -11,7 +11,7 @@ from pydantic_ai import Agent
 from pydantic_ai.capabilities import ProcessHistory
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models.function import AgentInfo
-from tests.contract.conftest import Calls, until
+from tests.contract.conftest import Calls, kinds, until
 from tests.support.agents import Part, Script, call, text, twice
 
 import surefoot as sf
@@ -72,6 +72,15 @@ async def test_a_call_whose_outcome_was_seen_is_another_act_until_it_is_a_loop(
     assert told[1 : SAME_CALL_MAX + 1] == [f"tool-return: sent {n + 1}" for n in range(SAME_CALL_MAX)]
     for refused in told[SAME_CALL_MAX + 1 :]:
         assert f"asked for this identical call {SAME_CALL_MAX} times and has seen each outcome" in refused
+
+
+async def test_what_a_loop_was_refused_is_in_the_record(url: str, send: Any) -> None:
+    """Catches a refusal that only the model has heard of."""
+    script = Script(*asking(SAME_CALL_MAX + 2), text("thanks"))
+    async with sf.Surefoot(url) as app:
+        run = await app.agent(Agent(script.model, name="sender", tools=[send])).start("send it", id="r")
+        assert await run.result(timeout_s=10) == "thanks"
+        assert kinds(app, "r").count("denied") == 2
 
 
 async def test_a_call_whose_outcome_the_model_has_forgotten_is_the_first_one(url: str, acts: Calls, send: Any) -> None:
