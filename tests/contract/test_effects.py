@@ -1103,9 +1103,9 @@ async def test_a_rolled_back_effect_is_not_tried_again_by_a_replay(app: sf.Suref
 
 
 @pytest.mark.usefixtures("quick_eviction")
-async def test_the_records_of_transactional_effects_are_numbered_without_gaps(app: sf.Surefoot) -> None:
-    """Catches numbers that are kept for records which nobody writes, of an effect that was done before or is rolled back: a
-    run that doctor takes for damaged, and no backup takes."""
+async def test_a_run_of_transactional_effects_is_sound(app: sf.Surefoot) -> None:
+    """Catches a number that two records have, of an effect that was done before or is rolled back: a run that doctor takes
+    for damaged, and no backup takes."""
 
     @sf.effect(key="book:{x}", in_doubt=sf.Transactional())
     def book(x: int) -> int:
@@ -1129,11 +1129,8 @@ async def test_the_records_of_transactional_effects_are_numbered_without_gaps(ap
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
-async def test_the_records_of_a_run_that_waits_for_another_s_act_are_numbered_without_gaps(
-    app: sf.Surefoot, is_alone: bool
-) -> None:
-    """Catches a number that is kept for a claim which turns out to be another's: a run that doctor takes for damaged, and
-    no backup takes."""
+async def test_a_run_that_waits_for_another_s_act_is_sound(app: sf.Surefoot, is_alone: bool) -> None:
+    """Catches a run that doctor takes for damaged, and no backup takes, because a claim turned out to be another's."""
     may_end, has_asked = asyncio.Event(), asyncio.Event()
 
     @sf.effect(key="shared")
@@ -1168,10 +1165,10 @@ async def test_the_records_of_a_run_that_waits_for_another_s_act_are_numbered_wi
     assert await run.result(timeout_s=10) == "repeated"
 
 
-async def test_a_doubt_that_ends_while_its_model_is_to_be_told_of_it_leaves_no_gap(
+async def test_a_doubt_that_ends_while_its_model_is_to_be_told_of_it_leaves_a_sound_run(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches a number that is kept for a word about a doubt which somebody has ended in between."""
+    """Catches a run that doctor takes for damaged because somebody has ended a doubt before its word of it was written."""
     facts = resolving._facts
 
     @sf.effect(when_unknown="tell_model")

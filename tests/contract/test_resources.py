@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.contract.conftest import Calls, held_up, killed, kinds, ledger_states, until
 from tests.contract.test_leases import rows
+from tests.contract.test_retention import is_sound
 
 import surefoot as sf
 
@@ -67,6 +68,43 @@ async def test_calls_on_one_resource_act_one_after_another(app: sf.Surefoot, sho
     assert len(shop.acts) == 12
     await app.store.barrier()
     assert rows(app) == []
+
+
+async def test_a_run_of_which_a_part_waits_is_sound(app: sf.Surefoot, shop: Shop) -> None:
+    """Catches a run that doctor takes for damaged, and no backup takes, because one of its tasks waits for a resource while
+    another goes on; and a record that comes behind one of a higher number, where whoever follows the run misses it."""
+    refund, has_begun, may_end = refunds(shop), asyncio.Event(), asyncio.Event()
+
+    @sf.effect(name="hold", resource="order/7")
+    async def hold() -> None:
+        has_begun.set()
+        await may_end.wait()
+
+    @sf.step
+    async def beside(n: int) -> None:
+        await until(lambda: len(rows(app)) == 2)  # the other task stands in line
+
+    @sf.durable
+    async def support() -> str:
+        async with asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(refund("7", 1))
+            for n in range(3):
+                await beside(n)
+        said: str = asked.result()
+        return said
+
+    holding = apart(hold())
+    await has_begun.wait()
+    run = await app.start(support, id="r")
+    await until(lambda: kinds(app, "r").count("decided") == 3)
+    is_sound(app)
+    may_end.set()
+    await holding
+    assert await run.result(timeout_s=20) == "refund 1"
+    numbers = app.store.read_now(
+        lambda c: c.execute("SELECT seq FROM journal WHERE run = ? ORDER BY id", (run.row,)).fetchall()
+    )
+    assert numbers == sorted(numbers)
 
 
 async def test_a_wait_ends_in_a_truth_that_a_model_can_read(app: sf.Surefoot, shop: Shop) -> None:

@@ -395,17 +395,18 @@ class _Raised(Exception):
 async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
     """Perform a `Transactional` effect: claim, act and settlement are one commit of its own. The run is told after it."""
     step = case.step
-    draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
     commit = guard.store.commit if step is None else step.commit
     while True:
+        draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
         try:
             found = await commit(partial(_act_in, guard, case, draft), label="transaction", is_alone=True)
         except _Raised as raised:  # rolled back with the claim: known not to have happened
             reason = not_done_reason(raised.error, (), is_one_request=False) or f"rolled back: {describe(raised.error)}"
             found = Outcome("not_done", reason=reason)
-            draft = _tell(step, replace(draft, kind=Kind.NOT_DONE, head=Head(reason=reason)))
+            if step is not None:
+                draft = _tell(step, step.draft(Kind.NOT_DONE, head=Head(reason=reason)))
         if isinstance(found, Wait):
-            draft = await guard.wait_at_gate(case, found, draft)
+            await guard.wait_at_gate(case, found)
             continue
         if isinstance(found, _Done):
             row, found = found.row, Outcome("done", value=found.value, effect=found.row.id)
@@ -422,9 +423,8 @@ class _Done(Claim, frozen=True, gc=False):
     value: Any
 
 
-def _tell(step: Step | None, record: Record) -> Record:
-    if step is not None:
-        step.append(partial(step.write, record=record), "settle", 0)
+def _tell(step: Step, record: Record) -> Record:
+    step.append(partial(step.write, record=record), "settle", 0)
     return record
 
 

@@ -60,9 +60,9 @@ class Guard:
     async def claim(self, case: Case) -> Claim | Outcome:
         """Claim the effect in one transaction, or say what is there instead; one record tells the run either way."""
         step, size = case.step, len(case.arguments)
-        draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
-        while True:
-            unit = self.claim_unit(case, draft)  # anew after a pause: it may be sent from now on, not from before it
+        while True:  # anew after a pause: it may be sent from now on, not from before it
+            draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+            unit = self.claim_unit(case, draft)
             try:
                 if step is None:
                     found = await self.store.commit(unit, label="claim", size=size)
@@ -72,17 +72,14 @@ class Guard:
                 self.abandon(case)
                 raise
             if isinstance(found, Wait):
-                draft = await self.wait_at_gate(case, found, draft)
+                await self.wait_at_gate(case, found)
                 continue
-            if step is not None:
-                if isinstance(found, Outcome):
-                    step.end(draft)
-                elif not found.is_ours:
-                    step.spare(draft)
+            if step is not None and isinstance(found, Outcome):
+                step.end(draft)
             return found
 
-    async def wait_at_gate(self, case: Case, wait: Wait, draft: Record) -> Record:
-        """Return when a gate is to be asked again, with the record to claim with.
+    async def wait_at_gate(self, case: Case, wait: Wait) -> None:
+        """Return when a gate is to be asked again.
 
         A run is parked until somebody has decided, and then begins anew; only if other tasks of it go on meanwhile does it
         wait here. Nothing was claimed: the wait is not part of the effect.
@@ -90,12 +87,11 @@ class Guard:
         step = case.step
         if wait.target is None:
             await self._wait_in_place(case, wait)
-            return draft
+            return
         if step is not None:
-            if case.asking is not None:  # what we drafted was written: that we ask
-                step.opened, draft = case.asking, step.draft(Kind.CLAIMED)
+            step.opened = case.asking or step.opened
             await step.wait(wait.target[0], wait.reason, wait.target)
-            return draft
+            return
         if wait.problem is not None:
             raise wait.problem
         assert wait.is_over is not None, "a gate that lets callers wait says for what"
@@ -103,7 +99,6 @@ class Guard:
         while not await self.store.read(wait.is_over):
             await asyncio.sleep(pause_s)
             pause_s = min(GATE_POLL_MAX_S, pause_s * 2)
-        return draft
 
     async def _wait_in_place(self, case: Case, wait: Wait) -> None:
         since_s = self.store.clock.monotonic_s()

@@ -442,8 +442,6 @@ async def leave(guard: Guard, case: Case, park: Park) -> Outcome:
         return True
 
     if not await guard.store.commit(unit, label="doubt"):
-        if draft is not None and case.step is not None:
-            case.step.spare(draft)
         settled = await _reload(guard, case)
         assert settled is not None, "an outcome is written once and stays"
         return settled

@@ -31,10 +31,7 @@ class Step(Protocol):
     ended: Record | None
 
     def draft(self, kind: Kind, *, head: Head = ..., body: Value | None = None) -> Record:
-        """Return the next record of this step, numbered; it must be written in the order it was drafted."""
-
-    def spare(self, record: Record) -> None:
-        """Note that a drafted record was not written: its number is that of the step's next one."""
+        """Return the next record of this step, numbered. It is written in the order it was drafted, or not at all."""
 
     def write(self, tx: Tx, record: Record) -> int:
         """Write a drafted record, if this process still holds the run; return its row.

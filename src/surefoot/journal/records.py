@@ -1,8 +1,9 @@
 """Records: the small, typed facts a run is made of.
 
-What holds: a record is written once and never changed; `seq` orders the records of one run without gaps; a value is born
-in one record, and later records refer to it by its number; every record names what it came after (`after`, program order
-of its task) and, where more is known, the records whose bytes it came from (`causes`).
+What holds: a record is written once and never changed; `seq` orders the records of one run, in the order of writing, and a
+number that was taken for what nobody had to write after all (a claim that had to wait) is in none; a value is born in one
+record, and later records refer to it by its number; every record names what it came after (`after`, program order of its
+task) and, where more is known, the records whose bytes it came from (`causes`).
 
 The kinds and the shape of `head` are data on disk: pinned by golden files, changed only with a migration.
 """

@@ -78,6 +78,7 @@ BROKEN = [
     ("DELETE FROM journal WHERE kind = 5", "claim is in the journal"),
     ("DELETE FROM journal WHERE kind = 6", "outcome is in the journal"),
     ("DELETE FROM journal WHERE kind = 18", "has its end"),
+    ("UPDATE journal SET after = 77 WHERE kind = 5", "came after one that is there"),
     ("DELETE FROM journal WHERE kind = 1", "beginning"),
     ("UPDATE ledger SET state = 9 WHERE id = 1", "known state"),
     ("UPDATE ledger SET generation = 3 WHERE id = 1", "generations"),

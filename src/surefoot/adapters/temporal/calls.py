@@ -151,9 +151,6 @@ class CallStep:
         """See `Step.draft`; its number is given when it is written."""
         return Record(self.frame.run, NEXT, kind, self.key, 0, head if head is NO_HEAD else writable(head), body)
 
-    def spare(self, record: Record) -> None:
-        """See `Step.spare`; it has no number yet."""
-
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
         if not self.is_held(tx):

@@ -44,9 +44,6 @@ class Looking:
         """Return a record beside the run."""
         return Record(None, 0, kind, "", head=head, body=body)
 
-    def spare(self, record: Record) -> None:
-        """Never called: nothing is claimed here."""
-
     def write(self, tx: Tx, record: Record) -> int:
         """Write nothing: the ledger points to what was found."""
         self._run.require(tx)

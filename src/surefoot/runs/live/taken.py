@@ -58,27 +58,14 @@ class LiveStep(msgspec.Struct, eq=False):
     ended: Record | None = None
     _outer: Token[str] | None = None
     _drafted: int = 0
-    _spare: int = 0
 
     def draft(self, kind: Kind, *, head: Head = NO_HEAD, body: Value | None = None) -> Record:
         """See `Step.draft`. What an act came to is a fact, and is drafted though the run was stopped meanwhile."""
         run = self.run
         if run.stopped is not None and kind not in _FACTS:
             run.check()
-        seq = self._spare
-        if seq:
-            self._spare = 0
-        else:
-            run.seq = seq = run.seq + 1
-        self._drafted = seq
+        run.seq = self._drafted = seq = run.seq + 1
         return Record(run.run, seq, kind, self.key, self._after, head if head is NO_HEAD else writable(head), body)
-
-    def spare(self, record: Record) -> None:
-        """See `Step.spare`. Where no other task has drafted since, the run's next record has its number."""
-        if self.run.seq == record.seq:
-            self.run.seq -= 1
-        else:
-            self._spare = record.seq
 
     def write(self, tx: Tx, record: Record) -> int:
         """See `Step.write`."""
