@@ -244,7 +244,7 @@ class Tx:
 
     def take_id(self, table: str) -> int:
         """Return the next row id of an append-only table, for a row that this transaction is about to insert."""
-        found = self.next_id(table)
+        found = self._next_ids.get(table) or self.next_id(table)
         self._next_ids[table] = found + 1
         return found
 
