@@ -130,7 +130,7 @@ class Retention:
         self._pointed.update(_pointed(heads))
         undoing = connection.execute("SELECT id FROM runs WHERE kind = ? AND state <= 3", (UNDO,)).fetchall()
         for (run,) in undoing:
-            self._kept_runs |= _with_children(connection, _undone_by(connection, int(str(run))))
+            self._kept_runs |= _with_children(connection, undone_by(connection, int(str(run))))
         contradicted = connection.execute(
             "SELECT DISTINCT l.run FROM evidence e JOIN ledger l ON l.id = e.effect WHERE e.is_open = 1"
         )
@@ -323,14 +323,16 @@ def _is_contradicted(connection: Connection, effect: int) -> bool:
     return bool(found.fetchall())
 
 
-def _undone_by(connection: Connection, run: int) -> set[int]:
-    """Return the run that an undo is to undo."""
-    ((started,),) = connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall()
-    body = load_record(connection, int(str(started))).body
-    assert body is not None, "an undo is started with the run's id"
-    args, _ = kind_of(UNDO).load_input(body)
-    rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall()
-    return {int(str(row[0])) for row in rows}
+def undone_by(connection: Connection, run: int) -> set[int]:
+    """Return the run that an undo is to undo; none where that can't be told any more."""
+    found = set()
+    for (started,) in connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall():
+        body = load_record(connection, int(str(started))).body
+        assert body is not None, "an undo is started with the run's id"
+        args, _ = kind_of(UNDO).load_input(body)
+        rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall()
+        found |= {int(str(row[0])) for row in rows}
+    return found
 
 
 def _with_children(connection: Connection, runs: set[int]) -> set[int]:
