@@ -943,6 +943,41 @@ async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(
         assert (sorted(states), unknowns(app)) == ([(1, "not_done"), (2, "done")], [])
 
 
+@pytest.mark.one_worker
+async def test_a_claim_that_was_left_is_not_claimed_anew_after_the_deadline(url: str) -> None:
+    """Catches an act that is begun after its run's deadline, because an earlier claim of it was left before the act."""
+    acts: Acts = []
+    may_write, is_held_up, clock = threading.Event(), asyncio.Event(), JumpingClock()
+
+    @sf.effect(key="late:{x}")
+    async def act(x: int) -> None:
+        acts.append(x)
+
+    @sf.durable
+    async def late() -> str:
+        if not may_write.is_set():
+            opened[0].store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+            is_held_up.set()
+        try:
+            return (await act.outcome(1)).told
+        except sf.DeadlinePassed:
+            return f"too late, {(await act.outcome(2)).told}"
+        finally:
+            may_write.set()
+
+    opened: list[sf.Surefoot] = []
+    async with sf.Surefoot(url, clock=clock) as app:
+        opened.append(app)
+        await app.start(late, id="late", deadline_s=3_600)
+        await is_held_up.wait()
+    clock.ahead_ms = 7_200_000
+    async with sf.Surefoot(url, clock=clock) as app:
+        assert await (await app.run("late")).result(timeout_s=10) == "too late, done"
+        assert acts == [2]
+        assert kinds(app, "late") == ["started", "claimed", "expired", "claimed", "done", "ended"]
+        is_sound(app)
+
+
 async def test_who_looks_into_a_claim_that_turns_out_to_be_left_claims_it_anew(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
