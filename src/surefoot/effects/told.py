@@ -49,7 +49,19 @@ def was_left(connection: Connection, claim: Record) -> bool:
     assert claim.body is not None, "what was claimed was recorded with its call"
     call = ledger.decode_call(claim.body)
     row = ledger.find(connection, identify(call.scope, call.effect, call.key, b"").digest, call.generation)
-    return row is not None and load_record(connection, row.record).head.state == LEFT
+    return row is not None and _is_left(connection, row)
+
+
+def approved_generation(connection: Connection, identity: bytes, generation: int) -> int:
+    """Return the generation whose approval is that of this one: the first of those before it that were left before the act,
+    one after the other."""
+    while (row := ledger.find(connection, identity, generation - 1)) is not None and _is_left(connection, row):
+        generation -= 1
+    return generation
+
+
+def _is_left(connection: Connection, row: Row) -> bool:
+    return load_record(connection, row.record).head.state == LEFT
 
 
 def taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:
