@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.contract.conftest import kinds, until
+from tests.contract.conftest import held_up, kinds, until
 from tests.contract.test_escalation import HOUR_MS, MovedClock
 from tests.contract.test_retention import is_sound
 
@@ -292,39 +292,58 @@ async def test_what_is_asked_for_anew_by_a_run_in_memory_has_a_record_of_its_own
 
 
 @pytest.mark.one_worker
-async def test_a_run_that_left_with_a_used_approval_asks_once_more(url: str) -> None:
-    """Catches an act on an approval that was used by another claim, a question that is written anew each time its run is
-    woken, and a journal with two answers to one number."""
-    bank, may_write, is_held_up = Bank(), threading.Event(), asyncio.Event()
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_claim_that_is_left_returns_its_approval(url: str, times: int) -> None:
+    """Catches a person who must say yes again though nothing was sent, an approval that is used twice, one that can't be
+    taken back any more, and a journal with two answers to one number."""
+    bank = Bank()
 
     @sf.durable
     async def handed_back() -> str:
-        if is_approved and not may_write.is_set():
+        may_write = threading.Event()
+        if is_approved and len(lives) < times:
             app.store.append(lambda _: may_write.wait(10), label="test", on_error=None)
-            is_held_up.set()
-        return await bank.pay("A", 500)
+        if is_approved:
+            lives.append(app)
+        try:
+            return await bank.pay("A", 500)
+        finally:
+            may_write.set()
 
-    is_approved = False
+    lives, is_approved = list[sf.Surefoot](), False
     async with sf.Surefoot(url) as app:
         run = await app.start(handed_back, id="r")
         await waiting(run)
         is_approved = True
         await app.approve(await one(app), by="anna", reason="fine")
-        await is_held_up.wait()
-        asyncio.get_running_loop().call_later(0.3, may_write.set)
-    for _ in range(2):
+        await until(lambda: len(lives) == 1)
+    for _ in range(1, times):
         async with sf.Surefoot(url) as app:
-            run = await app.run("r")
-            await waiting(run)
-            assert kinds(app, "r") == ["started", "asked", "claimed", "asked"]
-            is_sound(app)
-            await run.wake()
+            await until(lambda: app in lives)
     async with sf.Surefoot(url) as app:
-        await waiting(await app.run("r"))
-        assert (states(app), bank.paid) == (["used", "pending"], [])
-        await app.approve(await one(app), by="anna", reason="still fine")
         assert await (await app.run("r")).result(timeout_s=10) == "paid A"
-        assert bank.paid == [("A", 500)]
+        assert (states(app), bank.paid) == (["used"], [("A", 500)])
+        assert kinds(app, "r") == ["started", "asked", *["claimed"] * (times + 1), "done", "ended"]
+        notes = app.store.read_now(lambda connection: tables.notes(connection, 1))
+        assert [note.kind for note in notes] == ["approved", *["used", "returned"] * times, "used"]
+        is_sound(app)
+
+
+async def test_an_approval_that_was_returned_can_be_denied(app: sf.Surefoot) -> None:
+    """Catches an approval that a caller has left with, and nobody can take back; and one that serves other arguments."""
+    bank = Bank()
+    with pytest.raises(sf.ApprovalNeeded):
+        await bank.pay("A", 500)
+    await app.approve(1, by="anna", reason="fine")
+    await held_up(app, bank.pay("A", 500))
+    assert (states(app), bank.paid) == (["approved"], [])
+    with pytest.raises(sf.ApprovalNeeded):
+        await bank.pay("A", 501)
+    await app.deny(1, by="bob", reason="no after all")
+    with pytest.raises(sf.Denied, match="no after all"):
+        await bank.pay("A", 500)
+    assert (states(app), bank.paid) == (["denied", "pending"], [])
+    is_sound(app)
 
 
 async def test_a_denial_stands_for_its_time(url: str) -> None:

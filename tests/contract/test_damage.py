@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -17,7 +19,8 @@ import pytest
 import surefoot as sf
 from surefoot.journal import take_record_id
 from surefoot.store import CorruptStore, Migration, StoreBusy, StoreError, Tx, checksums, open_store
-from surefoot.store.log import FRAME_HEADER_BYTES, HEADER_BYTES
+from surefoot.store.log import FRAME_HEADER_BYTES, HEADER_BYTES, Log, NotedIn
+from surefoot.store.sqlite import connect_to_read
 
 TABLE = Migration("test", 1, "numbers", "CREATE TABLE numbers (id INTEGER PRIMARY KEY, n INTEGER, body BLOB)")
 COMMITS = 12
@@ -133,6 +136,39 @@ def test_damage_is_seen_without_the_note(folder: Path) -> None:
     flip(folder / "agents.db-wal", HEADER_BYTES + FRAME_HEADER_BYTES + 100)
     with pytest.raises(CorruptStore, match="acknowledged commits up to frame"):
         numbers(folder)
+
+
+@pytest.mark.sqlite_only("a log is SQLite's")
+async def test_a_commit_while_the_log_is_looked_at_is_no_damage(tmp_path: Path) -> None:
+    """Catches a backup that refuses a sound store, and a doctor who calls it damaged, as another process
+    writes just then."""
+    url, path = f"sqlite:///{tmp_path}/agents.db", tmp_path / "agents.db"
+    store, loop = open_store(url, [TABLE]), asyncio.get_running_loop()
+
+    async def write() -> None:
+        await store.commit(lambda tx: tx.execute("INSERT INTO numbers (n) VALUES (1)") and None, label="test")
+
+    class Moving(NotedIn):
+        """A note that moves each time it is read, for the first times."""
+
+        left = 5
+
+        def noted(self) -> bytes:
+            if self.left:
+                self.left -= 1
+                asyncio.run_coroutine_threadsafe(write(), loop).result(10)
+            return super().noted()
+
+    def look() -> str | None:
+        with contextlib.closing(connect_to_read(path)) as connection:
+            connection.execute("SELECT 1 FROM numbers").fetchall()
+            return Log(path, Moving(path)).damage(connection)
+
+    try:
+        await write()
+        assert await asyncio.to_thread(look) is None
+    finally:
+        store.close()
 
 
 def test_a_damaged_note_is_no_damage(folder: Path) -> None:

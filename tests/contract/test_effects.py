@@ -943,6 +943,41 @@ async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(
         assert (sorted(states), unknowns(app)) == ([(1, "not_done"), (2, "done")], [])
 
 
+@pytest.mark.one_worker
+async def test_a_claim_that_was_left_is_not_claimed_anew_after_the_deadline(url: str) -> None:
+    """Catches an act that is begun after its run's deadline, because an earlier claim of it was left before the act."""
+    acts: Acts = []
+    may_write, is_held_up, clock = threading.Event(), asyncio.Event(), JumpingClock()
+
+    @sf.effect(key="late:{x}")
+    async def act(x: int) -> None:
+        acts.append(x)
+
+    @sf.durable
+    async def late() -> str:
+        if not may_write.is_set():
+            opened[0].store.append(lambda _: may_write.wait(10), label="test", on_error=None)
+            is_held_up.set()
+        try:
+            return (await act.outcome(1)).told
+        except sf.DeadlinePassed:
+            return f"too late, {(await act.outcome(2)).told}"
+        finally:
+            may_write.set()
+
+    opened: list[sf.Surefoot] = []
+    async with sf.Surefoot(url, clock=clock) as app:
+        opened.append(app)
+        await app.start(late, id="late", deadline_s=3_600)
+        await is_held_up.wait()
+    clock.ahead_ms = 7_200_000
+    async with sf.Surefoot(url, clock=clock) as app:
+        assert await (await app.run("late")).result(timeout_s=10) == "too late, done"
+        assert acts == [2]
+        assert kinds(app, "late") == ["started", "claimed", "expired", "claimed", "done", "ended"]
+        is_sound(app)
+
+
 async def test_who_looks_into_a_claim_that_turns_out_to_be_left_claims_it_anew(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -975,6 +1010,50 @@ async def test_who_looks_into_a_claim_that_turns_out_to_be_left_claims_it_anew(
         (1, "not_done"),
         (2, "done"),
     ]
+
+
+async def test_who_waits_for_a_claim_that_is_left_does_not_claim_it_anew_after_the_deadline(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches an act that is begun after its run's deadline, which has passed while the run looked into another's claim."""
+    acts, cases, may_look = list[int](), list[Case](), asyncio.Event()
+
+    async def pause(_guard: Any, _case: Case, _after_ms: int) -> None:
+        await may_look.wait()
+
+    @sf.effect(key="k:{x}", in_doubt=sf.Resend())
+    async def act(x: int) -> int:
+        acts.append(x)
+        await asyncio.Event().wait()
+        return x
+
+    @sf.durable
+    async def late() -> str:
+        try:
+            return (await act.outcome(1)).told
+        except sf.DeadlinePassed:
+            return "too late"
+
+    async with sf.Surefoot(url) as app:
+        claim = app.guard.claim
+
+        async def noted(case: Case) -> Any:
+            cases.append(case)
+            return await claim(case)
+
+        monkeypatch.setattr(app.guard, "claim", noted)
+        monkeypatch.setattr(resolving, "_pause", pause)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(act(1), 0.1)
+        await until(lambda: bool(unknowns(app)))
+        run = await app.start(late, id="late", deadline_s=3_600)
+        await until(lambda: bool(app.guard.resolving) and len(cases) > 1)
+        app.worker.live[run.row].deadline.expire()
+        app.guard.abandon(cases[0])
+        await app.store.barrier()
+        may_look.set()
+        assert (await run.result(timeout_s=10), acts) == ("too late", [1])
+        assert kinds(app, "late") == ["started", "expired", "ended"]
 
 
 async def test_a_later_send_that_a_lost_session_forbids_leaves_the_first_in_doubt(

@@ -262,6 +262,52 @@ async def test_a_fork_is_as_old_as_its_source(url: str, new_url: str, tmp_path: 
         assert WORLD.acts == ["ask A-1"]
 
 
+async def take_back(order: str) -> None:
+    current()
+    WORLD.acts.append(f"back {order}")
+
+
+@sf.effect(key="undoable:{order}", compensate=take_back)
+async def undoable(order: str) -> str:
+    WORLD.acts.append(f"do {order}")
+    return order
+
+
+@sf.durable
+async def does(order: str) -> str:
+    return await undoable(order)
+
+
+@sf.durable
+async def lets_do(order: str) -> str:
+    return str(await sf.child(does, order))
+
+
+@pytest.mark.parametrize("function", [does, lets_do], ids=["run", "child"])
+async def test_an_undo_is_as_old_as_what_it_undoes(url: str, new_url: str, tmp_path: Path, function: Any) -> None:
+    """Catches a run that was undone in the lost time and is undone once more, because the undo is new."""
+    file = tmp_path / "backup"
+    async with sf.Surefoot(url) as app:
+        run = await app.start(function, "A-1", id="old")
+        await run.result(timeout_s=20)
+        await app.store.barrier()
+        await asyncio.to_thread(back_up, url, file)
+        await (await run.undo("wrong")).result(timeout_s=20)
+    restored(file, new_url)
+    assert await typed_in_thread("trust", "--store", new_url, "--by", "Ada", "--reason", "compared with the books") == 0
+    async with sf.Surefoot(new_url) as app:
+        undo = await (await app.run("old")).undo("wrong")
+        async with asyncio.timeout(20):
+            while not await app.unknowns():
+                assert WORLD.acts == ["do A-1", "back A-1"]
+                await asyncio.sleep(0.01)
+        assert (await undo.status()).state != "completed"
+        fresh = await app.start(function, "A-2", id="new")
+        await fresh.result(timeout_s=20)
+        await (await fresh.undo("wrong")).result(timeout_s=20)
+        assert WORLD.acts == ["do A-1", "back A-1", "do A-2", "back A-2"]
+
+
 CHAINED: sf.Topic[str] = sf.Topic("chained", str)
 ARRIVED: sf.Topic[str] = sf.Topic("arrived", str)
 

@@ -268,6 +268,66 @@ async def test_what_is_being_undone_is_kept_whole(url: str) -> None:
         is_sound(app)
 
 
+class UndoneBeside(Retention):
+    """Retention beside which the undo of a run begins, right before one of its transactions."""
+
+    def __init__(self, app: sf.Surefoot, run: sf.Run, left: int) -> None:
+        super().__init__(app.store, app.store.clock.wall_ms() + 1_000)
+        self.app, self.run, self.left = app, run, left
+        self.undo: asyncio.Task[Any] | None = None
+
+    async def _do(self, unit: Any) -> Swept:
+        if self.left == 0:
+            self.undo = asyncio.create_task((await self.run.undo("wrong")).result(timeout_s=20))
+            while not self.undo.done() and not self.app.guard.acting:
+                await asyncio.sleep(0.001)
+        self.left -= 1
+        return await super()._do(unit)
+
+
+@pytest.mark.parametrize("moment", range(5))
+async def test_an_undo_that_begins_beside_retention_is_whole_or_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Catches an undo that has undone one part when it finds that the other went after it had begun, or before."""
+    may_undo = asyncio.Event()
+
+    async def take_back(order: str) -> None:
+        await may_undo.wait()
+        ACTS.append(f"{order} is back")
+
+    @sf.effect(key="beside:{order}", compensate=take_back, name="old beside")
+    async def buy(order: str) -> None: ...
+
+    @sf.durable(name="old beside buyer")
+    async def buyer(order: str) -> None:
+        await buy(order)
+
+    @sf.durable(name="old beside buyers")
+    async def buyers() -> None:
+        await sf.child(buyer, "child")
+        await buy("parent")
+
+    monkeypatch.setattr(retention, "EFFECTS_AT_ONCE", 1)
+    monkeypatch.setattr(retention, "RECORDS_AT_ONCE", 1)
+    async with sf.Surefoot(url) as app:
+        run = await app.start(buyers, id="bought")
+        await run.result(timeout_s=20)
+        beside = UndoneBeside(app, run, moment)
+        await beside.sweep()
+        may_undo.set()
+        assert beside.undo is not None, "retention has no such transaction"
+        await asyncio.wait([beside.undo])
+        outcome = beside.undo.exception() or beside.undo.result()
+        if moment == 0:
+            assert outcome == ["beside:parent", "run bought/old beside buyer"]
+            assert ACTS == ["parent is back", "child is back"]
+        else:
+            assert "can't be undone any more" in str(outcome)
+            assert ACTS == []
+        is_sound(app)
+
+
 @pytest.mark.parametrize("what", ["its effects", "its records"])
 async def test_a_run_that_retention_has_begun_with_is_not_undone_or_forked_in_part(url: str, what: str) -> None:
     """Catches an undo that completes, and has undone nothing, because what it is made of went before the run's end did."""
@@ -290,7 +350,7 @@ async def test_a_run_that_retention_has_begun_with_is_not_undone_or_forked_in_pa
         if what == "its effects":
             await begun._sweep_effects()
         else:
-            await begun._do(partial(retention._delete_some, run.row))
+            await begun._do(partial(begun._delete_some, run.row))
         with pytest.raises(sf.RunFailed, match="can't be undone any more"):
             await (await run.undo("because")).result(timeout_s=5)
         with pytest.raises(sf.SurefootError, match="can't be forked any more"):

@@ -307,6 +307,18 @@ async def test_an_input_that_no_longer_fits_blocks_its_run(url: str) -> None:
     async with sf.Surefoot(url) as app:
         run = await app.run("i")
         assert "has x, which it no longer takes" in (await wait_state(run, "waiting", "blocked")).reason
+
+    @sf.durable(name="input changed")
+    async def takes_number(x: int) -> str:
+        raise AssertionError
+
+    async with sf.Surefoot(url) as app:
+        run = await app.run("i")
+        await run.wake()
+        async with asyncio.timeout(5):
+            while "it takes int, and is given str" not in (await run.status()).reason:
+                await asyncio.sleep(0.01)
+        assert (await run.status()).waiting_for == "blocked"
     sf.durable(name="input changed")(takes_words)
     async with sf.Surefoot(url) as app:
         run = await app.run("i")

@@ -3,6 +3,7 @@
     nobody has asked     -> the question is written, with all that led to it before it, and the caller waits
     pending              -> the caller waits; others who ask the same wait for the same answer
     approved             -> used, in the claim's own transaction: this one claim acts, and no other
+    used                 -> returned by a claim that is left before the act: the next one needs no other
     denied               -> the caller is told so, with the reason; whoever asks anew asks a new question
     lapsed               -> approved, but too long ago: asked for anew
 
@@ -169,6 +170,12 @@ class Approve:
 
     def release(self, tx: Tx, request: Request) -> None:
         """See `Gate.release`. What was used stays used."""
+
+    def give_back(self, tx: Tx, call: bytes) -> None:
+        """See `OwnGate.give_back`."""
+        row = tables.newest(tx.connection, call)
+        if row is not None:
+            tables.move(tx, row, Event.RETURNED, "surefoot", "its claim was left before the act; nothing was sent")
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

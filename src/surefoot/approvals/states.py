@@ -1,11 +1,12 @@
 r"""The life of an approval, as a table. Pure: no clock, no store.
 
-    pending --approved--> approved --used-----> used
+    pending --approved--> approved --used-----> used --returned--> approved
        | \               |      | \--lapsed--> lapsed
        |  \---denied-----+------+---denied---> denied
        \---withdrawn----> withdrawn
 
-An approval is used by one claim, in the claim's transaction. What was approved can be denied until then. What was approved
+An approval is used by one claim, in the claim's transaction. A claim that is left before the act has sent nothing, and
+returns it: used, it is approved again. What was approved can be denied until it is used. What was approved
 and not used in time has lapsed, and is asked for anew. What nobody waits for any more is withdrawn. A deadline changes no
 state. The numbers are data on disk.
 """
@@ -32,6 +33,7 @@ class Event(Enum):
     APPROVED = "approved"
     DENIED = "denied"
     USED = "used"
+    RETURNED = "returned"
     WITHDRAWN = "withdrawn"
     LAPSED = "lapsed"
 
@@ -48,7 +50,9 @@ TABLE: dict[State, dict[Event, State]] = {
         Event.LAPSED: State.LAPSED,
     },
     State.DENIED: {},
-    State.USED: {},
+    State.USED: {
+        Event.RETURNED: State.APPROVED,
+    },
     State.WITHDRAWN: {},
     State.LAPSED: {},
 }

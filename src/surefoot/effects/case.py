@@ -65,6 +65,10 @@ class Case(msgspec.Struct):
         asked: dict[str, Any] = msgspec.json.decode(self.arguments)
         return asked
 
+    def call(self, generation: int) -> bytes:
+        """See `Request.call`."""
+        return call_digest(self.identity.digest, generation, canonical_bytes(self.request))
+
     def gate_request(self, generation: int = 0, session: int = 0, asked: Callable[[], Record] | None = None) -> Request:
         """What gates are shown; those that only give back need no more than the effect's name, key and arguments."""
         if asked is None:
@@ -84,7 +88,7 @@ class Case(msgspec.Struct):
             key=self.identity.key,
             arguments=self.request,
             run_id=self.run_id,
-            call=call_digest(self.identity.digest, generation, canonical_bytes(self.request)),
+            call=self.call(generation),
             run=None if frame is None else frame.run,
             step="" if step is None else step.key,
             session=session,

@@ -28,7 +28,8 @@ class Request:
         key: Its key.
         arguments: Its arguments, canonical.
         run_id: The run it belongs to, or None.
-        call: 16 bytes of what exactly is asked: the effect, its key and generation, and all its arguments.
+        call: 16 bytes of what exactly is asked: the effect, its key and generation, and all its arguments. Claims that were
+            left before the act count as one generation with the next.
         run: The run's row, or None.
         step: The step that asks, in its run; empty outside runs.
         session: The session that asks.
@@ -123,6 +124,9 @@ class OwnGate(Gate, Protocol):
 
     def is_needed(self, spec: EffectSpec, arguments: Mapping[str, Any]) -> bool:
         """Whether these arguments need it; asked in the caller's own task, before the claim. Must be pure."""
+
+    def give_back(self, tx: Tx, call: bytes) -> None:
+        """Let the next claim of this call pass by what the last one has used: that was left before the act."""
 
 
 class HoldingGate(Gate, Protocol):

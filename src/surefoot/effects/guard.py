@@ -23,7 +23,7 @@ from surefoot.effects.ledger import Call, Row
 from surefoot.effects.lost import TRUST, LostSince, may_be_lost
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
-from surefoot.effects.told import LEFT, moment_words, note, of_own_row, taken
+from surefoot.effects.told import LEFT, approved_generation, moment_words, note, of_own_row, taken
 from surefoot.journal import Kind, Record, insert_record, take_record_id
 from surefoot.journal.records import Head
 from surefoot.leases import Duty, LeaseLost, Session, Sessions
@@ -215,6 +215,8 @@ class Guard:
         return case.asking
 
     def _admit(self, tx: Tx, case: Case, generation: int, draft: Record) -> Pass | Wait | Refuse:
+        if case.approve is not None:
+            generation = approved_generation(tx.connection, case.identity.digest, generation)
         request = case.gate_request(generation, self.duty.session.id, partial(self._asking, case, draft))
         case.tokens = ()
         for passed, gate in enumerate(self._gates_of(case)):
@@ -289,6 +291,8 @@ class Guard:
         if row.run is not None and row.run != record.run:
             self.wake(tx, row.run, self.duty.session.name)
         self.release(tx, case, is_stale=is_stale)
+        if record.head.state == LEFT and case.approve is not None:
+            case.approve.give_back(tx, case.call(approved_generation(tx.connection, row.digest, row.generation)))
         return True
 
     def spawn(self, work: Any) -> None:

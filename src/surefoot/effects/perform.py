@@ -191,6 +191,8 @@ async def _claim_and_act(guard: Guard, case: Case) -> Outcome:
             try:
                 return await resolve(guard, case)
             except Left:
+                if case.step is not None:
+                    case.step.begin_anew()
                 continue
         if waited_s >= WAIT_S:
             return await leave(guard, case, Park(f"another caller still acts after {WAIT_S:.0f} s", RETRY_PARKED_MS))

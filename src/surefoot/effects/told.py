@@ -10,12 +10,14 @@ from msgspec.structs import replace
 
 from surefoot.effects import ledger
 from surefoot.effects.case import Case, Claim
+from surefoot.effects.keys import identify
 from surefoot.effects.ledger import Row, call_of
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Unserializable, insert_record, load_record
 from surefoot.journal.records import Head
 from surefoot.store import Tx
+from surefoot.store.connection import Connection
 
 LEFT = "left"
 """What the record of an effect that is not done says where its caller left before anything was sent."""
@@ -40,6 +42,26 @@ def of_own_row(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome |
     head = Head(name=case.spec.name, record=row.record, effect=row.id, reason=record.head.reason)
     note(tx, case, draft, kind, head)
     return told(case, kind, record, head)
+
+
+def was_left(connection: Connection, claim: Record) -> bool:
+    """Whether the claim that a step has recorded was left before the act: nothing was sent."""
+    assert claim.body is not None, "what was claimed was recorded with its call"
+    call = ledger.decode_call(claim.body)
+    row = ledger.find(connection, identify(call.scope, call.effect, call.key, b"").digest, call.generation)
+    return row is not None and _is_left(connection, row)
+
+
+def approved_generation(connection: Connection, identity: bytes, generation: int) -> int:
+    """Return the generation whose approval is that of this one: the first of those before it that were left before the act,
+    one after the other."""
+    while (row := ledger.find(connection, identity, generation - 1)) is not None and _is_left(connection, row):
+        generation -= 1
+    return generation
+
+
+def _is_left(connection: Connection, row: Row) -> bool:
+    return load_record(connection, row.record).head.state == LEFT
 
 
 def taken(tx: Tx, case: Case, row: Row, draft: Record) -> Claim | Outcome:

@@ -58,6 +58,9 @@ class Step(Protocol):
     def close(self) -> None:
         """Note that nobody works on the step any more, whether it ended or not."""
 
+    def begin_anew(self) -> None:
+        """Meet the run's deadline, as at the step's beginning: what it waited for has come to nothing."""
+
     def stop(self, error: BaseException) -> BaseException:
         """Stop the run, which can't record any more; return what unwinds its code."""
 

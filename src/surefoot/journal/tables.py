@@ -159,12 +159,12 @@ def rewrite_record(tx: Tx, record: int, head: bytes | None, body: bytes | None) 
 
 
 def delete_records(tx: Tx, run: int, kept: int, limit: int) -> int:
-    """Delete records of a run, all but one; return how many were deleted.
+    """Delete records of a run, all but one, the oldest first; return how many were deleted.
 
     The newest record of the journal is never deleted: its number must not be given out again.
     """
     rows = tx.execute(
-        "SELECT id FROM journal WHERE run = ? AND id != ? AND id < (SELECT max(id) FROM journal) LIMIT ?",
+        "SELECT id FROM journal WHERE run = ? AND id != ? AND id < (SELECT max(id) FROM journal) ORDER BY seq LIMIT ?",
         (run, kept, limit),
     ).fetchall()
     marks = ",".join(str(int(str(row[0]))) for row in rows)

@@ -158,6 +158,16 @@ class ValueCodec:
             hint="return JSON values, or annotate the function with the pydantic model or dataclass it returns",
         )
 
+    def fits(self, value: Any) -> bool:
+        """Whether a value is of the declared type, where that is a JSON type, whose values are read back as they are. A
+        whole number is a float too."""
+        declared = self._declared
+        return (
+            not self.is_plain
+            or declared is object
+            or isinstance(value, (int, float) if declared is float else declared)
+        )
+
     def load(self, data: Value) -> Any:
         """Return the value.
 

@@ -83,6 +83,7 @@ class KindSpec:
             hints = typing.get_type_hints(function)
         except (NameError, TypeError):  # a name only known to type checkers: treat as not annotated
             hints = {}
+        self._hints = hints
         self._codecs = {
             parameter: codec_of(hints.get(parameter, object), f"{name}({parameter})")
             for parameter in self.signature.parameters
@@ -94,7 +95,7 @@ class KindSpec:
 
         Raises:
             TypeError: The arguments don't fit the function.
-            Unserializable: One can't be kept.
+            Unserializable: One can't be kept, or is not of its parameter's type.
         """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -132,10 +133,23 @@ class KindSpec:
     def _dump(self, name: str, value: Any) -> Any:
         kind = self.signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            return [msgspec.Raw(self._codecs[name].dump(item)[0]) for item in value]
+            return [self._dump_one(name, item) for item in value]
         if kind is inspect.Parameter.VAR_KEYWORD:
-            return {key: msgspec.Raw(self._codecs[name].dump(item)[0]) for key, item in value.items()}
-        return msgspec.Raw(self._codecs[name].dump(value)[0])
+            return {key: self._dump_one(name, item) for key, item in value.items()}
+        return self._dump_one(name, value)
+
+    def _dump_one(self, name: str, value: Any) -> msgspec.Raw:
+        data, copy = self._codecs[name].dump(value)
+        if (words := self._unfit(name, copy)) is not None:
+            raise Unserializable(f"{self.name}({name}): it takes {words}", hint="nothing was started; mend one of them")
+        return msgspec.Raw(data)
+
+    def _unfit(self, name: str, value: Any) -> str | None:
+        """Return what a parameter of a JSON type takes and is given instead; None where it fits, or is its own None."""
+        is_default = value is None and self.signature.parameters[name].default is None
+        if is_default or self._codecs[name].fits(value):
+            return None
+        return f"{self._hints[name].__name__}, and is given {type(value).__name__}"
 
     def prepare(self) -> None:
         """Do now what the first input and the first result would wait for: a second, on a busy machine.
@@ -167,16 +181,25 @@ class KindSpec:
         return args, kwargs
 
     def _load(self, parameter: inspect.Parameter, raw: msgspec.Raw, args: list[Any], kwargs: dict[str, Any]) -> None:
-        codec = self._codecs[parameter.name]
+        name = parameter.name
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            args.extend(codec.load(bytes(item)) for item in msgspec.json.decode(raw, type=list[msgspec.Raw]))
+            args.extend(self._load_one(name, item) for item in msgspec.json.decode(raw, type=list[msgspec.Raw]))
         elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
             items = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-            kwargs.update({key: codec.load(bytes(item)) for key, item in items.items()})
+            kwargs.update({key: self._load_one(name, item) for key, item in items.items()})
         elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            kwargs[parameter.name] = codec.load(bytes(raw))
+            kwargs[name] = self._load_one(name, raw)
         else:
-            args.append(codec.load(bytes(raw)))
+            args.append(self._load_one(name, raw))
+
+    def _load_one(self, name: str, raw: msgspec.Raw) -> Any:
+        value = self._codecs[name].load(bytes(raw))
+        if (words := self._unfit(name, value)) is not None:
+            raise Undecodable(
+                f"{self.name}({name}): the recorded value no longer fits: it takes {words}",
+                hint="bring back the code that wrote it, or make the type accept the old form; then wake the run",
+            )
+        return value
 
 
 _registered: dict[str, KindSpec] = {}

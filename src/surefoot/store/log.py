@@ -45,6 +45,10 @@ NOTE_BYTES = _NOTE.size + _SUM.size
 SICK_AT, SICK = 15, b"!"
 """Where, before the note, it says that a checkpoint has failed."""
 
+LOOKS_MAX = 100
+"""How often a log is looked at that seems damaged while others write to it: of 125 first looks beside a writer that never
+pauses, 3 met a commit."""
+
 JOURNAL = "journal"
 """The table whose newest row is noted: rows are only ever added to it, and the newest one is never deleted."""
 
@@ -154,7 +158,20 @@ class Log:
         return not self._path.exists() or self._path.stat().st_size <= HEADER_BYTES
 
     def damage(self, connection: apsw.Connection) -> str | None:
-        """Return what is damaged or missing, or None; a connection has just read from the database."""
+        """Return what is damaged or missing, or None; a connection has just read from the database.
+
+        Others may write meanwhile, so that what is noted and what is read are of two moments: what looks like damage is
+        looked at again while the note moves.
+        """
+        found: str | None = None
+        for _ in range(LOOKS_MAX):
+            noted = self._place.noted()
+            found = self._look(connection)
+            if found is None or self._place.noted() == noted:
+                break
+        return found
+
+    def _look(self, connection: apsw.Connection) -> str | None:
         try:
             file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 import surefoot as sf
@@ -59,6 +60,51 @@ def test_recorded_input_that_the_function_no_longer_takes_is_named() -> None:
     assert kind.load_input(b'{"kept":1}') == ([1], {})
     with pytest.raises(Undecodable, match="has gone, lost, which it no longer takes"):
         kind.load_input(b'{"kept":1,"lost":2,"gone":3}')
+
+
+@pytest.mark.parametrize(
+    ("declared", "fit", "unfit", "words"),
+    [
+        (int, 7, "7", "int, and is given str"),
+        (int, 0, None, "int, and is given NoneType"),
+        (float, 7, "7", "float, and is given str"),
+        (str, "7", 7, "str, and is given int"),
+        (bool, True, 1, "bool, and is given int"),
+        (dict, {"a": 1}, [1], "dict, and is given list"),
+    ],
+)
+def test_input_of_a_plain_type_must_fit_it(declared: Any, fit: Any, unfit: Any, words: str) -> None:
+    """Catches a number that a function is given as a text, because a deploy has changed the type of its parameter, and a
+    run that is started with what it can't be given."""
+
+    async def takes(first, *more, **rest):  # type: ignore[no-untyped-def]  # the types come with the test
+        ...
+
+    takes.__annotations__ = dict.fromkeys(("first", "more", "rest"), declared)
+    kind = KindSpec("takes", takes)
+    assert kind.load_input(kind.dump_input((fit, fit), {"a": fit})[0]) == ([fit, fit], {"a": fit})
+    for name, args, kwargs in (
+        ("first", (unfit,), {}),
+        ("more", (fit, unfit), {}),
+        ("rest", (fit,), {"a": unfit}),
+    ):
+        with pytest.raises(sf.Unserializable, match=rf"takes\({name}\): it takes {words}"):
+            kind.dump_input(args, kwargs)
+        recorded = {"first": args[0], "more": args[1:], "rest": kwargs}
+        with pytest.raises(Undecodable, match=rf"takes\({name}\): the recorded value no longer fits: it takes {words}"):
+            kind.load_input(msgspec.json.encode(recorded))
+
+
+def test_a_parameter_takes_its_own_default_and_without_a_type_anything() -> None:
+    """Catches a run that is refused because of `x: int = None`, as it is often written."""
+
+    async def takes(x=None, y=1, z: Any = 2):  # type: ignore[no-untyped-def]  # the type of x comes behind it
+        ...
+
+    takes.__annotations__["x"] = int
+
+    kind = KindSpec("takes", takes)
+    assert kind.load_input(kind.dump_input((), {"y": "text", "z": [1]})[0]) == ([None, "text", [1]], {})
 
 
 def test_a_name_that_only_type_checkers_know_is_no_annotation() -> None:

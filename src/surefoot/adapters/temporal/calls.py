@@ -212,6 +212,9 @@ class CallStep:
         """See `Step.inside`."""
         return inside(self.key)
 
+    def begin_anew(self) -> None:
+        """See `Step.begin_anew`; deadlines are Temporal's."""
+
     def stop(self, error: BaseException) -> BaseException:
         """See `Step.stop`."""
         self.frame.refuse(error)

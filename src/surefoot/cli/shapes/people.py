@@ -14,7 +14,8 @@ class NoteShape(Struct, frozen=True):
 
     at: Annotated[str, Meta(description="when")]
     kind: Annotated[
-        str, Meta(description="yes (one of several), approved, denied, used, withdrawn, lapsed, escalated, ...")
+        str,
+        Meta(description="yes (one of several), approved, denied, used, returned, withdrawn, lapsed, escalated, ..."),
     ]
     who: Annotated[str, Meta(description="the person or process")]
     body: Annotated[Any, Meta(description="the reason, or details")]

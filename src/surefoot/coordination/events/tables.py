@@ -17,7 +17,9 @@ from surefoot.coordination.events.states import State, acted_on
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.values import Value, canonical_bytes
+from surefoot.runs.durable import UNDO
 from surefoot.runs.fork import source_of
+from surefoot.runs.rows.retention import undone_by
 from surefoot.runs.rows.tables import WORK, find_run
 from surefoot.store import Migration, Tx
 from surefoot.store.connection import Connection
@@ -133,7 +135,7 @@ NO_ROOT = Root(None, None)
 
 def root_of(connection: Connection, run: int) -> Root:
     """Return what a run goes back to: the first of its line of parents, and where that acts on an event, what led to it; of
-    a fork, what its source goes back to.
+    a fork, what its source goes back to; of an undo, what the run does that it undoes.
 
     Whoever is older than a root is older than all that goes back to it: what a snapshot has of them begins with the root.
     """
@@ -145,6 +147,8 @@ def root_of(connection: Connection, run: int) -> Root:
     source = source_of(connection, int(str(first)))
     if source is not None and (forked := find_run(connection, source)) is not None:
         return root_of(connection, forked.id)
+    for undone in undone_by(connection, int(str(first))) if kind == UNDO else ():
+        return root_of(connection, undone)
     about = acted_on(str(kind), str(run_id))
     rows = [] if about is None else connection.execute(_ROOT, about).fetchall()
     return Root(*rows[0]) if rows else Root(int(str(first)), None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from surefoot.journal import Kind
+from surefoot.effects.told import was_left
+from surefoot.journal import Kind, Record
 from surefoot.runs.errors import DeadlinePassed
 from surefoot.runs.life import WaitFor
 
@@ -28,15 +30,21 @@ class Deadline:
     def check(self, step: LiveStep) -> None:
         """Raise `DeadlinePassed` once, at the step that comes first after the deadline; on replay at the same one.
 
-        An effect that is claimed already is looked into first: the deadline says nothing about what it did.
+        An effect that is claimed already is looked into first: the deadline says nothing about what it did. One whose claim
+        was left before the act has done nothing: it is claimed anew, and so has not begun.
         """
         if step.ended is not None:
             if step.ended.kind is Kind.EXPIRED:
                 step.close()
                 raise self._overdue()
-        elif self._run.history.expired is None and (step.opened is None or step.opened.kind is not Kind.CLAIMED):
+        elif self._run.history.expired is None and not self._may_have_acted(step.opened):
             self._end_expired(step)
             raise self._overdue()
+
+    def _may_have_acted(self, opened: Record | None) -> bool:
+        if opened is None or opened.kind is not Kind.CLAIMED:
+            return False
+        return not self._run.store.read_now(partial(was_left, claim=opened))
 
     def expire(self) -> None:
         """Note that it has passed: what waits now raises, or else the next step."""

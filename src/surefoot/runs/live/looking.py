@@ -79,6 +79,9 @@ class Looking:
         """See `Step.inside`: what is sent again has no steps of its own here."""
         return nullcontext()
 
+    def begin_anew(self) -> None:
+        """Never called: nothing is claimed here."""
+
     def stop(self, error: BaseException) -> BaseException:
         """Never called: whoever asks stops the run."""
         raise AssertionError("no step is taken") from error

@@ -154,6 +154,11 @@ class LiveStep(msgspec.Struct, eq=False):
         assert self._outer is not None, "it was entered"
         _parent.reset(self._outer)
 
+    def begin_anew(self) -> None:
+        """See `Step.begin_anew`."""
+        if self.run.deadline.is_over:
+            self.run.deadline.check(self)
+
     def stop(self, error: BaseException) -> BaseException:
         """See `Step.stop`."""
         self.run.stop(error)

@@ -11,8 +11,8 @@ does a run that somebody else needs (that of a dead letter), nor an effect witho
 Each transaction is small, and followed by a pause as long as itself, so that workers beside it lose at most half of the
 writer; killed anywhere, the next call goes on.
 
-Whether something may go is looked up without the write lock, and the one thing that can change meanwhile is looked at again
-in the transaction: an open run whose journal has come to point to an outcome, or to the end of a run.
+Whether something may go is looked up without the write lock, and what can change meanwhile is looked at again in the
+transaction: an open run whose journal has come to point to an outcome, or to the end of a run; and an undo that has begun.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from surefoot.approvals.states import State
 from surefoot.effects import ledger
 from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
 from surefoot.journal.payloads import delete_payloads
-from surefoot.journal.records import Head, decode_head, encode_head
+from surefoot.journal.records import Head, Kind, decode_head, encode_head
 from surefoot.journal.sealing import MissingKey
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
 from surefoot.runs.durable import UNDO, kind_of
@@ -128,31 +128,37 @@ class Retention:
             "SELECT head FROM journal WHERE head IS NOT NULL AND run IN (SELECT id FROM runs WHERE state <= 3)"
         )
         self._pointed.update(_pointed(heads))
-        undoing = connection.execute("SELECT id FROM runs WHERE kind = ? AND state <= 3", (UNDO,)).fetchall()
-        for (run,) in undoing:
-            self._kept_runs |= _with_children(connection, _undone_by(connection, int(str(run))))
+        self._keep_undone(connection, "SELECT id FROM runs WHERE kind = ? AND state <= 3", (UNDO,))
         contradicted = connection.execute(
             "SELECT DISTINCT l.run FROM evidence e JOIN ledger l ON l.id = e.effect WHERE e.is_open = 1"
         )
         self._kept_runs |= {int(str(row[0])) for row in contradicted if row[0] is not None}
 
+    def _keep_undone(self, connection: Connection, undos: str, about: tuple[object, ...]) -> None:
+        """Keep what these undos undo: runs, and all that descends from them."""
+        for (undo,) in connection.execute(undos, about).fetchall():
+            for run in undone_by(connection, int(str(undo))):
+                self._kept_runs |= _with_children(connection, run)
+
     def _run_may_go(self, connection: Connection, run: int) -> bool:
+        if run in self._kept_runs:
+            return False
         known = self._may_go.get(run)
         if known is None:
             row = get_run(connection, run)
-            is_kept = run in self._kept_runs or row.ended in self._pointed
-            is_over = not is_kept and _is_over(connection, run, self._before_ms)
+            is_over = row.ended not in self._pointed and _is_over(connection, run, self._before_ms)
             known = self._may_go[run] = is_over and not self._is_needed(connection, row)
         return known
 
     def _look_again(self, connection: Connection) -> None:
-        """Learn, in the transaction that deletes, what was pointed to since."""
+        """Learn, in the transaction that deletes, what was pointed to since, and what is being undone."""
         newest = _newest(connection)
         if newest > self._seen:
             heads = connection.execute(
                 "SELECT head FROM journal WHERE id > ? AND head IS NOT NULL AND run IS NOT NULL", (self._seen,)
             )
             self._pointed.update(_pointed(heads))
+            self._keep_undone(connection, _UNDOS_SINCE, (self._seen, int(Kind.STARTED), UNDO))
             self._seen = newest
 
     # -- effects -----------------------------------------------------------------------------------------------------
@@ -194,10 +200,13 @@ class Retention:
         for effect, is_forgotten in found:
             row = ledger.get(tx.connection, effect)
             assert row is not None, "rows of the ledger are never deleted"
-            if is_forgotten and row.record not in self._pointed:
+            runs = _runs_of(tx.connection, row)
+            is_kept = row.record in self._pointed or not self._kept_runs.isdisjoint({row.run, *runs.values()})
+            if is_forgotten and not is_kept:
                 count += self._can(partial(forget, tx, row))
-            for record in (row.claim, row.record):
-                detach(tx, record)
+            for record, run in runs.items():
+                if self._run_may_go(tx.connection, run):
+                    detach(tx, record)
         return Swept(effects=count)
 
     # -- approvals ---------------------------------------------------------------------------------------------------
@@ -212,9 +221,9 @@ class Retention:
                 return
             after = last
 
-    def _find_questions(self, after: int, connection: Connection) -> tuple[int, list[tuple[int, bool]]]:
+    def _find_questions(self, after: int, connection: Connection) -> tuple[int, list[tuple[int, int | None, bool]]]:
         """Return the last approval looked at, and the records of what was asked in runs that may go, or outside runs; each
-        with whether it is to be forgotten: one that can still be used keeps its words."""
+        with its run, and whether it is to be forgotten: one that can still be used keeps its words."""
         rows = connection.execute(
             "SELECT a.id, a.state, a.record, j.run, j.at_ms FROM approvals a JOIN journal j ON j.id = a.record"
             " WHERE a.id > ? AND j.at_ms < ? ORDER BY a.id LIMIT ?",
@@ -222,12 +231,16 @@ class Retention:
         ).fetchall()
         found = []
         for _, state, record, run, _ in rows:
-            if run is None or self._run_may_go(connection, int(str(run))):
-                found.append((int(str(record)), int(str(state)) > State.APPROVED))
+            own = None if run is None else int(str(run))
+            if own is None or self._run_may_go(connection, own):
+                found.append((int(str(record)), own, int(str(state)) > State.APPROVED))
         return (int(str(rows[-1][0])) if rows else after), found
 
-    def _forget_questions(self, found: Iterable[tuple[int, bool]], tx: Tx) -> Swept:
-        for record, is_forgotten in found:
+    def _forget_questions(self, found: Iterable[tuple[int, int | None, bool]], tx: Tx) -> Swept:
+        self._look_again(tx.connection)
+        for record, run, is_forgotten in found:
+            if run in self._kept_runs:
+                continue
             if is_forgotten:
                 self._can(partial(forget_call, tx, record))
             detach(tx, record)
@@ -260,14 +273,21 @@ class Retention:
             count = await self._store.read(partial(_count_records, run))
             self._swept = replace(self._swept, records=self._swept.records + count)
             return
-        while (await self._do(partial(_delete_some, run))).records == RECORDS_AT_ONCE:
+        while (await self._do(partial(self._delete_some, run))).records == RECORDS_AT_ONCE:
             pass
         await self._do(partial(self._empty_end, run))
 
-    def _empty_end(self, run: int, tx: Tx) -> Swept:
-        """Delete what a run came to, unless the journal of an open one has come to point to it."""
+    def _delete_some(self, run: int, tx: Tx) -> Swept:
+        """Delete the oldest records of a run, unless it is being undone."""
         self._look_again(tx.connection)
-        if get_run(tx.connection, run).ended not in self._pointed:
+        if run in self._kept_runs:
+            return Swept()
+        return Swept(records=delete_records(tx, run, get_run(tx.connection, run).ended or 0, RECORDS_AT_ONCE))
+
+    def _empty_end(self, run: int, tx: Tx) -> Swept:
+        """Delete what a run came to, unless the journal of an open one has come to point to it, or it is being undone."""
+        self._look_again(tx.connection)
+        if run not in self._kept_runs and get_run(tx.connection, run).ended not in self._pointed:
             self._can(partial(_end_without_value, run, tx))
         return Swept()
 
@@ -318,27 +338,43 @@ def _is_over(connection: Connection, run: int, before_ms: int) -> bool:
     return True
 
 
+_UNDOS_SINCE = (
+    "SELECT r.id FROM journal j JOIN runs r ON r.id = j.run"
+    " WHERE j.id > ? AND j.kind = ? AND r.kind = ? AND r.state <= 3"
+)
+
+
+def _runs_of(connection: Connection, row: ledger.Row) -> dict[int, int]:
+    """Return the records of an effect that stand in a run's journal, each with that run."""
+    rows = connection.execute(
+        "SELECT id, run FROM journal WHERE id IN (?, ?) AND run IS NOT NULL", (row.claim, row.record)
+    )
+    return {int(str(record)): int(str(run)) for record, run in rows}
+
+
 def _is_contradicted(connection: Connection, effect: int) -> bool:
     found = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND is_open = 1 LIMIT 1", (effect,))
     return bool(found.fetchall())
 
 
-def _undone_by(connection: Connection, run: int) -> set[int]:
-    """Return the run that an undo is to undo."""
-    ((started,),) = connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall()
-    body = load_record(connection, int(str(started))).body
-    assert body is not None, "an undo is started with the run's id"
-    args, _ = kind_of(UNDO).load_input(body)
-    rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall()
-    return {int(str(row[0])) for row in rows}
+def undone_by(connection: Connection, run: int) -> set[int]:
+    """Return the run that an undo is to undo; none where that can't be told any more."""
+    found = set()
+    for (started,) in connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall():
+        body = load_record(connection, int(str(started))).body
+        assert body is not None, "an undo is started with the run's id"
+        args, _ = kind_of(UNDO).load_input(body)
+        rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall()
+        found |= {int(str(row[0])) for row in rows}
+    return found
 
 
-def _with_children(connection: Connection, runs: set[int]) -> set[int]:
-    """Return runs and all that descend from them: an undo goes down to them."""
-    marks = ",".join(str(run) for run in runs)
+def _with_children(connection: Connection, run: int) -> set[int]:
+    """Return a run and all that descend from it: an undo goes down to them."""
     rows = connection.execute(
-        f"WITH RECURSIVE line(id) AS (SELECT id FROM runs WHERE id IN ({marks})"
-        " UNION SELECT r.id FROM runs r JOIN line ON r.parent = line.id) SELECT id FROM line"
+        "WITH RECURSIVE line(id) AS (SELECT id FROM runs WHERE id = ?"
+        " UNION SELECT r.id FROM runs r JOIN line ON r.parent = line.id) SELECT id FROM line",
+        (run,),
     )
     return {int(str(row[0])) for row in rows}
 
@@ -361,10 +397,6 @@ def _has_values(connection: Connection, run: int) -> bool:
 
 def _count_records(run: int, connection: Connection) -> int:
     return int(str(connection.execute("SELECT count(*) - 1 FROM journal WHERE run = ?", (run,)).fetchall()[0][0]))
-
-
-def _delete_some(run: int, tx: Tx) -> Swept:
-    return Swept(records=delete_records(tx, run, get_run(tx.connection, run).ended or 0, RECORDS_AT_ONCE))
 
 
 def _end_without_value(run: int, tx: Tx) -> Swept:
