@@ -422,6 +422,34 @@ def test_a_url_that_leads_nowhere_says_so(tmp_path: Any) -> None:
     assert "secret" not in str(raised.value)
 
 
+async def test_text_of_any_language_is_read_as_it_was_written(url: str) -> None:
+    """Catches ids that come back as others where the environment or the URL asks for another encoding."""
+
+    @sf.durable(name="says so")
+    async def run(word: str) -> str:
+        return word
+
+    async with sf.Surefoot(f"{url}&client_encoding=latin1") as app:
+        await (await app.start(run, "\u00fc", id="r\u00e9\u2192")).result(timeout_s=20)
+        assert [row.run_id for row in await app.runs()] == ["r\u00e9\u2192"]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_has_no_room_for_every_text_is_refused(postgres: Postgres, encoding: str) -> None:
+    """Catches a store that garbles names, or whose reads fail, because of how its database was made."""
+    name = f"d{encoding.lower()}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0".encode()
+        )
+        try:
+            with pytest.raises(UnusablePath, match=f"encoding is {encoding}") as raised:
+                open_store(postgres.url.replace("/postgres?", f"/{name}?"), [TABLE])
+            assert raised.value.hint == "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
 @pytest.mark.parametrize(
     ("url", "seen"),
     [

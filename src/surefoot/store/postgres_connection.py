@@ -41,6 +41,7 @@ _INDEXED = re.compile(r" INDEXED BY \w+")
 _WAYS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": None,  # the driver would drop what the pipeline has prepared together with its own
+    "client_encoding": "utf8",  # as it is written, whatever the database or the environment asks for
     "connect_timeout": 10,
     "application_name": "surefoot",
     "keepalives_idle": 10,
@@ -248,6 +249,20 @@ class PostgresConnection:
         self.real.close()
 
 
+def _require_unicode(real: Any, name: str) -> None:
+    """Raise if the database has no room for every text.
+
+    Raises:
+        UnusablePath: It is of another encoding.
+    """
+    encoding = real.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise UnusablePath(
+            f"{name}: the database's encoding is {encoding}, and names and messages are of any language",
+            hint="CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+        )
+
+
 class Server:
     """Where the store is.
 
@@ -273,6 +288,7 @@ class Server:
                 real = undo.enter_context(contextlib.closing(psycopg.connect(self._url, **_WAYS)))
                 real.adapters.register_dumper(int, Int8Dumper)  # whatever its size: one statement, one plan
                 real.adapters.register_dumper(int, Int8BinaryDumper)
+                _require_unicode(real, self.name)
                 real.execute(_SETTINGS)
                 if real.execute("SELECT current_setting('synchronous_commit')").fetchone() == ("off",):
                     real.execute("SET synchronous_commit = on")
