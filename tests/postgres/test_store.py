@@ -455,6 +455,10 @@ def test_a_database_that_has_no_room_for_every_text_is_refused(postgres: Postgre
     [
         ("postgresql://me:se/cret@host:5432/db", None),
         ("postgresql://me:s%40cret@host:5432/db?sslmode=require", "postgresql://me:***@host:5432/db?sslmode=require"),
+        ("postgresql://me:a:se#c?ret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://me:se@cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?sslkey=k&sslpassword=secret", "postgresql://host/db?sslkey=k&sslpassword=***"),
+        ("postgresql://host:5432,other:5433/db", "postgresql://host:5432,other:5433/db"),
         ("postgresql://me@host/db?password=secret&x=1", "postgresql://me@host/db?password=***&x=1"),
         ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
         ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
