@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,17 @@ def end(url: str, pid: int) -> None:
     """End a connection on the server's side, and wait until it is gone."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+
+def cancel(url: str, event: str, spared: int = 0) -> int:
+    """Cancel what a process of the server's waits in, once one does; return which it was."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        waits = "SELECT pid, pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = %s AND pid <> %s"
+        for _ in range(2_000):
+            if found := connection.execute(waits, (event, spared)).fetchall():
+                return int(found[0][0])
+            time.sleep(0.01)
+    raise AssertionError(f"nothing waits for {event}")
 
 
 @pytest.mark.parametrize("way", ["asks", "answers"])
@@ -149,6 +161,32 @@ async def test_a_way_that_breaks_at_any_byte_costs_nothing(url: str, proxy: Prox
     proxy.asks = proxy.answers = None
     assert await asyncio.to_thread(numbers, store) == list(range(60))
     assert proxy.breaks > 3
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_statement_that_a_person_cancels_costs_time_only(url: str) -> None:
+    """Catches a worker that stops for good because somebody ended a statement that seemed to hang."""
+    store = open_store(url, [TABLE])
+    await store.commit(add(1), label="test")
+    asked: list[int] = []
+
+    def look(connection: Any) -> list[Any]:
+        asked.append(1)
+        rows = connection.execute(f"SELECT pg_sleep({60 if len(asked) == 1 else 0})::text, 7").fetchall()
+        return list(rows)
+
+    with psycopg.connect(url) as other:
+        other.execute("UPDATE surefoot_turn SET turn = turn + 1")
+        waiting = [store.commit(add(n), label="test") for n in (2, 3)]
+        reading = asyncio.create_task(store.read(look))
+        first = await asyncio.to_thread(cancel, url, "Lock")
+        await asyncio.to_thread(cancel, url, "Lock", first)  # while it looks up what became of it
+        await asyncio.to_thread(cancel, url, "Timeout")
+        other.commit()
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 20) == [2, 3]
+    assert await asyncio.wait_for(reading, 20) == [("", 7)]
+    assert await store.commit(add(4), label="test") == 4
+    assert numbers(store) == [1, 2, 3, 4]
     await asyncio.to_thread(store.close)
 
 

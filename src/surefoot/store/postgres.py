@@ -84,6 +84,8 @@ class PostgresStore(Store):
             except Exception as error:
                 if self._is_closed:
                     raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
+                if isinstance(error.__cause__, driver().errors.QueryCanceled):
+                    continue
                 if not self._reader.is_broken:
                     raise
                 self._reader.connect_again(0.0 if self.writer.failure else postgres_connection.PATIENCE_S)

@@ -144,8 +144,8 @@ class PostgresDesk:
             self._connection.pipeline.ask([_ROLLBACK])
 
     def has_landed(self, error: BaseException) -> bool | None:
-        """See `Desk`: after a break, the server knows."""
-        while self.connection.is_broken:
+        """See `Desk`: after a break, the server knows; a statement that somebody has cancelled is no more than that."""
+        while self.connection.is_broken or isinstance(error, driver().errors.QueryCanceled):
             try:
                 self.connection.connect_again(postgres_connection.PATIENCE_S)
                 self._turn = -1  # whatever comes next, others may have written
@@ -159,8 +159,8 @@ class PostgresDesk:
                     return found.fetchall() == [(self._batch,)]
             except StoreFailed:
                 return None
-            except self._faults:
-                continue
+            except self._faults as again:
+                error = again
         return None
 
     @property
