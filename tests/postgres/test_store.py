@@ -213,6 +213,33 @@ async def test_a_server_that_is_killed_and_started_again_costs_time_only(own: Po
     await asyncio.to_thread(store.close)
 
 
+async def test_a_standby_is_waited_for_until_it_is_promoted(own: Postgres) -> None:
+    """Catches a process that stops for good, or reads the past, because its new server answers before it takes writes."""
+    store = open_store(own.url, [TABLE])
+    rung = threading.Event()
+    store.listen(lambda _words: rung.set())
+    await store.commit(add(1), label="test")
+    own.kill()
+    (own.folder / "standby.signal").touch()
+    waiting = store.commit(add(2), label="test")
+    own.start()
+    rung.clear()
+    with pytest.raises(UnusablePath, match="read-only") as raised:
+        await asyncio.to_thread(open_store, own.url, [TABLE])
+    assert "is no standby" in str(raised.value.hint)
+    assert is_there(own.url)
+    with looking_at(own.url, [TABLE]) as connection:
+        assert connection.execute("SELECT n FROM numbers").fetchall() == [(1,)]
+    reading = asyncio.create_task(store.read(lambda connection: connection.execute("SELECT n FROM numbers").fetchall()))
+    with psycopg.connect(own.url, autocommit=True) as other:
+        assert other.execute("SELECT pg_promote()").fetchall() == [(True,)]
+    assert await asyncio.wait_for(waiting, 20) == 2
+    assert (await asyncio.wait_for(reading, 20))[0] == (1,)
+    assert await asyncio.to_thread(rung.wait, 20)
+    assert numbers(store) == [1, 2]
+    await asyncio.to_thread(store.close)
+
+
 async def test_a_server_that_stays_away_is_told(own: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches callers that wait for ever for a server that does not come back."""
     store = open_store(own.url, [TABLE])

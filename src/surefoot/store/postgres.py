@@ -200,14 +200,14 @@ def is_made(url: str) -> bool:
     Raises:
         UnusablePath: The URL leads nowhere.
     """
-    with contextlib.closing(PostgresConnection(Server(url), None)) as connection:
+    with contextlib.closing(PostgresConnection(Server(url, is_to_write=False), None)) as connection:
         return connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() != [(None,)]
 
 
 @contextlib.contextmanager
 def looking_at_postgres(url: str, migrations: Sequence[Migration]) -> Iterator[PostgresConnection]:
     """See `opening.looking_at`: what is seen is of one moment."""
-    server = Server(url)
+    server = Server(url, is_to_write=False)
     with contextlib.closing(PostgresConnection(server, None)) as connection:
         try:
             with connection:

@@ -255,7 +255,9 @@ def _require_unicode(real: Any, name: str) -> None:
     Raises:
         UnusablePath: It is of another encoding.
     """
-    encoding = real.info.parameter_status("server_encoding")
+    (encoding,) = real.execute(
+        "SELECT current_setting('server_encoding')"
+    ).fetchone()  # a pooler's greeting may not say
     if encoding != "UTF8":
         raise UnusablePath(
             f"{name}: the database's encoding is {encoding}, and names and messages are of any language",
@@ -266,12 +268,17 @@ def _require_unicode(real: Any, name: str) -> None:
 class Server:
     """Where the store is.
 
+    Args:
+        url: Its URL.
+        is_to_write: Whether a server that only reads is none: a standby, of a failover that is under way.
+
     Attributes:
         name: Its URL without a password, for messages.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, is_to_write: bool = True) -> None:
         self._url = url
+        self._ways = {**_WAYS, "target_session_attrs": "read-write"} if is_to_write else _WAYS
         self.name = shown(url)
 
     def connect(self) -> Any:
@@ -285,7 +292,7 @@ class Server:
 
         with contextlib.ExitStack() as undo:
             try:
-                real = undo.enter_context(contextlib.closing(psycopg.connect(self._url, **_WAYS)))
+                real = undo.enter_context(contextlib.closing(psycopg.connect(self._url, **self._ways)))
                 real.adapters.register_dumper(int, Int8Dumper)  # whatever its size: one statement, one plan
                 real.adapters.register_dumper(int, Int8BinaryDumper)
                 _require_unicode(real, self.name)
@@ -295,7 +302,7 @@ class Server:
             except (psycopg.Error, UnicodeError) as error:
                 raise UnusablePath(
                     f"{self.name}: can't be reached ({' '.join(str(error).split())})",
-                    hint="check host, port, user and password, and that the server runs",
+                    hint="check host, port, user and password, and that the server runs, and is no standby",
                 ) from error
             undo.pop_all()
         return real
