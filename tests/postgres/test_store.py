@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.support.postgres import Postgres, Proxy
+from tests.support.postgres import Postgres, Proxy, in_schema, schema
 
 import surefoot as sf
 from surefoot.leases import Life
@@ -478,6 +478,24 @@ async def test_a_migration_waits_for_nobody_and_nobody_for_long(url: str) -> Non
     await asyncio.wait_for(working, 30)
     assert len(numbers(old)) == told
     await asyncio.to_thread(old.close)
+
+
+def test_a_store_of_another_schema_is_not_taken_for_ones_own(url: str, postgres: Postgres) -> None:
+    """Catches an app whose runs go to another app's store, because that lies in a later schema of its search path."""
+    with schema(postgres.url) as theirs:
+        open_store(theirs, [TABLE]).close()
+        both = f"{url}%2C{theirs.rsplit('%3D', maxsplit=1)[-1]}"
+        with pytest.raises(UnusablePath, match=r"has no Surefoot store, and s\w+, behind it"):
+            open_store(both, [TABLE])
+        open_store(url, [TABLE]).close()
+        open_store(both, [TABLE]).close()
+
+
+def test_a_schema_that_is_not_there_is_named(postgres: Postgres) -> None:
+    """Catches a first start that ends in words of the driver's about SQL."""
+    with pytest.raises(UnusablePath, match="search_path is 'nowhere', and there is no such schema") as raised:
+        open_store(in_schema(postgres.url, "nowhere"), [TABLE])
+    assert raised.value.hint == "CREATE SCHEMA ...; then try again"
 
 
 def test_a_url_that_leads_nowhere_says_so(tmp_path: Any) -> None:
