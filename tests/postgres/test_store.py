@@ -354,6 +354,23 @@ async def test_a_users_statement_that_fails_undoes_only_itself(url: str) -> None
     await asyncio.to_thread(store.close)
 
 
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"])
+async def test_a_limit_of_the_database_cuts_off_nothing_of_ours(url: str, limit: str) -> None:
+    """Catches a long unit of a user's that is cut off, done again and cut off again, for ever."""
+    store = open_store(f"{url}%20-c{limit}%3D200ms", [TABLE])
+    tries: list[int] = []
+
+    def unit(tx: Tx) -> None:
+        tries.append(1)
+        tx.execute_apart("SELECT pg_sleep(0.3)", ())
+        time.sleep(0.3)
+        add(1)(tx)
+
+    await asyncio.wait_for(store.commit(unit, label="test", is_alone=True), 20)
+    assert tries == numbers(store) == [1]
+    await asyncio.to_thread(store.close)
+
+
 async def test_a_process_of_another_machine_is_never_proven_dead(url: str) -> None:
     """Catches a takeover from a process whose lock file can't be seen from here, while its lease lasts."""
     async with sf.Surefoot(url) as app:

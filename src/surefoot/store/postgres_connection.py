@@ -51,11 +51,14 @@ _WAYS: dict[str, Any] = {
 }
 """How a connection is made, and found broken within half a minute where the network says nothing."""
 
-_SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0;
+_SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS};
+    SELECT set_config(name, '0', FALSE) FROM pg_settings
+        WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout');
     SET idle_in_transaction_session_timeout = {STOPPED_MS}; SET default_transaction_isolation = 'read committed';
     SET client_min_messages = warning; SET jit = off; SET plan_cache_mode = force_generic_plan;
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"""
-"""Whatever is asked for often has an index; a plan made while a table is small would read all of it for ever."""
+"""Whatever a role or a database asks for: what was cut off would only be done again, and be cut off again. And whatever is
+asked for often has an index; a plan made while a table is small would read all of it for ever."""
 
 
 @functools.lru_cache(maxsize=2_000)
