@@ -371,6 +371,32 @@ async def test_a_limit_of_the_database_cuts_off_nothing_of_ours(url: str, limit:
     await asyncio.to_thread(store.close)
 
 
+async def test_a_users_unit_that_takes_too_long_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a `Transactional` effect that is cut off and done again for ever, and all that waits behind it."""
+    settings = postgres_connection._SETTINGS
+    shorter = settings.replace(f"_session_timeout = {postgres_connection.STOPPED_MS}", "_session_timeout = 300")
+    assert shorter != settings
+    monkeypatch.setattr(postgres_connection, "_SETTINGS", shorter)
+    monkeypatch.setattr(postgres_connection, "STOPPED_MS", 300)
+    tries: list[int] = []
+
+    @sf.effect(key="book", in_doubt=sf.Transactional())
+    def book() -> None:
+        tries.append(1)
+        time.sleep(1)
+
+    @sf.durable(name="too long")
+    async def run() -> None:
+        await sf.in_thread(book)
+
+    async with sf.Surefoot(url) as app:
+        begun = await app.start(run, id="r")
+        with pytest.raises(sf.RunFailed, match="3 times the server has ended its transaction"):
+            await begun.result(timeout_s=30)
+        assert tries == [1, 1, 1]
+        await app.store.commit(lambda tx: None, label="test")
+
+
 async def test_a_process_of_another_machine_is_never_proven_dead(url: str) -> None:
     """Catches a takeover from a process whose lock file can't be seen from here, while its lease lasts."""
     async with sf.Surefoot(url) as app:
