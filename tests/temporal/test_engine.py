@@ -22,12 +22,13 @@ from temporalio.client import Client
 from temporalio.workflow import Info
 from tests.scenarios.stage import scripted
 from tests.support.postgres import Postgres, schema
+from tests.support.postgres import server as postgres_server
 from tests.support.temporal import Temporal, server
 
 import surefoot as sf
 from surefoot.adapters.temporal import durability, workflow
 from surefoot.adapters.temporal.payloads import STORED_ABOVE
-from surefoot.store import new_id
+from surefoot.store import StoreFailed, new_id, postgres_connection
 
 PATIENCE_S = 120.0
 
@@ -156,6 +157,28 @@ async def test_an_effect_in_workflow_code_is_refused(opening: Opening) -> None:
         with pytest.raises(sf.RunFailed, match="pay was called in workflow code"):
             await run.result(timeout_s=PATIENCE_S)
     assert done == []
+
+
+async def test_a_process_whose_store_has_failed_takes_nothing_more(
+    temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a process that takes work from Temporal and fails it for want of its store, while others could do it."""
+    queue = f"queue-{new_id()}"
+    with postgres_server() as own:
+        failed = sf.Surefoot(own.url, engine=temporal.url(queue))
+        failed.agent(clerk())
+        async with failed:
+            monkeypatch.setattr(postgres_connection, "PATIENCE_S", 0.2)
+            await asyncio.to_thread(own.kill)
+            with pytest.raises(StoreFailed):
+                await failed.store.commit(lambda tx: None, label="test")
+            await asyncio.to_thread(own.start)
+            assert failed._engine is not None
+            worker = failed._engine._temporal
+            assert worker is not None
+            async with asyncio.timeout(PATIENCE_S):
+                while worker.is_running:
+                    await asyncio.sleep(0.05)
 
 
 async def test_an_id_of_anothers_workflow_is_said(opening: Opening, temporal: Temporal) -> None:

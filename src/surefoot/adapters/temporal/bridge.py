@@ -83,8 +83,9 @@ class Bridge:
         self._nudged.set()
 
     async def watch(self) -> None:
-        """Look until cancelled. Temporal that can't be reached is tried again, and said."""
-        while True:
+        """Look until cancelled, or until our store records nothing more. Temporal that can't be reached is tried again, and
+        said."""
+        while self._worker().store.writer.failure is None:
             try:
                 await self._look()
             except StoreError:  # every caller of the store is told
