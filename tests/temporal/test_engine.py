@@ -211,6 +211,52 @@ async def test_a_workflow_that_is_terminated_ends_the_run(opening: Opening, temp
             await run.result(timeout_s=PATIENCE_S)
 
 
+async def test_every_open_run_is_compared_with_its_workflow_in_turn(
+    opening: Opening, temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch runs that are never compared, since there are always as many older ones that are open."""
+    monkeypatch.setattr("surefoot.runs.rows.tables.ELSEWHERE_AT_ONCE", 1)
+    monkeypatch.setattr("surefoot.adapters.temporal.bridge.COMPARE_S", 0.1)
+    begun: list[str] = []
+
+    @sf.read
+    async def wait() -> str:
+        begun.append("one")
+        await asyncio.sleep(60)
+        return "waited"
+
+    async with opening(clerk(wait, script=[[("wait", {}, "c1")]])) as (app, made):
+        runs = [await made.start("go", id=f"r-{new_id()}") for _ in range(3)]
+        async with asyncio.timeout(PATIENCE_S):
+            while len(begun) < 3:
+                await asyncio.sleep(0.02)
+        client = await Client.connect(temporal.host)
+        await client.get_workflow_handle(runs[-1].id).terminate("by hand")
+        async with asyncio.timeout(PATIENCE_S):
+            while (await (await app.run(runs[-1].id)).look()).ended is None:
+                await asyncio.sleep(0.05)
+        for run in runs[:-1]:
+            await client.get_workflow_handle(run.id).terminate("the test is over")
+
+
+async def test_letters_are_looked_through_once(opening: Opening) -> None:
+    """Would catch a bridge that reads all letters that were ever sent, five times a second."""
+
+    @sf.durable(name=f"hears-{new_id()}")
+    async def hears() -> str:
+        return str(await sf.wait_signal("last"))
+
+    async with opening(clerk()) as (app, _):
+        run = await app.start(hears, id=f"r-{new_id()}")
+        await run.signal("first", 1)
+        await run.signal("last", 2)
+        await run.result(timeout_s=PATIENCE_S)
+        newest = await app.store.read(lambda one: one.execute("SELECT max(id) FROM inbox").fetchall()[0][0])
+        async with asyncio.timeout(PATIENCE_S):
+            while app._engine.bridge._last_letter < newest:
+                await asyncio.sleep(0.05)
+
+
 async def test_code_that_fails_in_the_workflow_is_said(
     opening: Opening, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
