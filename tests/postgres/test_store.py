@@ -631,6 +631,19 @@ async def test_a_role_with_few_rights_suffices(url: str, postgres: Postgres) -> 
             connection.execute(f"DROP OWNED BY few_{schema_name} CASCADE; DROP ROLE few_{schema_name}".encode())
 
 
+def test_a_role_that_may_not_make_tables_is_told_who_may(url: str, postgres: Postgres) -> None:
+    """Catches a first start, as a role that may do nothing, whose hint leads to the server's log."""
+    name = f"none_{url.rsplit('%3D', maxsplit=1)[-1]}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN".encode())
+        try:
+            with pytest.raises(StoreFailed, match="permission denied") as raised:
+                open_store(postgres.url.replace("//postgres:", f"//{name}:"), [TABLE])
+            assert "as the owner of its schema" in str(raised.value.hint)
+        finally:
+            connection.execute(f"DROP ROLE {name}".encode())
+
+
 async def test_a_server_whose_clock_went_back_is_not_written_to(url: str) -> None:
     """Catches keys, fences and leases whose age is counted by a clock that was set back."""
     store = open_store(url, [TABLE])
