@@ -238,6 +238,7 @@ async def test_a_semaphore_has_so_many_places(app: sf.Surefoot) -> None:
         (lambda: sf.lease("a", timeout=-1), "longer than nothing"),
         (lambda: sf.semaphore("crm", limit=0), "limit=0"),
         (lambda: sf.semaphore("crm", limit=True), "limit=True"),
+        (lambda: sf.semaphore("crm", limit=2**70), "limit=1180591620717411303424"),
     ],
 )
 def test_what_means_nothing_is_refused_at_once(make: Any, words: str) -> None:

@@ -298,6 +298,22 @@ def test_what_is_told_of_a_difference_is_what_is_known() -> None:
 # -- documents --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("verb", ["write", "delete"])
+async def test_a_saga_writes_no_document(app: sf.Surefoot, verb: str) -> None:
+    """Catches a saga that is undone, and what it wrote for others to act on is not."""
+    plan = sf.document("plan")
+
+    @sf.durable
+    async def in_saga() -> None:
+        async with sf.saga("trip"):
+            seen = await plan.read()
+            await (plan.write("booked", seen) if verb == "write" else plan.delete(seen))
+
+    with pytest.raises(sf.RunFailed, match="write it after the saga"):
+        await (await app.start(in_saga, id="s")).result(timeout_s=10)
+    assert app.store.read_now(lambda c: c.execute("SELECT name FROM documents").fetchall()) == []
+
+
 async def test_of_two_writers_of_one_version_one_writes(app: sf.Surefoot) -> None:
     """Catches a lost update, and a difference that doesn't say what the other has written."""
     plan = sf.document("plan/7", Plan)

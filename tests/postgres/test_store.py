@@ -6,13 +6,14 @@ import asyncio
 import random
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.support.postgres import Postgres, Proxy
+from tests.support.postgres import Postgres, Proxy, in_schema, schema
 
 import surefoot as sf
 from surefoot.leases import Life
@@ -70,6 +71,17 @@ def end(url: str, pid: int) -> None:
     """End a connection on the server's side, and wait until it is gone."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+
+def cancel(url: str, event: str, spared: int = 0) -> int:
+    """Cancel what a process of the server's waits in, once one does; return which it was."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        waits = "SELECT pid, pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = %s AND pid <> %s"
+        for _ in range(2_000):
+            if found := connection.execute(waits, (event, spared)).fetchall():
+                return int(found[0][0])
+            time.sleep(0.01)
+    raise AssertionError(f"nothing waits for {event}")
 
 
 @pytest.mark.parametrize("way", ["asks", "answers"])
@@ -152,6 +164,32 @@ async def test_a_way_that_breaks_at_any_byte_costs_nothing(url: str, proxy: Prox
     await asyncio.to_thread(store.close)
 
 
+async def test_a_statement_that_a_person_cancels_costs_time_only(url: str) -> None:
+    """Catches a worker that stops for good because somebody ended a statement that seemed to hang."""
+    store = open_store(url, [TABLE])
+    await store.commit(add(1), label="test")
+    asked: list[int] = []
+
+    def look(connection: Any) -> list[Any]:
+        asked.append(1)
+        rows = connection.execute(f"SELECT pg_sleep({60 if len(asked) == 1 else 0})::text, 7").fetchall()
+        return list(rows)
+
+    with psycopg.connect(url) as other:
+        other.execute("UPDATE surefoot_turn SET turn = turn + 1")
+        waiting = [store.commit(add(n), label="test") for n in (2, 3)]
+        reading = asyncio.create_task(store.read(look))
+        first = await asyncio.to_thread(cancel, url, "Lock")
+        await asyncio.to_thread(cancel, url, "Lock", first)  # while it looks up what became of it
+        await asyncio.to_thread(cancel, url, "Timeout")
+        other.commit()
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 20) == [2, 3]
+    assert await asyncio.wait_for(reading, 20) == [("", 7)]
+    assert await store.commit(add(4), label="test") == 4
+    assert numbers(store) == [1, 2, 3, 4]
+    await asyncio.to_thread(store.close)
+
+
 async def test_a_server_that_is_killed_and_started_again_costs_time_only(own: Postgres) -> None:
     """Catches records lost or doubled by a crash of the server, and a writer that does not wait for it."""
     store = open_store(own.url, [TABLE])
@@ -172,6 +210,33 @@ async def test_a_server_that_is_killed_and_started_again_costs_time_only(own: Po
         assert await asyncio.wait_for(reading, 30) == [(1,)]
     await asyncio.wait_for(working, 30)
     assert numbers(store) == list(range(40))
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_standby_is_waited_for_until_it_is_promoted(own: Postgres) -> None:
+    """Catches a process that stops for good, or reads the past, because its new server answers before it takes writes."""
+    store = open_store(own.url, [TABLE])
+    rung = threading.Event()
+    store.listen(lambda _words: rung.set())
+    await store.commit(add(1), label="test")
+    own.kill()
+    (own.folder / "standby.signal").touch()
+    waiting = store.commit(add(2), label="test")
+    own.start()
+    rung.clear()
+    with pytest.raises(UnusablePath, match="read-only") as raised:
+        await asyncio.to_thread(open_store, own.url, [TABLE])
+    assert "is no standby" in str(raised.value.hint)
+    assert is_there(own.url)
+    with looking_at(own.url, [TABLE]) as connection:
+        assert connection.execute("SELECT n FROM numbers").fetchall() == [(1,)]
+    reading = asyncio.create_task(store.read(lambda connection: connection.execute("SELECT n FROM numbers").fetchall()))
+    with psycopg.connect(own.url, autocommit=True) as other:
+        assert other.execute("SELECT pg_promote()").fetchall() == [(True,)]
+    assert await asyncio.wait_for(waiting, 20) == 2
+    assert (await asyncio.wait_for(reading, 20))[0] == (1,)
+    assert await asyncio.to_thread(rung.wait, 20)
+    assert numbers(store) == [1, 2]
     await asyncio.to_thread(store.close)
 
 
@@ -287,6 +352,49 @@ async def test_a_users_statement_that_fails_undoes_only_itself(url: str) -> None
     assert await store.commit(unit, label="test", is_alone=True) == [(1,)]
     assert numbers(store) == [1]
     await asyncio.to_thread(store.close)
+
+
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"])
+async def test_a_limit_of_the_database_cuts_off_nothing_of_ours(url: str, limit: str) -> None:
+    """Catches a long unit of a user's that is cut off, done again and cut off again, for ever."""
+    store = open_store(f"{url}%20-c{limit}%3D200ms", [TABLE])
+    tries: list[int] = []
+
+    def unit(tx: Tx) -> None:
+        tries.append(1)
+        tx.execute_apart("SELECT pg_sleep(0.3)", ())
+        time.sleep(0.3)
+        add(1)(tx)
+
+    await asyncio.wait_for(store.commit(unit, label="test", is_alone=True), 20)
+    assert tries == numbers(store) == [1]
+    await asyncio.to_thread(store.close)
+
+
+async def test_a_users_unit_that_takes_too_long_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a `Transactional` effect that is cut off and done again for ever, and all that waits behind it."""
+    settings = postgres_connection._SETTINGS
+    shorter = settings.replace(f"_session_timeout = {postgres_connection.STOPPED_MS}", "_session_timeout = 300")
+    assert shorter != settings
+    monkeypatch.setattr(postgres_connection, "_SETTINGS", shorter)
+    monkeypatch.setattr(postgres_connection, "STOPPED_MS", 300)
+    tries: list[int] = []
+
+    @sf.effect(key="book", in_doubt=sf.Transactional())
+    def book() -> None:
+        tries.append(1)
+        time.sleep(1)
+
+    @sf.durable(name="too long")
+    async def run() -> None:
+        await sf.in_thread(book)
+
+    async with sf.Surefoot(url) as app:
+        begun = await app.start(run, id="r")
+        with pytest.raises(sf.RunFailed, match="3 times the server has ended its transaction"):
+            await begun.result(timeout_s=30)
+        assert tries == [1, 1, 1]
+        await app.store.commit(lambda tx: None, label="test")
 
 
 async def test_a_process_of_another_machine_is_never_proven_dead(url: str) -> None:
@@ -415,6 +523,24 @@ async def test_a_migration_waits_for_nobody_and_nobody_for_long(url: str) -> Non
     await asyncio.to_thread(old.close)
 
 
+def test_a_store_of_another_schema_is_not_taken_for_ones_own(url: str, postgres: Postgres) -> None:
+    """Catches an app whose runs go to another app's store, because that lies in a later schema of its search path."""
+    with schema(postgres.url) as theirs:
+        open_store(theirs, [TABLE]).close()
+        both = f"{url}%2C{theirs.rsplit('%3D', maxsplit=1)[-1]}"
+        with pytest.raises(UnusablePath, match=r"has no Surefoot store, and s\w+, behind it"):
+            open_store(both, [TABLE])
+        open_store(url, [TABLE]).close()
+        open_store(both, [TABLE]).close()
+
+
+def test_a_schema_that_is_not_there_is_named(postgres: Postgres) -> None:
+    """Catches a first start that ends in words of the driver's about SQL."""
+    with pytest.raises(UnusablePath, match="search_path is 'nowhere', and there is no such schema") as raised:
+        open_store(in_schema(postgres.url, "nowhere"), [TABLE])
+    assert raised.value.hint == "CREATE SCHEMA ...; then try again"
+
+
 def test_a_url_that_leads_nowhere_says_so(tmp_path: Any) -> None:
     """Catches a traceback of the driver's where a host was mistyped, and a password in a message."""
     with pytest.raises(UnusablePath, match="can't be reached") as raised:
@@ -422,11 +548,43 @@ def test_a_url_that_leads_nowhere_says_so(tmp_path: Any) -> None:
     assert "secret" not in str(raised.value)
 
 
+async def test_text_of_any_language_is_read_as_it_was_written(url: str) -> None:
+    """Catches ids that come back as others where the environment or the URL asks for another encoding."""
+
+    @sf.durable(name="says so")
+    async def run(word: str) -> str:
+        return word
+
+    async with sf.Surefoot(f"{url}&client_encoding=latin1") as app:
+        await (await app.start(run, "\u00fc", id="r\u00e9\u2192")).result(timeout_s=20)
+        assert [row.run_id for row in await app.runs()] == ["r\u00e9\u2192"]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_has_no_room_for_every_text_is_refused(postgres: Postgres, encoding: str) -> None:
+    """Catches a store that garbles names, or whose reads fail, because of how its database was made."""
+    name = f"d{encoding.lower()}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0".encode()
+        )
+        try:
+            with pytest.raises(UnusablePath, match=f"encoding is {encoding}") as raised:
+                open_store(postgres.url.replace("/postgres?", f"/{name}?"), [TABLE])
+            assert raised.value.hint == "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
 @pytest.mark.parametrize(
     ("url", "seen"),
     [
         ("postgresql://me:se/cret@host:5432/db", None),
         ("postgresql://me:s%40cret@host:5432/db?sslmode=require", "postgresql://me:***@host:5432/db?sslmode=require"),
+        ("postgresql://me:a:se#c?ret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://me:se@cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?sslkey=k&sslpassword=secret", "postgresql://host/db?sslkey=k&sslpassword=***"),
+        ("postgresql://host:5432,other:5433/db", "postgresql://host:5432,other:5433/db"),
         ("postgresql://me@host/db?password=secret&x=1", "postgresql://me@host/db?password=***&x=1"),
         ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
         ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
@@ -471,6 +629,19 @@ async def test_a_role_with_few_rights_suffices(url: str, postgres: Postgres) -> 
     finally:
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             connection.execute(f"DROP OWNED BY few_{schema_name} CASCADE; DROP ROLE few_{schema_name}".encode())
+
+
+def test_a_role_that_may_not_make_tables_is_told_who_may(url: str, postgres: Postgres) -> None:
+    """Catches a first start, as a role that may do nothing, whose hint leads to the server's log."""
+    name = f"none_{url.rsplit('%3D', maxsplit=1)[-1]}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN".encode())
+        try:
+            with pytest.raises(StoreFailed, match="permission denied") as raised:
+                open_store(postgres.url.replace("//postgres:", f"//{name}:"), [TABLE])
+            assert "as the owner of its schema" in str(raised.value.hint)
+        finally:
+            connection.execute(f"DROP ROLE {name}".encode())
 
 
 async def test_a_server_whose_clock_went_back_is_not_written_to(url: str) -> None:

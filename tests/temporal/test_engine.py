@@ -22,12 +22,13 @@ from temporalio.client import Client
 from temporalio.workflow import Info
 from tests.scenarios.stage import scripted
 from tests.support.postgres import Postgres, schema
+from tests.support.postgres import server as postgres_server
 from tests.support.temporal import Temporal, server
 
 import surefoot as sf
 from surefoot.adapters.temporal import durability, workflow
 from surefoot.adapters.temporal.payloads import STORED_ABOVE
-from surefoot.store import new_id
+from surefoot.store import StoreFailed, new_id, postgres_connection
 
 PATIENCE_S = 120.0
 
@@ -158,6 +159,28 @@ async def test_an_effect_in_workflow_code_is_refused(opening: Opening) -> None:
     assert done == []
 
 
+async def test_a_process_whose_store_has_failed_takes_nothing_more(
+    temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a process that takes work from Temporal and fails it for want of its store, while others could do it."""
+    queue = f"queue-{new_id()}"
+    with postgres_server() as own:
+        failed = sf.Surefoot(own.url, engine=temporal.url(queue))
+        failed.agent(clerk())
+        async with failed:
+            monkeypatch.setattr(postgres_connection, "PATIENCE_S", 0.2)
+            await asyncio.to_thread(own.kill)
+            with pytest.raises(StoreFailed):
+                await failed.store.commit(lambda tx: None, label="test")
+            await asyncio.to_thread(own.start)
+            assert failed._engine is not None
+            worker = failed._engine._temporal
+            assert worker is not None
+            async with asyncio.timeout(PATIENCE_S):
+                while worker.is_running:
+                    await asyncio.sleep(0.05)
+
+
 async def test_an_id_of_anothers_workflow_is_said(opening: Opening, temporal: Temporal) -> None:
     """Would catch a run that waits for ever for a workflow that is not its own."""
     client, id = await Client.connect(temporal.host), f"r-{new_id()}"
@@ -186,6 +209,52 @@ async def test_a_workflow_that_is_terminated_ends_the_run(opening: Opening, temp
         waits.set()
         with pytest.raises(sf.RunCancelled, match="terminated in Temporal"):
             await run.result(timeout_s=PATIENCE_S)
+
+
+async def test_every_open_run_is_compared_with_its_workflow_in_turn(
+    opening: Opening, temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch runs that are never compared, since there are always as many older ones that are open."""
+    monkeypatch.setattr("surefoot.runs.rows.tables.ELSEWHERE_AT_ONCE", 1)
+    monkeypatch.setattr("surefoot.adapters.temporal.bridge.COMPARE_S", 0.1)
+    begun: list[str] = []
+
+    @sf.read
+    async def wait() -> str:
+        begun.append("one")
+        await asyncio.sleep(60)
+        return "waited"
+
+    async with opening(clerk(wait, script=[[("wait", {}, "c1")]])) as (app, made):
+        runs = [await made.start("go", id=f"r-{new_id()}") for _ in range(3)]
+        async with asyncio.timeout(PATIENCE_S):
+            while len(begun) < 3:
+                await asyncio.sleep(0.02)
+        client = await Client.connect(temporal.host)
+        await client.get_workflow_handle(runs[-1].id).terminate("by hand")
+        async with asyncio.timeout(PATIENCE_S):
+            while (await (await app.run(runs[-1].id)).look()).ended is None:
+                await asyncio.sleep(0.05)
+        for run in runs[:-1]:
+            await client.get_workflow_handle(run.id).terminate("the test is over")
+
+
+async def test_letters_are_looked_through_once(opening: Opening) -> None:
+    """Would catch a bridge that reads all letters that were ever sent, five times a second."""
+
+    @sf.durable(name=f"hears-{new_id()}")
+    async def hears() -> str:
+        return str(await sf.wait_signal("last"))
+
+    async with opening(clerk()) as (app, _):
+        run = await app.start(hears, id=f"r-{new_id()}")
+        await run.signal("first", 1)
+        await run.signal("last", 2)
+        await run.result(timeout_s=PATIENCE_S)
+        newest = await app.store.read(lambda one: one.execute("SELECT max(id) FROM inbox").fetchall()[0][0])
+        async with asyncio.timeout(PATIENCE_S):
+            while app._engine.bridge._last_letter < newest:
+                await asyncio.sleep(0.05)
 
 
 async def test_code_that_fails_in_the_workflow_is_said(

@@ -27,6 +27,7 @@ from surefoot.journal import Kind, codec_of, current_frame, insert_record
 from surefoot.journal.records import Head
 from surefoot.journal.sealing import of_document, opened, sealed
 from surefoot.runs.live.run import LiveRun
+from surefoot.runs.live.strand import _saga
 from surefoot.runs.live.taken import LiveStep
 from surefoot.runs.steps import take_step
 from surefoot.store import Migration, StoreError, Tx
@@ -138,6 +139,7 @@ class Document(Generic[T]):
             Stale: It has changed; the error has the difference. Nothing was written.
             LeaseLost: A lease around this, outside runs, is lost. Nothing was written.
             Unserializable: The value doesn't fit.
+            BadResource: It is written in a saga, which could not take it back.
         """
         if value is None:
             raise BadResource(f"document {self.name}: None is no value", hint="use delete(seen)")
@@ -170,6 +172,11 @@ class Document(Generic[T]):
     async def _put_in_run(
         self, run: LiveRun, guard: Guard, body: bytes | None, seen: Seen[Any], verb: str, key: str | None
     ) -> dict[str, Any]:
+        if saga := _saga.get():
+            raise BadResource(
+                f"document {self.name} is written in saga {saga}, and nothing would take it back; it was not",
+                hint="write it after the saga",
+            )
         request = hashlib.blake2b(seen.version.encode() + b" " + (body or b""), digest_size=16).hexdigest()
         step = run.open_step(f"{verb} {self.name}", key)
         try:

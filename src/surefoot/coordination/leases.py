@@ -17,7 +17,7 @@ from surefoot.coordination.gate import ResourceGate
 from surefoot.coordination.held import HeldByRun, HeldBySession, lost
 from surefoot.coordination.in_run import RunLease
 from surefoot.coordination.line import Granted, Wanted
-from surefoot.coordination.rules import BadResource, canonical, checked_ttl_ms
+from surefoot.coordination.rules import PLACES_MAX, BadResource, canonical, checked_ttl_ms
 from surefoot.coordination.tables import Owner, of_number
 from surefoot.coordination.words import busy
 from surefoot.effects import around
@@ -314,8 +314,11 @@ def semaphore(
         ResourceBusy: On entering: no place was free in time.
         LeaseLost: The place was lost in the block.
     """
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise BadResource(f"semaphore {name!r}: limit={limit!r}", hint="how many may be inside at once: 1 or more")
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= PLACES_MAX:
+        raise BadResource(
+            f"semaphore {name!r:.100}: limit={limit!r:.100}",
+            hint=f"how many may be inside at once: 1 to {PLACES_MAX:,}",
+        )
     ttl_ms = TTL_MS if ttl is None else checked_ttl_ms(duration_ms(ttl), TTL_MS)
     wanted = Wanted("semaphore", canonical([name]), limit, ttl_ms)
     return Lease(wanted, timeout=timeout, has_own_ttl=ttl is not None, key=key)

@@ -26,6 +26,9 @@ KEEP_MS = 10_000
 """How long a run that was told that what it relied on has changed keeps the resource, to decide again: as long as a model
 takes for it, and a third of what others wait at the longest."""
 
+PLACES_MAX = 1_000_000
+"""Most places of a semaphore: more than a line that is looked at as a whole could have."""
+
 RESOURCES_MAX = 16
 """Most resources of one ask: each is a row, and all are looked at in one transaction."""
 

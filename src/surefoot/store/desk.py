@@ -98,6 +98,9 @@ class Desk(Protocol):
         """Find out what became of a transaction that a fault has ended: True if it is durable, False if there is nothing
         of it and it may be done again, None if the store can be used no more."""
 
+    def was_cut_off(self) -> bool:
+        """Whether the transaction of which there is nothing was open for as long as any may be."""
+
     @property
     def is_due(self) -> bool:
         """Whether `after_commit` will take long."""

@@ -54,8 +54,8 @@ class StoreClosed(StoreError):
 
 
 class UnitFailed(SurefootError):
-    """What was to be written raised something that is no ordinary error (a cancellation, an exit), or is too large for the
-    server. Nothing was written."""
+    """What was to be written raised something that is no ordinary error (a cancellation, an exit), or is too large or too
+    long for the server. Nothing was written."""
 
 
 class InsideTransaction(SurefootError):

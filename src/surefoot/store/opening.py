@@ -18,7 +18,8 @@ from surefoot.store.writer import FLUSH_S
 
 POSTGRES = ("postgresql://", "postgres://")
 
-_PASSWORD = re.compile(r"(?<=:)[^:/?#]*(?=@)|(?<=[?&]password=)[^&]*")
+_PASSWORD = re.compile(r"(://[^:@/]*:)[^/]*(?=@)|([?&](?:ssl)?password=)[^&]*")
+"""As libpq reads it: whatever stands between the first colon and the @, be it another colon, a # or a ?."""
 
 
 def is_on_postgres(url: str) -> bool:
@@ -28,7 +29,7 @@ def is_on_postgres(url: str) -> bool:
 
 def shown(url: str) -> str:
     """Return a URL as it may be seen: without its password."""
-    return _PASSWORD.sub("***", url) if is_on_postgres(url) else url
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url) if is_on_postgres(url) else url
 
 
 def require_url(url: str) -> None:

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from surefoot.store import highest, postgres_connection
 from surefoot.store.clock import Clock, SystemClock, new_id
 from surefoot.store.codec import Codec
-from surefoot.store.errors import StoreClosed, StoreError, StoreFailed
+from surefoot.store.errors import StoreClosed, StoreError, StoreFailed, UnusablePath
 from surefoot.store.migrations import Migration, missing_of
 from surefoot.store.postgres_clock import ServerClock
 from surefoot.store.postgres_connection import PostgresConnection, Server, in_dialect
@@ -84,6 +84,8 @@ class PostgresStore(Store):
             except Exception as error:
                 if self._is_closed:
                     raise StoreClosed("the store is closed", hint=OPEN_AGAIN) from error
+                if isinstance(error.__cause__, driver().errors.QueryCanceled):
+                    continue
                 if not self._reader.is_broken:
                     raise
                 self._reader.connect_again(0.0 if self.writer.failure else postgres_connection.PATIENCE_S)
@@ -198,18 +200,18 @@ def is_made(url: str) -> bool:
     Raises:
         UnusablePath: The URL leads nowhere.
     """
-    with contextlib.closing(PostgresConnection(Server(url), None)) as connection:
-        return connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() != [(None,)]
+    with contextlib.closing(PostgresConnection(Server(url, is_to_write=False), None)) as connection:
+        return _schema_of(connection) is not None
 
 
 @contextlib.contextmanager
 def looking_at_postgres(url: str, migrations: Sequence[Migration]) -> Iterator[PostgresConnection]:
     """See `opening.looking_at`: what is seen is of one moment."""
-    server = Server(url)
+    server = Server(url, is_to_write=False)
     with contextlib.closing(PostgresConnection(server, None)) as connection:
         try:
             with connection:
-                if connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() == [(None,)]:
+                if _schema_of(connection) is None:
                     raise StoreFailed(
                         f"{server.name}: has no Surefoot store", hint="name the store that your worker was started with"
                     )
@@ -217,6 +219,29 @@ def looking_at_postgres(url: str, migrations: Sequence[Migration]) -> Iterator[P
                 yield connection
         except driver().Error as error:
             raise named(error, server.name, "reading") from error
+
+
+def _schema_of(connection: PostgresConnection) -> str | None:
+    """Return the schema of the store: the first one of the search path, in which its tables would be made; None where it
+    has none.
+
+    Raises:
+        UnusablePath: The path leads to no schema, or to a store of another one.
+    """
+    asked = (
+        "SELECT current_schema()::text, (SELECT nspname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE pg_class.oid = to_regclass('surefoot_writers')), current_setting('search_path')"
+    )
+    first, found, path = connection.execute(asked).fetchall()[0]
+    if first is None:
+        raise UnusablePath(f"{connection.filename}: search_path is {path!r}, and there is no such schema",
+                           hint="CREATE SCHEMA ...; then try again")  # fmt: skip
+    if found not in (None, first):
+        raise UnusablePath(
+            f"{connection.filename}: schema {first} has no Surefoot store, and {found}, behind it in search_path, has one",
+            hint=f"say which one is meant: ?options=-csearch_path%3D{found}, or {first} alone",
+        )
+    return None if found is None else str(found)
 
 
 def _versions(connection: PostgresConnection) -> dict[str, int]:
@@ -230,8 +255,9 @@ def _prepare(connection: PostgresConnection, migrations: Sequence[Migration]) ->
         raise StoreFailed(f"{connection.filename}: the server runs with fsync=off, and can lose what it acknowledged",
                           hint="set fsync = on in postgresql.conf")  # fmt: skip
     with connection.real.transaction():
+        schema = _schema_of(connection)
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('surefoot ' || current_schema()))")
-        if connection.execute("SELECT to_regclass('surefoot_writers')").fetchall() == [(None,)]:
+        if schema is None:
             connection.execute(in_dialect(f"{_TABLES}; {highest.TABLE}"))
         missing = missing_of(_versions(connection), migrations, connection.filename)
         if missing:  # nobody writes meanwhile, and whoever did knows afterwards that somebody has

@@ -41,6 +41,7 @@ _INDEXED = re.compile(r" INDEXED BY \w+")
 _WAYS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": None,  # the driver would drop what the pipeline has prepared together with its own
+    "client_encoding": "utf8",  # as it is written, whatever the database or the environment asks for
     "connect_timeout": 10,
     "application_name": "surefoot",
     "keepalives_idle": 10,
@@ -50,11 +51,14 @@ _WAYS: dict[str, Any] = {
 }
 """How a connection is made, and found broken within half a minute where the network says nothing."""
 
-_SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0;
+_SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS};
+    SELECT set_config(name, '0', FALSE) FROM pg_settings
+        WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout');
     SET idle_in_transaction_session_timeout = {STOPPED_MS}; SET default_transaction_isolation = 'read committed';
     SET client_min_messages = warning; SET jit = off; SET plan_cache_mode = force_generic_plan;
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"""
-"""Whatever is asked for often has an index; a plan made while a table is small would read all of it for ever."""
+"""Whatever a role or a database asks for: what was cut off would only be done again, and be cut off again. And whatever is
+asked for often has an index; a plan made while a table is small would read all of it for ever."""
 
 
 @functools.lru_cache(maxsize=2_000)
@@ -248,15 +252,36 @@ class PostgresConnection:
         self.real.close()
 
 
+def _require_unicode(real: Any, name: str) -> None:
+    """Raise if the database has no room for every text.
+
+    Raises:
+        UnusablePath: It is of another encoding.
+    """
+    (encoding,) = real.execute(
+        "SELECT current_setting('server_encoding')"
+    ).fetchone()  # a pooler's greeting may not say
+    if encoding != "UTF8":
+        raise UnusablePath(
+            f"{name}: the database's encoding is {encoding}, and names and messages are of any language",
+            hint="CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+        )
+
+
 class Server:
     """Where the store is.
+
+    Args:
+        url: Its URL.
+        is_to_write: Whether a server that only reads is none: a standby, of a failover that is under way.
 
     Attributes:
         name: Its URL without a password, for messages.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, is_to_write: bool = True) -> None:
         self._url = url
+        self._ways = {**_WAYS, "target_session_attrs": "read-write"} if is_to_write else _WAYS
         self.name = shown(url)
 
     def connect(self) -> Any:
@@ -270,16 +295,17 @@ class Server:
 
         with contextlib.ExitStack() as undo:
             try:
-                real = undo.enter_context(contextlib.closing(psycopg.connect(self._url, **_WAYS)))
+                real = undo.enter_context(contextlib.closing(psycopg.connect(self._url, **self._ways)))
                 real.adapters.register_dumper(int, Int8Dumper)  # whatever its size: one statement, one plan
                 real.adapters.register_dumper(int, Int8BinaryDumper)
+                _require_unicode(real, self.name)
                 real.execute(_SETTINGS)
                 if real.execute("SELECT current_setting('synchronous_commit')").fetchone() == ("off",):
                     real.execute("SET synchronous_commit = on")
             except (psycopg.Error, UnicodeError) as error:
                 raise UnusablePath(
                     f"{self.name}: can't be reached ({' '.join(str(error).split())})",
-                    hint="check host, port, user and password, and that the server runs",
+                    hint="check host, port, user and password, and that the server runs, and is no standby",
                 ) from error
             undo.pop_all()
         return real

@@ -60,7 +60,7 @@ class PostgresDesk:
         self._channel = channel
         self.writer = new_id()
         self._batch = 0
-        self._turn = self._version = 0
+        self._turn = self._version = self._begun_ms = self._ended_ms = 0
         self._has_trusted = False
 
     @property
@@ -89,7 +89,7 @@ class PostgresDesk:
         if is_owing:
             self.before_waiting()
         self._batch += 1
-        asked_ms = self._clock.ask()
+        self._begun_ms = asked_ms = self._clock.ask()
         tables = sorted(numbered)
         asked = [_BEGIN, Sent(_TURN, (self.writer, self._batch), is_often=True)]
         if tables:
@@ -144,8 +144,9 @@ class PostgresDesk:
             self._connection.pipeline.ask([_ROLLBACK])
 
     def has_landed(self, error: BaseException) -> bool | None:
-        """See `Desk`: after a break, the server knows."""
-        while self.connection.is_broken:
+        """See `Desk`: after a break, the server knows; a statement that somebody has cancelled is no more than that."""
+        self._ended_ms = self._clock.ask()
+        while self.connection.is_broken or isinstance(error, driver().errors.QueryCanceled):
             try:
                 self.connection.connect_again(postgres_connection.PATIENCE_S)
                 self._turn = -1  # whatever comes next, others may have written
@@ -159,9 +160,13 @@ class PostgresDesk:
                     return found.fetchall() == [(self._batch,)]
             except StoreFailed:
                 return None
-            except self._faults:
-                continue
+            except self._faults as again:
+                error = again
         return None
+
+    def was_cut_off(self) -> bool:
+        """See `Desk`."""
+        return self._ended_ms - self._begun_ms >= postgres_connection.STOPPED_MS
 
     @property
     def is_due(self) -> bool:

@@ -23,6 +23,11 @@ def named(error: BaseException, name: str, doing: str) -> StoreError:
         )
     elif isinstance(error, psycopg.errors.DiskFull):
         found = DiskFull(f"{name}: no room on the server ({said})", hint="free some room, and start the process again")
+    elif isinstance(error, psycopg.errors.InsufficientPrivilege):
+        found = StoreFailed(
+            f"{name}: {doing} failed ({said})",
+            hint="open it once as the owner of its schema, which makes the tables; then GRANT what docs/postgresql.md says",
+        )
     else:
         ending = "; this process records nothing more" if doing == "writing" else ""
         found = StoreFailed(

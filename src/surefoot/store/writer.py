@@ -46,6 +46,10 @@ FLUSH_S = 0.005
 BATCH_UNITS_MAX = 2_000
 """Units in one transaction. Bounds the time the write lock is held; a sync is already nearly free per unit at 100."""
 
+CUT_OFF_MAX = 3
+"""How often in a row a user's unit may be cut off by the store's limit of a transaction: once or twice its process may have
+been stopped meanwhile; after that it is the unit that is too long, and would be done again for ever."""
+
 BACKLOG_BYTES_MAX = 32 * 1024 * 1024
 """Unsynced bytes above which `has_room` says no. About 0.2 s of a slow cloud disk."""
 
@@ -323,6 +327,7 @@ class Writer:
     def _has_answered(self, batch: list[Ticket[Any]]) -> bool:
         """Write the batch in one transaction, as often as faults leave nothing of it; return whether each unit has its
         answer."""
+        cuts = 0
         while True:
             try:
                 with self._desk:
@@ -336,6 +341,10 @@ class Writer:
                 if has_landed is None:
                     raise _SickFile(error) from error
                 if has_landed:
+                    return True
+                cuts = cuts + 1 if batch[0].is_alone and self._desk.was_cut_off() else 0
+                if cuts == CUT_OFF_MAX:
+                    batch[0].refuse(_too_long(batch[0]))
                     return True
 
     def _transact_at_desk(self, batch: list[Ticket[Any]], *, is_hurried: bool) -> bool:
@@ -388,6 +397,13 @@ class Writer:
     def failure(self) -> StoreError | None:
         """Why the writer stopped, or None while it works."""
         return self._failure
+
+
+def _too_long(ticket: Ticket[Any]) -> UnitFailed:
+    return UnitFailed(
+        f"{ticket.label}: {CUT_OFF_MAX} times the server has ended its transaction, in which everybody waits for it",
+        hint="do nothing slow between its statements: prepare before, and leave what takes long to another effect",
+    )
 
 
 def _nothing(_tx: Tx) -> None:

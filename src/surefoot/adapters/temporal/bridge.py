@@ -25,7 +25,6 @@ from surefoot.adapters.temporal.workflow import WAKE
 from surefoot.runs import Worker
 from surefoot.runs.durable import ELSEWHERE
 from surefoot.runs.rows import inbox, tables
-from surefoot.runs.rows.inbox import CANCEL, Letter
 from surefoot.runs.rows.tables import RunRow
 from surefoot.store import StoreError
 from surefoot.store.connection import Connection
@@ -37,7 +36,7 @@ TELL_AGAIN_S = 5.0
 """How soon a run that is still due is told again."""
 
 COMPARE_S = 30.0
-"""How often the open runs are compared with their workflows."""
+"""How often open runs are compared with their workflows, `ELSEWHERE_AT_ONCE` of them, in turn."""
 
 EVENTS = 10
 """Events of a history that are looked through for why its last task has failed."""
@@ -74,7 +73,7 @@ class Bridge:
         self._worker = worker
         self._kinds = kinds
         self._told: dict[int, float] = {}
-        self._last_letter = 0
+        self._last_letter = self._compared_to = 0
         self._compared_s = 0.0
         self._nudged = asyncio.Event()
 
@@ -83,8 +82,9 @@ class Bridge:
         self._nudged.set()
 
     async def watch(self) -> None:
-        """Look until cancelled. Temporal that can't be reached is tried again, and said."""
-        while True:
+        """Look until cancelled, or until our store records nothing more. Temporal that can't be reached is tried again, and
+        said."""
+        while self._worker().store.writer.failure is None:
             try:
                 await self._look()
             except StoreError:  # every caller of the store is told
@@ -100,27 +100,33 @@ class Bridge:
 
     async def _look(self) -> None:
         store = self._worker().store
-        due, letters = await store.read(partial(self._due, now_ms=store.clock.wall_ms()))
+        due, cancelled, newest = await store.read(partial(self._due, now_ms=store.clock.wall_ms()))
         now_s = store.clock.monotonic_s()
         self._told = {row.id: self._told[row.id] for row in due if row.id in self._told}
         for row in due:
             if now_s - self._told.get(row.id, -TELL_AGAIN_S) >= TELL_AGAIN_S:
                 await self.tell(row)
                 self._told[row.id] = now_s
-        for letter, row in letters:
+        for row in cancelled:
             await self._cancel(row)
-            self._last_letter = max(self._last_letter, letter.id)
+        self._last_letter = newest
         if now_s - self._compared_s >= COMPARE_S:
             self._compared_s = now_s
-            for row in await store.read(partial(tables.list_elsewhere, kinds=self._kinds(), now_ms=0, is_due=False)):
+            rows = await store.read(self._next_to_compare)
+            self._compared_to = rows[-1].id if len(rows) == tables.ELSEWHERE_AT_ONCE else 0
+            for row in rows:
                 await self.compare(row)
 
-    def _due(self, connection: Connection, now_ms: int) -> tuple[list[RunRow], list[tuple[Letter, RunRow]]]:
+    def _next_to_compare(self, connection: Connection) -> list[RunRow]:
+        return tables.list_elsewhere(connection, self._kinds(), 0, is_due=False, after=self._compared_to)
+
+    def _due(self, connection: Connection, now_ms: int) -> tuple[list[RunRow], list[RunRow], int]:
+        """Return the runs that are due, those that are cancelled, and the newest letter that was looked at."""
         kinds = self._kinds()
         due = tables.list_elsewhere(connection, kinds, now_ms, is_due=True)
-        letters = [letter for letter in inbox.letters_since(connection, self._last_letter) if letter.name == CANCEL]
-        open_rows = [(letter, tables.get_run(connection, letter.run)) for letter in letters]
-        return due, [(letter, row) for letter, row in open_rows if row.kind in kinds and row.ended is None]
+        runs, newest = inbox.cancels_since(connection, self._last_letter)
+        cancelled = [tables.get_run(connection, run) for run in runs]
+        return due, [row for row in cancelled if row.kind in kinds and row.ended is None], newest
 
     async def tell(self, row: RunRow) -> None:
         """Start the workflow of a run, or signal it that something has changed."""

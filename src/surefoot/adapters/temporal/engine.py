@@ -151,7 +151,7 @@ class Engine:
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             graceful_shutdown_timeout=timedelta(seconds=GRACE_S),
         )
-        for work, name in ((self._temporal.run(), "worker"), (self._bridge.watch(), "bridge")):
+        for work, name in ((self._temporal.run(), "worker"), (self._watch(self._bridge, self._temporal), "bridge")):
             task = asyncio.create_task(work, name=f"surefoot-temporal-{name}")
             task.add_done_callback(self._note_end)
             self._tasks.append(task)
@@ -167,6 +167,12 @@ class Engine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def _watch(self, bridge: Bridge, temporal: TemporalWorker) -> None:
+        """Watch our store; once it records nothing more, take nothing more from Temporal: others can do it."""
+        await bridge.watch()
+        _logger.warning("the store has failed: this process takes no more work from Temporal")
+        await temporal.shutdown()
 
     def _names(self) -> list[str]:
         return [ELSEWHERE + name for name in self._kinds]

@@ -68,6 +68,13 @@ def letters_since(connection: Connection, last: int) -> list[Letter]:
     return [Letter(*[*values, codec]) for values in rows]
 
 
+def cancels_since(connection: Connection, last: int) -> tuple[list[int], int]:
+    """Return the runs that letters newer than `last` cancel, and the newest letter that was looked at."""
+    newest = max(last, int(connection.execute("SELECT coalesce(max(id), 0) FROM inbox").fetchall()[0][0]))
+    sql = "SELECT run FROM inbox WHERE id > ? AND id <= ? AND name = ? ORDER BY id"
+    return [int(row[0]) for row in connection.execute(sql, (last, newest, CANCEL)).fetchall()], newest
+
+
 def letters_of(connection: Connection, runs: Iterable[int]) -> list[Letter]:
     """Return all letters of these runs, in order."""
     marks = ",".join(str(int(run)) for run in runs)

@@ -17,6 +17,9 @@ from surefoot.runs.queueing import AT_ONCE, Queueing
 from surefoot.store import Check, Tx
 from surefoot.store.connection import Connection
 
+ELSEWHERE_AT_ONCE = 1_000
+"""Runs of other engines that are looked at together."""
+
 WORK = "work"
 """What is rung for when a run can be claimed, or has got a letter; when a run has ended, its row's number is."""
 
@@ -217,12 +220,16 @@ def set_running_elsewhere(tx: Tx, run: int) -> None:
     tx.held.clear()
 
 
-def list_elsewhere(connection: Connection, kinds: Sequence[str], now_ms: int, *, is_due: bool) -> list[RunRow]:
-    """Return runs of these kinds that have not ended; with `is_due`, those that their engine must be told of."""
+def list_elsewhere(
+    connection: Connection, kinds: Sequence[str], now_ms: int, *, is_due: bool, after: int = 0
+) -> list[RunRow]:
+    """Return runs of these kinds that have not ended, by their rows, from above one on, `ELSEWHERE_AT_ONCE` at most; with
+    `is_due`, those that their engine must be told of."""
     marks = ",".join("?" * len(kinds))
     due = " AND (state = 1 OR (state = 3 AND wake_at_ms <= ?))" if is_due else ""
-    bindings = (*kinds, now_ms) if is_due else tuple(kinds)
-    rows = connection.execute(f"{_SELECT} WHERE state <= 3 AND kind IN ({marks}){due} ORDER BY id LIMIT 1000", bindings)
+    bindings = (*kinds, after, *([now_ms] if is_due else ()), ELSEWHERE_AT_ONCE)
+    where = f"WHERE state <= 3 AND kind IN ({marks}) AND id > ?{due}"
+    rows = connection.execute(f"{_SELECT} {where} ORDER BY id LIMIT ?", bindings)
     return [_row(connection, values) for values in rows]
 
 
