@@ -618,6 +618,45 @@ async def test_an_event_under_a_key_that_is_not_here_waits_for_a_worker_that_has
     assert sorted(seen) == ["A-1", "A-2"]
 
 
+async def test_a_redelivered_event_under_a_key_that_is_not_here_holds_up_nothing(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a dead letter that stops its whole group in every worker without its key, once it is redelivered."""
+    seen = list[str]()
+
+    @sf.on(ORDERS, group="fraud", since="beginning")
+    async def act(order: Order) -> None:
+        if order.number == "A-1" and not seen:
+            raise ValueError("not yet")
+        seen.append(order.number)
+
+    old, new = os.urandom(32), os.urandom(32)
+    both = sf.Encrypted({"new": new, "old": old})
+    async with sf.Surefoot(url, codec=both) as app:
+        await ORDERS.publish(Order("A-1"))
+        await settled(app, 1)
+    async with sf.Surefoot(url, codec=both, is_worker=False) as app:
+        await app.redeliver(1, group="fraud", by="ann", reason="mended")
+    async with sf.Surefoot(url, codec=sf.Encrypted({"old": old})) as app:
+        await ORDERS.publish(Order("A-2"))
+        await settled(app, 2)
+        (letter,) = await app.dead_letters()
+        assert (letter.attempt, letter.run_id) == (2, None)
+        assert "is encrypted under key 'new', and the keys here are old" in letter.reason
+        (dispatcher,) = app.worker.sources
+        assert not app.store.read_now(dispatcher.has_new)
+        assert seen == ["A-2"]
+        check(app)
+    assert (
+        "redelivered event 1 is a dead letter again: a value at journal:1 is encrypted under key 'new'" in caplog.text
+    )
+    async with sf.Surefoot(url, codec=both) as app:
+        await app.redeliver(1, group="fraud", by="ann", reason="this worker has the key")
+        await settled(app, 3)
+        check(app)
+    assert seen == ["A-2", "A-1"]
+
+
 async def test_what_can_t_be_read_is_a_dead_letter_and_is_listed_without_its_key(url: str) -> None:
     """Catches a damaged event that stops every worker, or holds up its group; and a list that fails for one entry."""
     seen = acted("fraud")
