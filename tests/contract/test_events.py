@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -794,6 +797,60 @@ async def test_a_group_that_nobody_serves_can_be_dropped(url: str) -> None:
         assert (seen, again) == (["a"], ["b"])
         assert [letter.id for letter in await app.dead_letters()] == ["a"]
         check(app)
+
+
+DROPPED = """
+import asyncio, os, sys
+import surefoot as sf
+from surefoot.coordination.events import letters
+letters.DELIVERIES_AT_ONCE, left = 2, int(sys.argv[2])
+
+async def main():
+    global left
+    async with sf.Surefoot(sys.argv[1], is_worker=False) as app:
+        commit = app.store.commit
+
+        async def counted(*args, **options):
+            global left
+            left -= options["label"] == "drop group"
+            if left < 0:
+                os.kill(os.getpid(), 9)
+            return await commit(*args, **options)
+
+        app.store.commit = counted
+        await app.drop_group("fraud", topic="orders", by="ann", reason="it is gone")
+
+asyncio.run(main())
+"""
+
+
+async def test_a_drop_that_is_killed_halfway_goes_on_when_it_is_called_again(url: str) -> None:
+    """Catches a group that is dropped in one transaction, for which all writers stand still; and one that is half there,
+    which doctor calls damage, or which a second drop can't end."""
+    acted("fraud")
+    mail = acted("mail")
+    async with sf.Surefoot(url) as app:
+        for number in range(6):
+            await ORDERS.publish(Order(str(number)))
+        await settled(app, 12)
+    serve_only()
+    left = []
+    for allowed in (
+        0,
+        1,
+        2,
+        2,
+        9,
+    ):  # transactions: the first says who drops it, and each other one takes two deliveries
+        ended = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", DROPPED, url, str(allowed)], check=False, timeout=60
+        )
+        assert ended.returncode == (0 if allowed == 9 else -signal.SIGKILL)
+        async with sf.Surefoot(url, is_worker=False) as app:
+            check(app)
+            left += app.store.read_now(lambda c: c.execute("SELECT count(*) FROM deliveries").fetchall()[0])
+            assert [one.group for one in await app.groups()] == (["mail"] if allowed == 9 else ["fraud", "mail"])
+    assert (left, len(mail)) == ([12, 12, 10, 8, 6], 6)
 
 
 async def test_a_group_that_is_dropped_under_its_workers_begins_anew_at_once(
