@@ -21,6 +21,7 @@ from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
 from surefoot.journal.records import Head
 from surefoot.journal.sealing import of_evidence, opened
+from surefoot.journal.texts import require_words
 from surefoot.journal.values import canonical_bytes
 from surefoot.leases import Holder, Life, Sessions
 from surefoot.people import Deed
@@ -228,11 +229,11 @@ async def resolve_by_person(
 
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
+        BadText: Who, or why, is no text that can be kept.
         UnfitValue: Its declared type doesn't take the value, or nobody here knows that type.
         NotAllowed: This person may not (`sf.People`).
     """
-    if not who.strip() or not reason.strip():
-        raise CannotResolve("a resolution names who decided and how they know", hint='--by "name" --reason "..."')
+    require_words(who, reason, words="a resolution names who decided and how they know", error=CannotResolve)
     body = msgspec.json.encode(value)
 
     def unit(tx: Tx) -> EffectView:
@@ -273,10 +274,10 @@ async def undone_by_person(
 
     Raises:
         CannotResolve: No such effect, or it is not done.
+        BadText: Who, or why, is no text that can be kept.
         NotAllowed: This person may not undo (`sf.People`).
     """
-    if not who.strip() or not reason.strip():
-        raise CannotResolve("this names who undid it and how they know", hint='--by "name" --reason "..."')
+    require_words(who, reason, words="this names who undid it and how they know", error=CannotResolve)
 
     def unit(tx: Tx) -> EffectView:
         row = ledger.get(tx.connection, effect)

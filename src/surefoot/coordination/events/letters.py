@@ -10,9 +10,10 @@ import msgspec
 
 from surefoot.coordination.events import tables
 from surefoot.coordination.events.groups import served
-from surefoot.coordination.events.states import State, acted_on, run_id_of
+from surefoot.coordination.events.states import State, acted_on, is_name, run_id_of
 from surefoot.coordination.events.tables import OPEN, EventRow
 from surefoot.journal import Undecodable, load_record
+from surefoot.journal.texts import require_words
 from surefoot.people import Deed
 from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
@@ -190,15 +191,21 @@ async def decide(store: Store, event: int, group: str, *, is_again: bool, who: s
 
     Raises:
         LetterNotFound: It is none.
+        BadText: Who, or why, is no text that can be kept.
         NotAllowed: This person may not.
     """
     act = "redeliver" if is_again else "discard"
+    require_words(who, reason, words=f"{act} names who decides and why")
 
     def unit(tx: Tx) -> None:
-        found = tx.row(
-            f"SELECT d.grp FROM event_groups g JOIN deliveries d ON d.grp = g.id AND d.event = ?"
-            f" WHERE g.name = ? AND d.state = {State.DEAD.value}",
-            (event, group),
+        found = (
+            None
+            if not is_name(group)
+            else tx.row(
+                f"SELECT d.grp FROM event_groups g JOIN deliveries d ON d.grp = g.id AND d.event = ?"
+                f" WHERE g.name = ? AND d.state = {State.DEAD.value}",
+                (event, group),
+            )
         )
         if found is None:
             raise LetterNotFound(
@@ -233,8 +240,10 @@ async def drop_group(store: Store, topic: str, group: str, *, who: str, reason: 
     Raises:
         GroupNotFound: It is none.
         GroupServed: This process serves it.
+        BadText: Who, or why, is no text that can be kept.
         NotAllowed: This person may not.
     """
+    require_words(who, reason, words="drop group names who decides and why")
     if (topic, group) in served():
         raise GroupServed(
             f"group {group!r} of topic {topic!r} is served by this process, which would begin it anew",
@@ -267,7 +276,7 @@ class _Found(NamedTuple):
 
 def _found(connection: Connection, topic: str, group: str) -> _Found:
     query = "SELECT id, topic, name, place, at_ms FROM event_groups WHERE topic = ? AND name = ?"
-    rows = connection.execute(query, (topic, group)).fetchall()
+    rows = connection.execute(query, (topic, group)).fetchall() if is_name(topic) and is_name(group) else []
     if not rows:
         raise GroupNotFound(f"topic {topic!r} has no group {group!r}", hint="surefoot events shows those that are")
     return _Found(*rows[0])
