@@ -13,7 +13,7 @@ import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
-from surefoot.journal import load_record
+from surefoot.journal import Record, load_record
 from surefoot.journal.sealing import of_evidence, sealed
 from surefoot.problem import SurefootError
 from surefoot.store import Migration, Put, Tx
@@ -241,6 +241,22 @@ def compensated(tx: Tx, effect: int) -> None:
 def is_open(row: Row) -> bool:
     """Whether the effect still waits for an outcome."""
     return row.state in OPEN
+
+
+def call_to_show(claim: Record) -> Call:
+    """Return what was called, from the record of a claim or a question as people are shown it.
+
+    Where its key is missing, key and arguments are the words that say so; and as nobody knows then what was not to be
+    shown, the value is not.
+    """
+    if claim.body is None:
+        raise SurefootError(f"record {claim.id}: it has no call in it", hint="surefoot doctor")
+    if not claim.head.sealed:
+        return decode_call(claim.body)
+    words = claim.head.sealed
+    return Call(
+        effect="(encrypted)", doubt="", key=words, scope="", arguments=msgspec.Raw(_encode(words)), redact=("return",)
+    )
 
 
 def call_of(connection: Connection, row: Row) -> Call:
