@@ -182,7 +182,7 @@ def hidden_of(connection: Connection, records: Sequence[Record]) -> dict[int, tu
     found = {}
     for effect in {record.head.effect for record in records if record.head.effect}:
         row = ledger.get(connection, effect)
-        if row is not None and (redact := call_to_show(load_to_show(connection, row.claim)).redact):
+        if row is not None and (redact := call_to_show(load_to_show(connection, row.claim), row.id).redact):
             found[effect] = redact
     return found
 
@@ -222,7 +222,7 @@ def _unknown(
 ) -> UnknownShape:
     row = ledger.get(connection, shape.id)
     assert row is not None, "a shape is made from its row"
-    doubt = effects_desk.doubt_of(connection, row, call_to_show(load_to_show(connection, row.claim)))
+    doubt = effects_desk.doubt_of(connection, row, call_to_show(load_to_show(connection, row.claim), row.id))
     return UnknownShape(
         effect=shape,
         why=_why(connection, shape),

@@ -119,7 +119,7 @@ def list_effects(
 def view(connection: Connection, row: Row) -> EffectView:
     """Return a row with what its records say."""
     claim = load_to_show(connection, row.claim)
-    call = call_to_show(claim)
+    call = call_to_show(claim, row.id)
     outcome = None if ledger.is_open(row) else load_to_show(connection, row.record)
     return EffectView(
         id=row.id,
