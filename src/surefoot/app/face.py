@@ -26,11 +26,12 @@ from surefoot.effects.desk import EffectView
 from surefoot.effects.doubt import duration_ms
 from surefoot.effects.states import State
 from surefoot.journal.encrypted import Encrypted
+from surefoot.journal.texts import require_text
 from surefoot.people import People
 from surefoot.problem import SurefootError
 from surefoot.runs import Escalation, KindSpec, Run, Worker
 from surefoot.runs.life import RunState
-from surefoot.runs.queueing import NORMAL, Queueing, limit_of, queueing, when
+from surefoot.runs.queueing import NORMAL, Queueing, deadline_of, limit_of, queueing, when
 from surefoot.runs.rows.desk import is_open
 from surefoot.runs.rows.retention import Retention, Swept
 from surefoot.runs.rows.rotating import rotate
@@ -109,6 +110,8 @@ class Surefoot(Decisions):
                 "sf.Approve is declared by the effect it is for", hint="@sf.effect(approve=sf.Approve(...))"
             )
         self._gates = tuple(gates)
+        if name:
+            require_text("name", name)
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._clock = clock
         self._is_worker = is_worker
@@ -218,7 +221,7 @@ class Surefoot(Decisions):
             RunConflict: The id belongs to a run with another input; both are shown.
             UnknownKind: The function is not durable.
             Unserializable: An argument can't be kept.
-            SurefootError: A priority, a key or a time that is none.
+            SurefootError: A priority, a key, a time or a deadline that is none.
         """
         kind = runs.kind_of(function)
         kind.refuse_shadowed(args, {"priority": priority != NORMAL, "delay": delay is not None, "at": at is not None,
@@ -227,7 +230,7 @@ class Surefoot(Decisions):
         how = self.queueing(kind, priority=priority, delay=delay, at=at, key=key)
         if self._engine is not None and self._engine.executes(kind):
             return await self._engine.start(kind, body, digest, id, deadline_s, how)
-        deadline_ms = None if deadline_s is None else self.store.clock.wall_ms() + int(deadline_s * 1_000)
+        deadline_ms = deadline_of(self.store.clock.wall_ms(), deadline_s)
         return await runs.start_run(
             self.store, self.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms, how=how
         )
@@ -254,8 +257,22 @@ class Surefoot(Decisions):
         return await runs.find(self.store, self.worker, id)
 
     async def runs(self, *, state: str | None = None, kind: str | None = None, limit: int = 100) -> list[RunRow]:
-        """Return runs, newest first."""
-        wanted = None if state is None else RunState[state.upper()]
+        """Return runs, newest first.
+
+        Args:
+            state: Only those of this state; None for all.
+            kind: Only those of this kind; None for all.
+            limit: How many at most.
+
+        Raises:
+            SurefootError: There is no such state, or no kind could be called so.
+        """
+        states = {one.name.lower(): one for one in RunState}
+        wanted = None if state is None else states.get(str(state).lower())
+        if state is not None and wanted is None:
+            raise SurefootError(f"state={state!r}: no run is that", hint=f"use one of: {', '.join(states)}")
+        if kind is not None:
+            require_text("kind", kind)
         return await self.store.read(lambda connection: list_runs(connection, state=wanted, kind=kind, limit=limit))
 
     async def unknowns(self) -> list[EffectView]:

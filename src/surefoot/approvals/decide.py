@@ -14,6 +14,7 @@ from surefoot.approvals import tables
 from surefoot.approvals.desk import ApprovalView, IsOpen, approvers, call_of, is_waited_for, view
 from surefoot.approvals.states import Event, State
 from surefoot.approvals.tables import Row
+from surefoot.journal.texts import require_words
 from surefoot.leases import Sessions
 from surefoot.people import PROGRAM, Deed, NotAllowed, record
 from surefoot.problem import SurefootError
@@ -63,10 +64,9 @@ async def decide(
         wake: Wakes whoever waits, in the same transaction.
 
     Raises:
-        ApprovalNotFound, AlreadyDecided, NobodyWaits, NotAllowed: See each; nothing was changed.
+        ApprovalNotFound, AlreadyDecided, NobodyWaits, NotAllowed, BadText: See each; nothing was changed.
     """
-    if not who.strip() or not reason.strip():
-        raise SurefootError("a decision names who decides and why", hint='--by "name" --reason "..."')
+    require_words(who, reason, words="a decision names who decides and why")
 
     def unit(tx: Tx) -> ApprovalView:
         row = tables.get(tx.connection, approval)

@@ -12,9 +12,10 @@ import msgspec
 from surefoot.approvals import tables
 from surefoot.approvals.states import Event, State
 from surefoot.approvals.tables import Asker, Note, Row, Rule
-from surefoot.effects.ledger import Call, decode_call
-from surefoot.journal import load_record
+from surefoot.effects.ledger import Call, call_unread, decode_call
+from surefoot.journal import MissingKey, load_record
 from surefoot.journal.records import ENDS_STEP
+from surefoot.journal.sealing import unread_words
 from surefoot.leases import Life, Sessions
 from surefoot.store.connection import Connection
 
@@ -24,7 +25,7 @@ IsOpen: TypeAlias = Callable[[Connection, int], bool]
 
 @dataclass(frozen=True, slots=True)
 class ApprovalView:
-    """An approval as people see it.
+    """An approval as people see it. Where what was asked is under a key that is missing here, the words say which.
 
     Attributes:
         id: Its number.
@@ -87,7 +88,10 @@ def deadline_ms(row: Row) -> int:
 
 def view(connection: Connection, sessions: Sessions, is_open: IsOpen, row: Row) -> ApprovalView:
     """Return an approval with what was asked."""
-    call = call_of(connection, row)
+    try:
+        call = call_of(connection, row)
+    except MissingKey as missing:
+        call = call_unread(unread_words(missing))
     notes, waiting = tables.notes(connection, row.id), list(_waiting(connection, sessions, is_open, row.id))
     return ApprovalView(
         id=row.id,

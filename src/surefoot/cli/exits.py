@@ -14,6 +14,7 @@ from surefoot.effects import BadEffect, Denied, KeyConflict
 from surefoot.effects.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.journal.encrypted import BadKeys
+from surefoot.journal.texts import BadText
 from surefoot.leases import LeaseLost
 from surefoot.people import NotAllowed
 from surefoot.problem import SurefootError
@@ -86,6 +87,7 @@ BY_ERROR: tuple[tuple[type[Exception], ExitCode], ...] = (
     (WrongUsage, ExitCode.USAGE),
     (UnknownKind, ExitCode.USAGE),
     (BadRunId, ExitCode.USAGE),
+    (BadText, ExitCode.USAGE),
     (BadEffect, ExitCode.USAGE),
     (BadKeys, ExitCode.USAGE),
     (Unserializable, ExitCode.USAGE),

@@ -17,9 +17,9 @@ from surefoot.cli.words import moment, one_line
 from surefoot.effects import desk as effects_desk
 from surefoot.effects import ledger
 from surefoot.effects.desk import EffectView, EvidenceView
-from surefoot.effects.ledger import call_of
+from surefoot.effects.ledger import call_to_show
 from surefoot.effects.states import State
-from surefoot.journal import Record
+from surefoot.journal import Record, load_to_show
 from surefoot.leases import Sessions
 from surefoot.runs import RunNotFound, RunState
 from surefoot.runs.durable import SIMULATED
@@ -89,7 +89,7 @@ def effect_shape(connection: Connection, sessions: Sessions, view: EffectView) -
         run=None if view.run is None else get_run(connection, view.run).run_id,
         token=view.token,
         holder=holder_shape(connection, sessions, row.holder),
-        sender=holder_shape(connection, sessions, effects_desk.sender_of(connection, sessions, row).session),
+        sender=holder_shape(connection, sessions, effects_desk.sender_to_show(connection, sessions, row).session),
         arguments=view.arguments,
         returns=view.returns,
         redact=list(view.redact),
@@ -182,7 +182,7 @@ def hidden_of(connection: Connection, records: Sequence[Record]) -> dict[int, tu
     found = {}
     for effect in {record.head.effect for record in records if record.head.effect}:
         row = ledger.get(connection, effect)
-        if row is not None and (redact := call_of(connection, row).redact):
+        if row is not None and (redact := call_to_show(load_to_show(connection, row.claim), row.id).redact):
             found[effect] = redact
     return found
 
@@ -222,7 +222,7 @@ def _unknown(
 ) -> UnknownShape:
     row = ledger.get(connection, shape.id)
     assert row is not None, "a shape is made from its row"
-    doubt = effects_desk.doubt_of(connection, row, call_of(connection, row))
+    doubt = effects_desk.doubt_of(connection, row, call_to_show(load_to_show(connection, row.claim), row.id))
     return UnknownShape(
         effect=shape,
         why=_why(connection, shape),

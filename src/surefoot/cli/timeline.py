@@ -145,6 +145,8 @@ def step_of(
         redact=list((hidden or {}).get(record.head.effect, ())),
         cost=record.head.cost,
     )
+    if record.head.sealed:  # its key is missing: its value says so
+        return line
     if record.kind is Kind.CLAIMED and record.body is not None:
         return _claimed(line, decode_call(record.body), effects)
     if record.kind is Kind.ASKED and isinstance(value, dict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from surefoot.app import Surefoot
@@ -21,7 +22,7 @@ from surefoot.cli.show import step_head, step_tail
 from surefoot.cli.stopping import Stopping
 from surefoot.cli.timeline import step_of
 from surefoot.cli.words import moment, value_words
-from surefoot.journal import Kind, Record
+from surefoot.journal import Kind, Record, load_record
 from surefoot.leases import Sessions
 from surefoot.runs.rows import desk as runs_desk
 from surefoot.store.connection import Connection
@@ -91,10 +92,10 @@ class Watch:
             records = runs_desk.records_after(connection, row.id, self._seen)
             is_left = run.state not in ("completed", "running")
             effects = look.effects_of(connection, sessions, row.id) if is_left else []
-            body = runs_desk.show(connection, self._id).result if run.state in ENDS else None
+            body = load_record(connection, row.ended or 0).body if run.state in ENDS else None
         self._seen = max([self._seen, *(record.seq for record in records)])
         self._note_sleeps(records)
-        result, error = look.end_of(run, body)
+        result, error = look.end_of(run, None if body is None else msgspec.json.decode(body))
         steps = advice.for_run(run, None, effects, self._command) if is_left else []
         return seen(OutcomeDocument(run, result, error, steps)), [
             seen(step) for step in self._steps(connection, records)

@@ -21,7 +21,9 @@ from surefoot.cli.shapes.runs import WorkerDocument
 from surefoot.cli.stopping import Stopping, execute
 from surefoot.cli.watch import Watch
 from surefoot.cli.words import count_words
+from surefoot.problem import SurefootError
 from surefoot.runs import Run, RunState
+from surefoot.runs.queueing import deadline_of
 from surefoot.runs.rows.tables import get_run
 from surefoot.runs.worker import GRACE_S
 from surefoot.store import shown
@@ -71,6 +73,10 @@ def run(
     other, and takes other runs of the same module too. It leaves when the run has ended, or when only a person can let
     it go on.
     """
+    try:
+        deadline_of(0, deadline_s)
+    except SurefootError as error:
+        raise WrongUsage(f"--deadline {deadline_s}: {error.message}", hint=error.hint) from error
     with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
         module, kind = find_kind(target)
         args, kwargs = arguments_of(kind.function, kind.signature, typed=arguments or [], given=given)

@@ -17,7 +17,7 @@ from surefoot.approvals import tables as approvals
 from surefoot.approvals.states import Event, State
 from surefoot.coordination.events.tables import NO_ROOT, root_of
 from surefoot.effects import ledger
-from surefoot.problem import SurefootError
+from surefoot.journal.texts import require_words
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
 
@@ -81,8 +81,7 @@ def trust(tx: Tx, by: str, reason: str) -> int:
     Raises:
         SurefootError: It doesn't say who, or how they know.
     """
-    if not by.strip() or not reason.strip():
-        raise SurefootError("trust names who gives it and how they know", hint='--by "name" --reason "..."')
+    require_words(by, reason, words="trust names who gives it and how they know")
     tx.execute(
         "UPDATE store_restored SET trusted_at_ms = ?, trusted_by = ?, reason = ? WHERE trusted_at_ms IS NULL",
         (tx.now_ms, by, reason),

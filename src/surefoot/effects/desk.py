@@ -15,12 +15,13 @@ import msgspec
 from surefoot.effects import ledger
 from surefoot.effects.doubt import AskPerson
 from surefoot.effects.keys import BadEffect, call_digest
-from surefoot.effects.ledger import Call, Row, call_of
+from surefoot.effects.ledger import Call, Row, call_of, call_to_show
 from surefoot.effects.registry import spec_of
 from surefoot.effects.states import State
-from surefoot.journal import Kind, Record, Undecodable, insert_record, load_record
+from surefoot.journal import Kind, Record, Undecodable, insert_record, load_to_show
 from surefoot.journal.records import Head
-from surefoot.journal.sealing import of_evidence, opened
+from surefoot.journal.sealing import MissingKey, of_evidence, opened_to_show
+from surefoot.journal.texts import require_words
 from surefoot.journal.values import canonical_bytes
 from surefoot.leases import Holder, Life, Sessions
 from surefoot.people import Deed
@@ -42,7 +43,7 @@ class UnfitValue(CannotResolve):
 
 @dataclass(frozen=True, slots=True)
 class EffectView:
-    """An effect as people see it."""
+    """An effect as people see it. Of what is under a key that is missing here the words say which key that is."""
 
     id: int
     name: str
@@ -117,9 +118,9 @@ def list_effects(
 
 def view(connection: Connection, row: Row) -> EffectView:
     """Return a row with what its records say."""
-    call = call_of(connection, row)
-    claim = load_record(connection, row.claim)
-    outcome = None if ledger.is_open(row) else load_record(connection, row.record)
+    claim = load_to_show(connection, row.claim)
+    call = call_to_show(claim, row.id)
+    outcome = None if ledger.is_open(row) else load_to_show(connection, row.record)
     return EffectView(
         id=row.id,
         name=call.effect,
@@ -147,7 +148,7 @@ def doubt_of(connection: Connection, row: Row, call: Call) -> DoubtView:
     noted = connection.execute(
         "SELECT at_ms FROM evidence WHERE effect = ? AND kind IN ('unknown', 'in doubt') ORDER BY id LIMIT 1", (row.id,)
     ).fetchall()
-    since_ms = int(noted[0][0]) if noted else load_record(connection, row.claim).at_ms
+    since_ms = int(noted[0][0]) if noted else load_to_show(connection, row.claim).at_ms
     escalated = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND kind = 'escalated'", (row.id,))
     deadline_ms = since_ms + call.deadline_ms if call.doubt == AskPerson.name else None
     return DoubtView(since_ms, deadline_ms, is_escalated=next(escalated, None) is not None)
@@ -168,7 +169,7 @@ def evidence(connection: Connection, effect: int | None = None) -> list[Evidence
 
 
 def _evidence_body(codec: Codec | None, effect: int, kind: str, stored: bytes | None) -> Any:
-    body = opened(codec, stored, of_evidence(effect, kind))
+    body = opened_to_show(codec, stored, of_evidence(effect, kind))
     return None if body is None else msgspec.json.decode(body)
 
 
@@ -228,11 +229,11 @@ async def resolve_by_person(
 
     Raises:
         CannotResolve: No such effect; it has an outcome already; or "not done" while its holder may still act.
+        BadText: Who, or why, is no text that can be kept.
         UnfitValue: Its declared type doesn't take the value, or nobody here knows that type.
         NotAllowed: This person may not (`sf.People`).
     """
-    if not who.strip() or not reason.strip():
-        raise CannotResolve("a resolution names who decided and how they know", hint='--by "name" --reason "..."')
+    require_words(who, reason, words="a resolution names who decided and how they know", error=CannotResolve)
     body = msgspec.json.encode(value)
 
     def unit(tx: Tx) -> EffectView:
@@ -273,10 +274,10 @@ async def undone_by_person(
 
     Raises:
         CannotResolve: No such effect, or it is not done.
+        BadText: Who, or why, is no text that can be kept.
         NotAllowed: This person may not undo (`sf.People`).
     """
-    if not who.strip() or not reason.strip():
-        raise CannotResolve("this names who undid it and how they know", hint='--by "name" --reason "..."')
+    require_words(who, reason, words="this names who undid it and how they know", error=CannotResolve)
 
     def unit(tx: Tx) -> EffectView:
         row = ledger.get(tx.connection, effect)
@@ -363,6 +364,14 @@ def sender_of(connection: Connection, sessions: Sessions, row: Row) -> Holder:
     """Return who may have sent the effect: the last that is not known to be dead, else the last of all."""
     holders = [sessions.holder(connection, session) for session in _senders(connection, row)]
     return next((one for one in holders if one.life is not Life.DEAD), holders[0])
+
+
+def sender_to_show(connection: Connection, sessions: Sessions, row: Row) -> Holder:
+    """Return `sender_of`; where its claim can't be read for want of its key, who has sent it last."""
+    try:
+        return sender_of(connection, sessions, row)
+    except MissingKey:
+        return sessions.holder(connection, row.sender)
 
 
 def _senders(connection: Connection, row: Row) -> list[int]:

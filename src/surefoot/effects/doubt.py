@@ -50,7 +50,7 @@ def duration_ms(text: str | float) -> int:
     if isinstance(text, int | float):
         value, unit = float(text), "s"
     else:
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)\s*", text)
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)\s*", text) if isinstance(text, str) else None
         if found is None:
             raise SurefootError(f"{text!r} is not a duration", hint='write "300ms", "30s", "15m", "24h" or "7d"')
         value, unit = float(found[1]), found[2]

@@ -13,7 +13,7 @@ import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS
 from surefoot.effects.states import ENDS_GENERATION, OPEN, State
-from surefoot.journal import load_record
+from surefoot.journal import Record, load_record
 from surefoot.journal.sealing import of_evidence, sealed
 from surefoot.problem import SurefootError
 from surefoot.store import Migration, Put, Tx
@@ -243,9 +243,30 @@ def is_open(row: Row) -> bool:
     return row.state in OPEN
 
 
+def call_to_show(claim: Record, effect: int) -> Call:
+    """Return what was called, from the record of an effect's claim as people are shown it.
+
+    Where its key is missing, key and arguments are the words that say so; and as nobody knows then what was not to be
+    shown, the value is not.
+    """
+    if not claim.head.sealed:
+        return _called(claim, effect)
+    return call_unread(claim.head.sealed)
+
+
+def call_unread(words: str) -> Call:
+    """Return what stands for a call whose key is missing, with the words that say so."""
+    return Call(
+        effect="(encrypted)", doubt="", key=words, scope="", arguments=msgspec.Raw(_encode(words)), redact=("return",)
+    )
+
+
 def call_of(connection: Connection, row: Row) -> Call:
     """Return what was called under a row."""
-    body = load_record(connection, row.claim).body
-    if body is None:
-        raise SurefootError(f"effect {row.id}: its claim has no body", hint=f"surefoot effects --id {row.id}")
-    return decode_call(body)
+    return _called(load_record(connection, row.claim), row.id)
+
+
+def _called(claim: Record, effect: int) -> Call:
+    if claim.body is None:
+        raise SurefootError(f"effect {effect}: its claim has no body", hint=f"surefoot effects --id {effect}")
+    return decode_call(claim.body)

@@ -4,7 +4,15 @@ from surefoot.journal.encrypted import Encrypted
 from surefoot.journal.frame import Frame, Place, Step, current_frame
 from surefoot.journal.records import Kind, Record
 from surefoot.journal.sealing import MissingKey
-from surefoot.journal.tables import MIGRATIONS, insert_record, load_record, load_records, take_record_id
+from surefoot.journal.tables import (
+    MIGRATIONS,
+    insert_record,
+    load_record,
+    load_records,
+    load_records_to_show,
+    load_to_show,
+    take_record_id,
+)
 from surefoot.journal.values import Forgotten, Undecodable, Unserializable, Value, ValueCodec, ValueTooLarge, codec_of
 from surefoot.store.codec import Codec
 
@@ -29,5 +37,7 @@ __all__ = [
     "insert_record",
     "load_record",
     "load_records",
+    "load_records_to_show",
+    "load_to_show",
     "take_record_id",
 ]

@@ -103,7 +103,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
         wake_at_ms: When a timer fires, wall clock.
         signal: The signal's row.
         cost: What the attempt used, as reported: tokens, requests, money.
-        sealed: Reason and detail, under a codec; see `sealing`.
+        sealed: Reason and detail, under a codec; see `sealing`. Of a record that is read to be shown, and whose key is
+            missing, the words that say so.
         forgotten_at_ms: When retention took its value away, wall clock; 0 while it is kept.
         detail: Whatever else explains it, as data.
     """

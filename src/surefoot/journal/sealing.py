@@ -70,7 +70,7 @@ def opened(codec: Codec | None, stored: bytes | None, place: bytes) -> bytes | N
         return stored
     if codec is None:
         raise MissingKey(
-            "this value is encrypted, and no keys were given",
+            "this value is encrypted, and no keys were given, as in SUREFOOT_KEYS",
             hint="sf.Surefoot(..., codec=sf.Encrypted(...)); for the command line set SUREFOOT_KEYS",
         )
     return codec.open(stored, place)
@@ -90,6 +90,23 @@ def opened_head(codec: Codec | None, head: Head, record: int) -> Head:
     words = opened(codec, base64.b64decode(head.sealed), of_head(record))
     reason, detail = msgspec.json.decode(words or b"null")
     return replace(head, reason=reason, detail=detail, sealed="")
+
+
+def unread_words(missing: MissingKey) -> str:
+    """Return what people are shown in the place of a value whose key is missing: which key that is."""
+    return f"(encrypted: {missing.message})"
+
+
+def opened_to_show(codec: Codec | None, stored: bytes | None, place: bytes) -> bytes | None:
+    """Return a JSON value of what was written; where its key is missing, the words that say so, as JSON.
+
+    Raises:
+        Undecodable: It can't be opened for another reason.
+    """
+    try:
+        return opened(codec, stored, place)
+    except MissingKey as missing:
+        return msgspec.json.encode(unread_words(missing))
 
 
 def sealed_text(connection: Connection, text: str, place: bytes) -> str:
@@ -119,5 +136,5 @@ def opened_text(connection: Connection, stored: str, place: bytes, *, is_strict:
     except MissingKey as missing:
         if is_strict:
             raise
-        return f"(encrypted: {missing.message})"
+        return unread_words(missing)
     return (found or b"").decode()

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from surefoot.journal.records import NEXT, NO_HEAD, Record, decode_head, encode_head, kind_of
-from surefoot.journal.sealing import of_record, opened, opened_head, sealed, sealed_head
+from surefoot.journal.sealing import MissingKey, of_record, opened, opened_head, sealed, sealed_head, unread_words
 from surefoot.journal.values import Value
 from surefoot.store.codec import SEALED, Codec, codec_of
 from surefoot.store.connection import Connection
@@ -102,6 +105,31 @@ def load_record(connection: Connection, record_id: int) -> Record:
     """Return one record by its row."""
     row = next(connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.id = ?", (record_id,)))
     return _record(row, codec_of(connection))
+
+
+def load_to_show(connection: Connection, record_id: int) -> Record:
+    """Return one record as people are shown it; see `load_records_to_show`."""
+    row = next(connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.id = ?", (record_id,)))
+    return _to_show(row, codec_of(connection))
+
+
+def load_records_to_show(connection: Connection, run: int) -> list[Record]:
+    """Return a run's records in order, as people are shown them: one whose key is missing has, in the place of its value
+    and its reason, and in `head.sealed`, the words that say which key that is."""
+    codec = codec_of(connection)
+    rows = connection.execute(f"{_COLUMNS}{_JOIN} WHERE j.run = ? ORDER BY seq", (run,))
+    return [_to_show(row, codec) for row in rows]
+
+
+def _to_show(row: tuple[Any, ...], codec: Codec | None) -> Record:
+    try:
+        return _record(row, codec)
+    except MissingKey as missing:
+        run, seq, kind, step, after, stored_head, body, row_id, at_ms = row
+        words, head = unread_words(missing), decode_head(stored_head)
+        head = replace(head, reason=words if head.sealed else head.reason, sealed=words)
+        body = None if body is None else msgspec.json.encode(words)
+        return Record(run, seq, kind_of(kind), step, after, head, body, row_id, at_ms)
 
 
 def load_records(connection: Connection, run: int) -> list[Record]:

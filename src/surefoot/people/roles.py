@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from surefoot.journal.texts import require_text
 from surefoot.problem import SurefootError
 
 PROGRAM = "api"
@@ -57,7 +58,7 @@ class People:
             proven is refused, also by a command line that doesn't have the app's code. None: a name is a claim.
 
     Raises:
-        SurefootError: A kind of decision that does not exist, or nobody has the role it needs.
+        SurefootError: A kind of decision that does not exist, or nobody has the role it needs; or a name or a role is none.
     """
 
     roles: Mapping[str, Sequence[str]]
@@ -73,10 +74,12 @@ class People:
                     f"people: nobody has the role {needed!r}, which {act!r} needs", hint="give it to somebody"
                 )
         for name, roles in self.roles.items():
-            if isinstance(roles, str) or not name.strip() or name == PROGRAM:
+            if isinstance(roles, str) or not isinstance(name, str) or not name.strip() or name == PROGRAM:
                 raise SurefootError(
                     f"people: {name!r}: {roles!r}", hint='{"anna": ["finance"]}: a name, and a list of roles'
                 )
+            for text in (name, *roles):
+                require_text("people", text)
 
     def has(self, name: str, needed: str) -> bool:
         """Whether a person has a role, or is the one that is named."""

@@ -93,8 +93,9 @@ def _append(tx: Tx, deed: Deed) -> None:
 
 
 def _writable(text: str) -> str:
-    """Return text without the half characters that a terminal's odd bytes become, which can't be written."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return text without the half characters that a terminal's odd bytes become, and without NUL, which PostgreSQL would
+    keep as something else than what was sealed."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _digest(before: bytes, fields: Sequence[Any]) -> bytes:

@@ -29,6 +29,7 @@ from surefoot.runs.handle import read_end, start_run
 from surefoot.runs.life import ENDED, WaitFor
 from surefoot.runs.live.run import LiveRun
 from surefoot.runs.live.taken import LiveStep
+from surefoot.runs.queueing import deadline_of
 from surefoot.runs.rows import inbox, tables
 from surefoot.runs.rows.inbox import CANCEL
 from surefoot.runs.steps import live_run, load_recorded
@@ -80,6 +81,7 @@ async def child(
         raise SurefootError(f"child: when_left={when_left!r}", hint='use "cancel" (default) or "go_on"')
     if id is not None:
         require_id(id)
+    deadline_of(run.store.clock.wall_ms(), deadline_s)  # refused here, in every execution, not in the midst of the step
     kind = kind_of(function)
     asked = _Asked(kind, *kind.dump_input(args, {}), id, deadline_s)
     taken = run.open_step(kind.name, key)
@@ -165,7 +167,7 @@ async def _await_end(run: LiveRun, taken: LiveStep, asked: _Asked, source: str |
 
 async def _start(run: LiveRun, taken: LiveStep, asked: _Asked, child_id: str, source: str | None) -> int:
     if taken.opened is None:
-        asked_ms = None if asked.deadline_s is None else run.store.clock.wall_ms() + int(asked.deadline_s * 1_000)
+        asked_ms = deadline_of(run.store.clock.wall_ms(), asked.deadline_s)
         taken.opened = taken.draft(Kind.CHILD, head=Head(name=asked.kind.name, run=child_id, wake_at_ms=asked_ms or 0))
         taken.record(taken.opened, "child")
     handle = await start_run(

@@ -14,6 +14,7 @@ import msgspec
 from surefoot.journal import Forgotten, Kind, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
+from surefoot.journal.texts import WORDS_CHARS_MAX, require_text
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
 from surefoot.runs.durable import ELSEWHERE, SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
@@ -26,11 +27,12 @@ from surefoot.runs.errors import (
     SignalRefused,
     UnknownKind,
     require_id,
+    without_surrogates,
 )
 from surefoot.runs.fork import Again, plan, write
 from surefoot.runs.life import ENDED, RunState
 from surefoot.runs.live.replay import History
-from surefoot.runs.queueing import AT_ONCE, Queueing
+from surefoot.runs.queueing import AT_ONCE, Queueing, require_seconds
 from surefoot.runs.rows import inbox, queue, tables
 from surefoot.runs.rows.inbox import CANCEL, WAKE
 from surefoot.runs.rows.tables import RunRow
@@ -87,6 +89,8 @@ class Run:
             RunFailed, RunCancelled: It ended so.
             TimeoutError: It has not ended yet; the message says what it waits for.
         """
+        if timeout_s is not None:
+            require_seconds("timeout_s", timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 record = await self._end()
@@ -136,14 +140,17 @@ class Run:
         Raises:
             SignalRefused: The run has ended; or its kind, as far as this process knows it, takes no such signal; or
                 another engine executes it.
+            BadText: Its name, dedupe, or who sends it is no text that can be kept.
         """
         if self.kind.startswith(ELSEWHERE):
             raise SignalRefused(
                 f"run {self.id} is executed by Temporal, and its agent waits for no signals; nothing was sent",
                 hint="use a tool with sf.Approve, or an effect that a person resolves",
             )
-        deed = self._told(by, name.name if isinstance(name, Signal) else name)
         title, body = signal_for(name, payload, declared=self._declared(), run_id=self.id)
+        deed = self._told(by, title)
+        if dedupe is not None:
+            require_text("dedupe", dedupe)
 
         def unit(tx: Tx) -> int | None:
             if inbox.is_posted(tx, self.row, title, dedupe):
@@ -174,7 +181,9 @@ class Run:
 
         Raises:
             NotAllowed: This person may not (`sf.People`).
+            BadText: The reason, or who asks, is no text that can be kept.
         """
+        require_text("reason", reason, chars_max=WORDS_CHARS_MAX)
         await self._post(CANCEL, _encode(reason), f"{by}: {reason}", self._deed("cancel", by, reason))
 
     async def wake(self, *, by: str = PROGRAM) -> None:
@@ -182,7 +191,12 @@ class Run:
         await self._post(WAKE, None, by, self._told(by, "wake"))
 
     def _deed(self, act: str, by: str, reason: str) -> Deed:
-        """Return what the trail is told."""
+        """Return what the trail is told.
+
+        Raises:
+            BadText: Who does it is no name that can be kept.
+        """
+        require_text("by", by, example=": a name")
         return Deed(act=act, who=by, target=f"run {self.id}", reason=reason)
 
     def _told(self, by: str, what: str) -> Deed | None:
@@ -201,7 +215,9 @@ class Run:
             NotAllowed: This person may not (`sf.People`).
             CannotUndo: The run still goes on: cancel it first.
             RunConflict: It has been undone, or is being undone, for another reason.
+            BadText: The reason, or who says so, is no text that can be kept.
         """
+        require_text("reason", reason, chars_max=WORDS_CHARS_MAX)
         row = await self.look()
         if row.state not in ENDED:
             raise CannotUndo(
@@ -395,7 +411,8 @@ def _input_of(connection: Connection, run: int) -> str:
 
 async def find(store: Store, worker: Worker, run_id: str) -> Run:
     """Return the handle of an existing run."""
-    row = await store.read(lambda connection: tables.find_run(connection, run_id))
+    is_id = isinstance(run_id, str) and without_surrogates(run_id) == run_id
+    row = await store.read(lambda connection: tables.find_run(connection, run_id)) if is_id else None
     if row is None:
         raise RunNotFound(f"there is no run {run_id!r} in {store.path}", hint="surefoot runs")
     return Run(store, worker, row.id, run_id, row.kind)

@@ -16,14 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from surefoot.effects.doubt import LONGEST_MS
+from surefoot.journal.texts import require_text
 from surefoot.problem import SurefootError
-from surefoot.runs.errors import without_surrogates
 
 FIRST, NORMAL, LAST = 1, 3, 5
 """Priorities."""
-
-KEY_MAX = 512
-"""Characters of a key: as many as a key of an effect may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,7 @@ def queueing(
             f"{kind} has no limit per key, so key={key!r} would mean nothing",
             hint="@sf.durable(concurrency_per_key=1): the runs of one key go one after another",
         )
+    require_key(key)
     return Queueing(priority, at_ms, lane_of(kind, key), places)
 
 
@@ -78,26 +77,56 @@ def when(now_ms: int, delay_ms: int | None, at: datetime | None) -> int | None:
     """Return before which wall-clock time a run may not begin.
 
     Raises:
-        SurefootError: Both were given, or a moment without time zone.
+        SurefootError: Both were given, or what is no moment, or one without time zone.
     """
     if at is None:
         return None if delay_ms is None else now_ms + delay_ms
     if delay_ms is not None:
         raise SurefootError("delay and at were both given", hint="one of them says when")
+    if not isinstance(at, datetime):
+        raise SurefootError(
+            f"at={at!r} is no moment", hint='datetime(..., tzinfo=UTC); delay= takes texts such as "15m"'
+        )
     if at.tzinfo is None:
         raise SurefootError(f"at={at!r} has no time zone", hint="datetime(..., tzinfo=UTC)")
     return int(at.timestamp() * 1_000)
 
 
-def lane_of(kind: str, key: str) -> str:
-    """Return the lane of a kind's runs of one key.
+def deadline_of(now_ms: int, deadline_s: float | None) -> int | None:
+    """Return the wall-clock time of a deadline; None for none.
 
     Raises:
-        SurefootError: The key is empty, no text that can be kept, or too long.
+        SurefootError: It is no number of seconds, or none that leads to a time.
     """
-    if not isinstance(key, str) or not key or len(key) > KEY_MAX or without_surrogates(key) != key:
-        shown = repr(key) if not isinstance(key, str) or len(key) <= KEY_MAX else f"a text of {len(key)} characters"
-        raise SurefootError(f"key={shown}", hint=f"a text of 1 to {KEY_MAX} characters, such as an order's number")
+    if deadline_s is None:
+        return None
+    require_seconds("deadline_s", deadline_s)
+    if not 0 <= now_ms + deadline_s * 1_000 <= LONGEST_MS:
+        raise SurefootError(f"deadline_s={deadline_s!r} leads to no time of the calendar", hint="None: no deadline")
+    return now_ms + int(deadline_s * 1_000)
+
+
+def require_seconds(what: str, seconds: object) -> None:
+    """Refuse what is no number of seconds.
+
+    Raises:
+        SurefootError: It is none.
+    """
+    if not isinstance(seconds, int | float) or seconds != seconds:  # noqa: PLR0124  not a number is not itself
+        raise SurefootError(f"{what}={seconds!r} is no number of seconds", hint="write 30, or 0.5; None for no limit")
+
+
+def require_key(key: str) -> None:
+    """Refuse what can't be a key that runs take turns by.
+
+    Raises:
+        BadText: It is no text that can be kept, empty or too long.
+    """
+    require_text("key", key, example=", such as an order's number")
+
+
+def lane_of(kind: str, key: str) -> str:
+    """Return the lane of a kind's runs of one key."""
     return f"{kind}\n{key}"
 
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from surefoot.journal import Undecodable, Unserializable, ValueCodec, codec_of
+from surefoot.journal.texts import require_text
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
 from surefoot.runs.errors import SignalRefused
@@ -35,8 +36,9 @@ class Signal(Generic[T]):
     """
 
     def __init__(self, name: str, type: type[T] | Any = object) -> None:
-        if not name or name.startswith("$"):
+        if not name or (isinstance(name, str) and name.startswith("$")):
             raise SurefootError(f"signal {name!r}: a signal has a name, without $ before it", hint="pick another name")
+        require_text("signal", name)
         self.name = name
         self.type = type
         self._codec = codec_of(type, f"signal {name}")
@@ -108,10 +110,12 @@ def signal_for(
 
     Raises:
         SignalRefused: The run's kind takes no such signal, or no such payload.
+        BadText: The name is none.
         Unserializable: It has no JSON form.
     """
     known = {one.name: one for one in declared}
     title = name.name if isinstance(name, Signal) else name
+    require_text("signal", title)
     if known and title not in known:
         takes = ", ".join(f"{one.name} ({one.expected})" for one in known.values())
         raise SignalRefused(f"run {run_id} takes no signal {title!r}", hint=f"it takes {takes}; nothing was sent")

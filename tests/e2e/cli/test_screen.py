@@ -160,6 +160,24 @@ def test_an_id_that_is_none(shell: Shell) -> None:
     assert shell.here("run", "floor:ask_parcel", "A", "--id", "", "--store", shell.url).code == 2
 
 
+def test_words_that_can_not_be_kept(shell: Shell) -> None:
+    """Catches a traceback, or an error that is told as a run that failed, for what was typed wrong."""
+    run = ("run", "floor:ask_parcel", "A", "--id", "x", "--store", shell.url)
+    shell.submit("ask_parcel", "A", id="a-1")
+    for words, said in (
+        ((*run, "--deadline", "inf"), "--deadline inf: deadline_s=inf leads to no time of the calendar"),
+        (("cancel", "a-1", "--reason", " ", "--store", shell.url), "reason=' ' is empty"),
+        (
+            ("cancel", "a-1", "--reason", "x", "--by", "y" * 513, "--store", shell.url),
+            "by=a text of 513 characters is too",
+        ),
+        (("signal", "a-1", "s" * 513, "--store", shell.url), "signal=a text of 513 characters is too long"),
+        (("signal", "a-1", "go", '"\\ud800"', "--store", shell.url), "is no JSON"),
+    ):
+        done = shell.here(*words)
+        assert (done.code, said in done.err) == (2, True), done.err
+
+
 def test_a_duration_that_is_none(shell: Shell) -> None:
     """Catches a mistyped option that is told as something that failed, and a store that is opened for it."""
     done = shell.here("gc", "--older-than", "90", "--store", shell.url)

@@ -27,6 +27,7 @@ from surefoot.journal import Kind, load_records
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec, Run, register, start_run
 from surefoot.runs.durable import ELSEWHERE
+from surefoot.runs.queueing import deadline_of
 from surefoot.runs.rows.tables import find_run
 from surefoot.runs.steps import live_run
 
@@ -223,7 +224,7 @@ class DurableAgent:
         kind, body, digest = await self._asked(
             id, prompt, deps, usage_limits, message_history, conversation_id=conversation_id, model=model
         )
-        deadline_ms = None if deadline_s is None else store.clock.wall_ms() + int(deadline_s * 1_000)
+        deadline_ms = deadline_of(store.clock.wall_ms(), deadline_s)
         how = self._app.queueing(kind, **when)
         run = await start_run(store, self._app.worker, kind, body, digest, run_id=id, deadline_ms=deadline_ms, how=how)
         return AgentRun(store, self._app.worker, run.row, run.id, run.kind)

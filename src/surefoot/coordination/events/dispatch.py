@@ -4,8 +4,9 @@ Every worker that serves a group looks; whoever comes first moves the place, so 
 is a run like any other, which any worker of the group may take. Runs are started some at a time: what no worker has room
 for stays in the topic, where it costs nothing.
 
-What holds: nothing that an event says stops a worker. An event under a key that is not here is left, with all behind it, to
-workers that have the key; one that can't be read at all is a dead letter.
+What holds: nothing that an event says stops a worker. A new event under a key that is not here is left, with all behind it,
+to workers that have the key: the group's place can't pass it. Behind a redelivered one nothing has to wait: under such a
+key it is a dead letter again, like one that can't be read at all.
 """
 
 from __future__ import annotations
@@ -79,10 +80,13 @@ class Dispatcher:
             try:
                 bring(tx, group.id, subscription, event, attempt + 1, left)
             except MissingKey as missing:
-                self._stuck[group.id] = passed
-                words = "group %s of %s waits for a worker that can read event %d: %s"
-                _logger.warning(words, group.name, group.topic, event.id, missing.message)
-                break
+                about = group.name, group.topic, event.id, missing.message
+                if not attempt:
+                    self._stuck[group.id] = passed
+                    _logger.warning("group %s of %s waits for a worker that can read event %d: %s", *about)
+                    break
+                tables.write_delivery(tx, group.id, event.id, State.DEAD, attempt + 1, None)
+                _logger.warning("group %s of %s: redelivered event %d is a dead letter again: %s", *about)
             passed = max(passed, event.id)
         if passed > group.place:
             tables.move_place(tx, group.id, passed)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
 from surefoot.coordination.events import tables
 from surefoot.coordination.events.groups import served
-from surefoot.coordination.events.states import State, acted_on, run_id_of
+from surefoot.coordination.events.states import State, acted_on, is_name, run_id_of
 from surefoot.coordination.events.tables import OPEN, EventRow
 from surefoot.journal import Undecodable, load_record
+from surefoot.journal.texts import require_words
 from surefoot.people import Deed
 from surefoot.people import record as record_deed
 from surefoot.problem import SurefootError
 from surefoot.runs.rows.tables import RunRow, find_run, get_run
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
+from surefoot.store.pace import politely
+
+DELIVERIES_AT_ONCE = 5_000
+"""Deliveries that one transaction deletes when a group is dropped: about 4 ms."""
 
 ID_TAKEN = "the id of its run belongs to another run"
 """Why an event could not be acted on where no run says it."""
@@ -185,15 +191,21 @@ async def decide(store: Store, event: int, group: str, *, is_again: bool, who: s
 
     Raises:
         LetterNotFound: It is none.
+        BadText: Who, or why, is no text that can be kept.
         NotAllowed: This person may not.
     """
     act = "redeliver" if is_again else "discard"
+    require_words(who, reason, words=f"{act} names who decides and why")
 
     def unit(tx: Tx) -> None:
-        found = tx.row(
-            f"SELECT d.grp FROM event_groups g JOIN deliveries d ON d.grp = g.id AND d.event = ?"
-            f" WHERE g.name = ? AND d.state = {State.DEAD.value}",
-            (event, group),
+        found = (
+            None
+            if not is_name(group)
+            else tx.row(
+                f"SELECT d.grp FROM event_groups g JOIN deliveries d ON d.grp = g.id AND d.event = ?"
+                f" WHERE g.name = ? AND d.state = {State.DEAD.value}",
+                (event, group),
+            )
         )
         if found is None:
             raise LetterNotFound(
@@ -212,6 +224,9 @@ async def decide(store: Store, event: int, group: str, *, is_again: bool, who: s
 async def drop_group(store: Store, topic: str, group: str, *, who: str, reason: str) -> GroupView:
     """Forget a group, with its place and its deliveries; runs that it has begun go on as runs.
 
+    The deliveries go some at a time, so that others write in between. Cut short, it leaves the group, with what is left of
+    them; dropped again, that goes too.
+
     Args:
         store: The store.
         topic: Its topic.
@@ -225,22 +240,66 @@ async def drop_group(store: Store, topic: str, group: str, *, who: str, reason: 
     Raises:
         GroupNotFound: It is none.
         GroupServed: This process serves it.
+        BadText: Who, or why, is no text that can be kept.
         NotAllowed: This person may not.
     """
+    require_words(who, reason, words="drop group names who decides and why")
     if (topic, group) in served():
         raise GroupServed(
             f"group {group!r} of topic {topic!r} is served by this process, which would begin it anew",
             hint="take its function out of the code of all workers first",
         )
 
-    def unit(tx: Tx) -> GroupView:
-        found = tx.row("SELECT id, topic, name, place FROM event_groups WHERE topic = ? AND name = ?", (topic, group))
-        if found is None:
-            raise GroupNotFound(f"topic {topic!r} has no group {group!r}", hint="surefoot events shows those that are")
-        view = _group(tx.connection, *found)
-        record_deed(tx, Deed(act="drop group", who=who, target=f"group {group} of topic {topic}", reason=reason))
-        tx.execute("DELETE FROM deliveries WHERE grp = ?", (found[0],))
-        tx.execute("DELETE FROM event_groups WHERE id = ?", (found[0],))
-        return view
+    view = await store.read(lambda connection: _group(connection, *_found(connection, topic, group)[:4]))
 
-    return await store.commit(unit, label="drop group")
+    def begin(tx: Tx) -> _Found:
+        found = _found(tx.connection, topic, group)
+        record_deed(tx, Deed(act="drop group", who=who, target=f"group {group} of topic {topic}", reason=reason))
+        return found
+
+    found = await store.commit(begin, label="drop group")
+    after: int | None = 0
+    while after is not None:
+        after = await politely(store, partial(_forget, found, after), label="drop group")
+    return view
+
+
+class _Found(NamedTuple):
+    """A group's row; a new group of its name may have the same, but for the time."""
+
+    id: int
+    topic: str
+    name: str
+    place: int
+    at_ms: int
+
+
+def _found(connection: Connection, topic: str, group: str) -> _Found:
+    query = "SELECT id, topic, name, place, at_ms FROM event_groups WHERE topic = ? AND name = ?"
+    rows = connection.execute(query, (topic, group)).fetchall() if is_name(topic) and is_name(group) else []
+    if not rows:
+        raise GroupNotFound(f"topic {topic!r} has no group {group!r}", hint="surefoot events shows those that are")
+    return _Found(*rows[0])
+
+
+def _forget(group: _Found, after: int, tx: Tx) -> int | None:
+    """Delete some deliveries of a group, the oldest first, as if it had begun behind them; once there are none, the group.
+
+    Args:
+        group: The group.
+        after: The last event that was seen to.
+        tx: The transaction.
+
+    Returns:
+        The last event that is seen to now; None at the end.
+    """
+    if tx.row("SELECT 1 FROM event_groups WHERE id = ? AND at_ms = ?", (group.id, group.at_ms)) is None:
+        return None
+    some = "SELECT event FROM deliveries WHERE grp = ? AND event > ? ORDER BY event LIMIT ?"
+    last = tx.row(f"SELECT max(event) FROM ({some}) AS batch", (group.id, after, DELIVERIES_AT_ONCE))
+    if last is None or last[0] is None:
+        tx.execute("DELETE FROM event_groups WHERE id = ?", (group.id,))
+        return None
+    tx.execute("DELETE FROM deliveries WHERE grp = ? AND event > ? AND event <= ?", (group.id, after, last[0]))
+    tx.execute("UPDATE event_groups SET began_after = ? WHERE id = ?", (last[0], group.id))
+    return int(last[0])

@@ -14,14 +14,11 @@ from __future__ import annotations
 import re
 from enum import Enum, IntEnum
 
+from surefoot.journal.texts import require_text
 from surefoot.problem import SurefootError
-from surefoot.runs.errors import without_surrogates
 
 NAME_MAX = 64
 """Characters of a topic's or a group's name."""
-
-ID_MAX = 512
-"""Characters of an event's id: as many as a key of an effect may have."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DELIVERY = re.compile(rf"(?P<group>{_NAME.pattern})(#\d+)?/(?P<topic>{_NAME.pattern})/(?P<event>.+)", re.DOTALL)
@@ -62,28 +59,25 @@ def named(what: str, name: str) -> str:
     Raises:
         SurefootError: It is none. Ids of runs are made of it, so it has none of the characters that divide these.
     """
-    if not isinstance(name, str) or len(name) > NAME_MAX or not _NAME.fullmatch(name):
+    if not is_name(name):
         raise SurefootError(
             f"{what} {name!r:.100}", hint=f"1 to {NAME_MAX} letters, digits, points, dashes and underscores: it is data"
         )
     return name
 
 
+def is_name(name: object) -> bool:
+    """Whether a topic or a group may be called so."""
+    return isinstance(name, str) and len(name) <= NAME_MAX and _NAME.fullmatch(name) is not None
+
+
 def identified(topic: str, event_id: str) -> str:
     """Return an event's id.
 
     Raises:
-        SurefootError: It is none.
+        BadText: It is none.
     """
-    if (
-        not isinstance(event_id, str)
-        or not event_id
-        or len(event_id) > ID_MAX
-        or without_surrogates(event_id) != event_id
-    ):
-        raise SurefootError(
-            f"topic {topic}: an event's id is {event_id!r:.100}", hint=f"a text of 1 to {ID_MAX} characters"
-        )
+    require_text(f"topic {topic}: id", event_id)
     return event_id
 
 

@@ -26,7 +26,7 @@ from surefoot.runs.live.naming import id_of_place
 from surefoot.runs.live.run import LiveRun
 from surefoot.runs.live.strand import _saga
 from surefoot.runs.live.taken import LiveStep
-from surefoot.runs.queueing import lane_of
+from surefoot.runs.queueing import require_key
 from surefoot.runs.signals import misfit, type_words
 from surefoot.runs.steps import live_run
 from surefoot.store import Tx, new_id
@@ -94,7 +94,7 @@ class Topic(Generic[T]):
         """
         body = self._dump(event)
         if key is not None:
-            lane_of(self.name, key)
+            require_key(key)
         if id is not None:
             identified(self.name, id)
         publishing = _Publishing(self.name, key, tables.digest_of(key, msgspec.json.decode(body)), body)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from surefoot.journal.texts import NAME_CHARS_MAX
 from surefoot.runs.errors import AmbiguousStep
 from surefoot.runs.live.replay import step_key
 from surefoot.runs.live.strand import Strand, _place
-from surefoot.runs.queueing import KEY_MAX
 
 if TYPE_CHECKING:
     from surefoot.runs.live.run import LiveRun
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def id_of_place(run_id: str, step: str) -> str:
     """Return the id of what a run makes in a step, where its code gives none."""
     found = f"{run_id}/{step}"
-    return found if len(found) <= KEY_MAX else f"run {hashlib.blake2b(found.encode(), digest_size=16).hexdigest()}"
+    return (
+        found if len(found) <= NAME_CHARS_MAX else f"run {hashlib.blake2b(found.encode(), digest_size=16).hexdigest()}"
+    )
 
 
 class _Counted(msgspec.Struct):

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import msgspec
 
-from surefoot.journal import Kind, Record, load_record, load_records
-from surefoot.journal.sealing import of_letter, opened
+from surefoot.journal import Kind, Record, load_record, load_records_to_show, load_to_show
+from surefoot.journal.sealing import of_letter, opened_to_show
 from surefoot.runs.errors import RunNotFound
 from surefoot.runs.life import ENDED
 from surefoot.runs.rows import inbox, tables, waiters
@@ -35,7 +35,7 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run and its records."""
+    """A run and its records. Of a value whose key is missing here the words say which key that is."""
 
     row: RunRow
     input: Any
@@ -67,7 +67,7 @@ def show(connection: Connection, run_id: str) -> RunView:
     row = tables.find_run(connection, run_id)
     if row is None:
         raise RunNotFound(f"there is no run {run_id!r} in {connection.filename}", hint="surefoot runs")
-    records = load_records(connection, row.id)
+    records = load_records_to_show(connection, row.id)
     return RunView(
         row=row,
         input=next((_value(record) for record in records if record.kind is Kind.STARTED), None),
@@ -80,7 +80,7 @@ def records_after(connection: Connection, run: int, seq: int = 0) -> list[Record
     """Return a run's records above a number, in order, each with its value, in whichever record that was born."""
     rows = connection.execute("SELECT id FROM journal WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
     found = [int(row[0]) for row in rows]
-    return [_with_value(connection, load_record(connection, record)) for record in found]
+    return [_with_value(connection, load_to_show(connection, record)) for record in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ _HAS_BEGUN = (
 def unread(connection: Connection, run: int, limit: int) -> list[LetterView]:
     """Return the oldest signals that the run's code has not taken."""
     taken = {
-        load_record(connection, int(str(row[0]))).head.signal
+        load_to_show(connection, int(str(row[0]))).head.signal
         for row in connection.execute(
             "SELECT id FROM journal WHERE run = ? AND kind = ?", (run, int(Kind.SIGNAL))
         ).fetchall()
@@ -130,7 +130,7 @@ def unread(connection: Connection, run: int, limit: int) -> list[LetterView]:
 def _letter(
     codec: Codec | None, run: int, id: Any, name: Any, payload: Any, sent_by: Any, at_ms: Any, dedupe: Any
 ) -> LetterView:
-    payload = opened(codec, payload, of_letter(run, name))
+    payload = opened_to_show(codec, payload, of_letter(run, name))
     return LetterView(id, name, msgspec.json.decode(payload or b"null"), sent_by, at_ms, dedupe)
 
 
@@ -149,7 +149,7 @@ def last_record_ms(connection: Connection, run: int) -> int | None:
 def _with_value(connection: Connection, record: Record) -> Record:
     if record.body is not None or not record.head.record:
         return record
-    return msgspec.structs.replace(record, body=load_record(connection, record.head.record).body)
+    return msgspec.structs.replace(record, body=load_to_show(connection, record.head.record).body)
 
 
 def _step(record: Record) -> StepView:
