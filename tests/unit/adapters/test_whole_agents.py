@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, BinaryContent, ImageUrl, RunContext, UsageLimits, durable_exec
-from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UserError
+from pydantic_ai.exceptions import FallbackExceptionGroup, ModelHTTPError, UnexpectedModelBehavior, UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ToolCallPart
+from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 from tests.support.agents import Script, call, said, text, twice
@@ -192,6 +193,31 @@ async def test_an_error_of_a_model_is_of_its_type_on_replay(url: str, error: Exc
     assert first == again
     assert first[0] == str(error)
     assert asked == 1
+
+
+async def test_when_all_models_have_failed_it_is_told_of_each_on_replay(url: str) -> None:
+    """Catches an outage of all providers of which a run says no more than that two errors came of it."""
+    asked = 0
+
+    def refuse(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        nonlocal asked
+        asked += 1
+        raise ModelHTTPError(500 + asked, f"model-{asked}", {"error": "overloaded"})
+
+    models = FallbackModel(FunctionModel(refuse), FunctionModel(refuse))
+    agent = Agent(models, name="clerk", capabilities=[Durable()])
+
+    async def work() -> Any:
+        try:
+            return (await agent.run("go")).output
+        except FallbackExceptionGroup as group:
+            errors: tuple[Any, ...] = group.exceptions
+            return group.message, [(type(one), str(one), one.status_code, one.body) for one in errors]
+
+    first, again = await twice(url, work)
+    assert first == again
+    assert [status for *_, status, _ in first[1]] == [501, 502]
+    assert asked == 2
 
 
 # -- input and history ------------------------------------------------------------------------------------------------
