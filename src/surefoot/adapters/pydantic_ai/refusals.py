@@ -29,7 +29,7 @@ from pydantic_core import to_jsonable_python
 
 from surefoot.effects.classify import REFUSED_THE_CALL
 from surefoot.runs import StepFailed
-from surefoot.runs.errors import name_of
+from surefoot.runs.errors import name_of, without_surrogates
 
 _RunCancelled: Any = getattr(exceptions, "RunCancelled", None)
 _ToolRetryError: Any = exceptions.ToolRetryError
@@ -63,7 +63,7 @@ def refused(error: BaseException) -> dict[str, Any] | None:
         return {"kind": "run_cancelled", "message": str(error), "timed_out": isinstance(error, TimeoutError)}
     for kind, cls in _BY_MESSAGE.items():
         if isinstance(error, cls):
-            return {"kind": kind, "message": str(getattr(error, "message", error))}
+            return {"kind": kind, "message": without_surrogates(str(getattr(error, "message", error)))}
     for kind, cls in _BY_METADATA.items():
         if isinstance(error, cls):
             return {"kind": kind, "metadata": to_jsonable_python(getattr(error, "metadata", None)),
