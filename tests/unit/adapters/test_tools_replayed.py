@@ -25,7 +25,7 @@ from pydantic_ai import (
     ToolReturn,
     UnexpectedModelBehavior,
 )
-from pydantic_ai.messages import BinaryContent
+from pydantic_ai.messages import BinaryContent, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import DynamicToolset, ToolsetTool, WrapperToolset
 from pydantic_ai.usage import RunUsage
@@ -233,6 +233,27 @@ async def test_a_reason_with_half_a_character_in_it_is_the_same_on_replay(
     assert first == again
     assert "udcff.txt" in first
     assert first.encode(), "it can be written"
+
+
+@pytest.mark.parametrize("declare", [lambda tool: tool, sf.effect, sf.read], ids=["undeclared", "effect", "read"])
+async def test_a_number_that_json_does_not_have_is_the_models_to_mend(url: str, declare: Any) -> None:
+    """Catches a run that fails because a model has written NaN where a number belongs."""
+    paid = []
+
+    async def pay(amounts: list[float]) -> str:
+        paid.append(amounts)
+        return "paid"
+
+    bad = ToolCallPart("pay", '{"amounts": [1.5, Infinity, NaN]}', "call-1")
+    script = Script([bad], [call("pay", "call-2", amounts=[2.5])], text("thanks"))
+    agent = Agent(script.model, name="clerk", tools=[declare(pay)], capabilities=[Durable()])
+
+    async def work() -> Any:
+        return (await agent.run("go")).output
+
+    assert await twice(url, work) == ("thanks", "thanks")
+    assert "amounts.1 is no number" in script.told[1]
+    assert paid == [[2.5]]
 
 
 @pytest.mark.parametrize("declare", DECLARED.values(), ids=DECLARED)
