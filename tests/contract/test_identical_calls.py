@@ -166,3 +166,37 @@ async def test_what_was_not_known_before_a_restart_is_not_done_again_after_it(ur
         await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it", value="sent")
         assert await run.result(timeout_s=10) == "thanks"
     assert acts == ["ann"]
+
+
+@pytest.mark.parametrize("declare", [lambda tool: tool, sf.effect], ids=["undeclared", "effect"])
+async def test_calls_whose_ids_are_pages_long_are_kept_apart(url: str, acts: Calls, declare: Any) -> None:
+    """Catches a run that fails, and then hangs, because a service writes more into a call's id than fits in a key."""
+
+    async def send(to: str) -> str:
+        acts.append(to)
+        return f"sent to {to}"
+
+    answer = [call("send", "call" * 500 + to, to=to) for to in ("ann", "bob")]
+    script = Script([*answer, call("send", "call" * 501, to="ann")], text("thanks"))
+    told = await asked(url, script, declare(send))
+    assert sorted(acts) == ["ann", "bob"]
+    assert [person in told[1] for person in ("sent to ann", "sent to bob")] == [True, True]
+
+
+async def test_a_call_with_a_long_id_that_is_not_known_is_not_done_again(url: str, acts: Calls) -> None:
+    """Catches an unknown that is not found again by the short form of its name."""
+
+    @sf.effect(when_unknown="tell_model")
+    async def send(to: str) -> str:
+        acts.append(to)
+        raise TimeoutError
+
+    answers: list[list[Part]] = [[call("send", f"{n}" * 999, to="ann")] for n in range(3)]
+    script = Script(*answers, text("thanks"))
+    async with sf.Surefoot(url) as app:
+        run = await app.agent(Agent(script.model, name="sender", tools=[send])).start("send it", id="r")
+        await until(lambda: script.asked == 4)
+        (doubt,) = await app.unknowns()
+        await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it", value="sent")
+        assert await run.result(timeout_s=10) == "thanks"
+    assert acts == ["ann"]

@@ -9,7 +9,7 @@ import typer
 from surefoot.approvals import State
 from surefoot.cli import questions
 from surefoot.cli.exits import ExitCode, WrongUsage
-from surefoot.cli.inputs import one_of
+from surefoot.cli.inputs import countable, one_of
 from surefoot.cli.place import (
     HOW,
     YOU,
@@ -31,7 +31,8 @@ from surefoot.cli.shapes.people import ApprovalsDocument, AuditDocument, Decisio
 STATES = tuple(state.name.lower() for state in State)
 
 ApprovalArgument = Annotated[
-    int, typer.Argument(metavar="APPROVAL", help="The approval's number, from `surefoot approvals`.")
+    int,
+    typer.Argument(metavar="APPROVAL", callback=countable, help="The approval's number, from `surefoot approvals`."),
 ]
 
 
@@ -41,7 +42,10 @@ def approvals(
         str, typer.Option(metavar="STATE", callback=one_of((*STATES, "all")), help=f"{', '.join(STATES)} or all.")
     ] = "pending",
     approval: Annotated[
-        int | None, typer.Option("--id", metavar="APPROVAL", help="One approval, with all that was said of it.")
+        int | None,
+        typer.Option(
+            "--id", metavar="APPROVAL", callback=countable, help="One approval, with all that was said of it."
+        ),
     ] = None,
     limit: LimitOption = 50,
     is_full: FullOption = False,

@@ -36,6 +36,8 @@ def load_module(name: str) -> ModuleType:
     if name.endswith(".py") or "/" in name:
         module = name.removesuffix(".py").strip("/").replace("/", ".")
         raise WrongUsage(f"{name!r} is a path, not the name of a module", hint=f"{module}; {EXAMPLE}")
+    if not all(name.split(".")):
+        raise WrongUsage(f"{name!r} is no name of a module", hint=EXAMPLE)
     try:
         return importlib.import_module(name)
     except SurefootError:

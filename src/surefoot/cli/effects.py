@@ -8,7 +8,7 @@ import typer
 
 from surefoot.cli import look, show
 from surefoot.cli.exits import WrongUsage
-from surefoot.cli.inputs import one_of, read_json
+from surefoot.cli.inputs import countable, one_of, read_json
 from surefoot.cli.place import (
     HOW,
     YOU,
@@ -42,7 +42,8 @@ def effects(
         typer.Option(metavar="STATE", callback=one_of(STATES), help=f"Only those that are {', '.join(STATES)}."),
     ] = None,
     effect: Annotated[
-        int | None, typer.Option("--id", metavar="EFFECT", help="One effect, with all that was learned of it.")
+        int | None,
+        typer.Option("--id", metavar="EFFECT", callback=countable, help="One effect, with all that was learned of it."),
     ] = None,
     limit: LimitOption = 50,
     is_full: FullOption = False,
@@ -97,7 +98,9 @@ def unknowns(*, store: StoreOption = None, is_json: JsonOption = False) -> None:
 
 def resolve(
     *,
-    effect: Annotated[int, typer.Argument(metavar="EFFECT", help="The effect's number, from `surefoot unknowns`.")],
+    effect: Annotated[
+        int, typer.Argument(metavar="EFFECT", callback=countable, help="The effect's number, from `surefoot unknowns`.")
+    ],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="How you know; kept for ever.")],
     by: Annotated[str, typer.Option(metavar="NAME", help="Who says so; kept for ever.")],
     is_done: Annotated[bool, typer.Option("--done", help="It happened.")] = False,

@@ -9,6 +9,7 @@ import typer
 
 from surefoot.cli.advice import BY_PERSON
 from surefoot.cli.approvals import refuse_placeholders
+from surefoot.cli.inputs import countable
 from surefoot.cli.place import (
     Desk,
     JsonOption,
@@ -28,7 +29,9 @@ from surefoot.cli.words import VALUE_CHARS_MAX, moment, one_line, span_words, va
 from surefoot.coordination.events.letters import DeadLetter, list_dead, list_groups
 from surefoot.store.connection import Connection
 
-EventArgument = Annotated[int, typer.Argument(metavar="EVENT", help="The event's number, from `surefoot events`.")]
+EventArgument = Annotated[
+    int, typer.Argument(metavar="EVENT", callback=countable, help="The event's number, from `surefoot events`.")
+]
 GroupOption = Annotated[str, typer.Option(metavar="GROUP", help="The group whose dead letter it is.")]
 ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept for ever.")]
 DeciderOption = Annotated[str, typer.Option(metavar="NAME", help="Who decides; kept for ever.")]

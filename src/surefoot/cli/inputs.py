@@ -24,6 +24,10 @@ EXCERPT_CHARS = 30
 """How much of a wrong text is shown before and after the place."""
 
 
+NUMBER_MAX = 2**62
+"""Largest number taken: half of what SQLite and PostgreSQL can hold, and no store has counted that far."""
+
+
 def read_text(typed: str, what: str) -> str:
     """Return what was typed, or, for "-" and "@FILE", what standard input or the file holds."""
     if typed == "-":
@@ -86,6 +90,13 @@ def one_of(names: Sequence[str]) -> Callable[[str | None], str | None]:
         return value
 
     return check
+
+
+def countable(value: int | None) -> int | None:
+    """Check an option or an argument that counts something of a store, or is its number there."""
+    if value is not None and abs(value) > NUMBER_MAX:
+        raise typer.BadParameter(f"{value} is more than any store has counted to")
+    return value
 
 
 # -- arguments of a durable function ----------------------------------------------------------------------------------

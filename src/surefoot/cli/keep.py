@@ -12,6 +12,7 @@ import typer
 from surefoot.app import MIGRATIONS
 from surefoot.cli import checks
 from surefoot.cli.exits import Refused, WrongUsage
+from surefoot.cli.inputs import countable
 from surefoot.cli.place import Desk, JsonOption, StoreOption, at_desk, command, find_url
 from surefoot.cli.screen import emit, line, say, to_type
 from surefoot.cli.shapes.keeping import BackupDocument, GcDocument, RestoreDocument, RotateDocument, TrustDocument
@@ -123,7 +124,13 @@ def restore(
         ),
     ] = None,
     incarnation: Annotated[
-        int, typer.Option(min=0, metavar="INT", help="Its number is at least this, if other restores have been lost.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="INT",
+            callback=countable,
+            help="Its number is at least this, if other restores have been lost.",
+        ),
     ] = 0,
     is_salvage: Annotated[
         bool, typer.Option("--salvage", help="FILE is a damaged store: take what can be read of it.")

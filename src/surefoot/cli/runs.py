@@ -8,7 +8,7 @@ import typer
 
 from surefoot.cli import look, show
 from surefoot.cli.exits import Refused, WrongUsage
-from surefoot.cli.inputs import one_of, read_json
+from surefoot.cli.inputs import countable, one_of, read_json
 from surefoot.cli.place import (
     ByOption,
     Desk,
@@ -34,7 +34,7 @@ STATES = tuple(state.name.lower() for state in RunState)
 
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
-LimitOption = Annotated[int, typer.Option(min=1, metavar="COUNT", help="How many to list at most.")]
+LimitOption = Annotated[int, typer.Option(min=1, metavar="COUNT", callback=countable, help="How many to list at most.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Show long values whole.")]
 StateOption = Annotated[
     str | None, typer.Option(metavar="STATE", callback=one_of(STATES), help=f"Only those that are {', '.join(STATES)}.")

@@ -131,7 +131,7 @@ def _json_rows(path: Path, text: str) -> Iterator[_Row]:
             continue
         try:
             row = json.loads(source)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TicketFileError(path, f"is no JSON: {error}", line=line) from error
         if not isinstance(row, dict):
             raise TicketFileError(
@@ -159,6 +159,8 @@ def _field(path: Path, line: int, row: Mapping[str, object], name: str, longest:
     if not isinstance(value, str):
         raise TicketFileError(path, f"expected text, found {value!r}", line=line, field=name)
     value = value.strip()
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise TicketFileError(path, "has half a character, which is no UTF-8", line=line, field=name)
     if len(value) > longest:
         raise TicketFileError(path, f"has {len(value)} characters; at most {longest} fit", line=line, field=name)
     return value

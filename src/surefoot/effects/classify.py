@@ -75,9 +75,9 @@ def not_done_reason(
 ) -> str | None:
     """Return why the effect is known not to have happened, or None: then nobody knows."""
     if isinstance(error, NotDone):
-        return error.reason
+        return _writable(error.reason)
     if _is_named_in(error, SAYS_NOT_DONE):
-        return f"{REFUSED_THE_CALL}: {error}"
+        return f"{REFUSED_THE_CALL}: {_writable(str(error))}"
     if isinstance(error, refused_on):
         return f"refused by the service: {describe(error)}"
     if is_one_request and is_never_sent(error):
@@ -87,5 +87,10 @@ def not_done_reason(
 
 def describe(error: BaseException) -> str:
     """Return an error in one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(_writable(str(error)).split())
     return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__
+
+
+def _writable(text: str) -> str:
+    r"""Return a reason as it will be read back: a lone surrogate, as in odd file names, is recorded as "\udcff"."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

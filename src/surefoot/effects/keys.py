@@ -61,6 +61,17 @@ def identify(scope: str, name: str, key: str, fingerprint: bytes) -> Identity:
     return Identity(scope, name, key, hashlib.blake2b(text.encode(), digest_size=16).digest(), fingerprint)
 
 
+def call_key(step: str) -> str:
+    """Return the key of a call that has none of its own: its step's identity, a long one by its beginning and a digest.
+
+    Nobody chose that length: some services write pages into the ids of their models' calls.
+    """
+    if len(step) <= KEY_CHARS_MAX:
+        return step
+    digest = hashlib.blake2b(step.encode(), digest_size=16).hexdigest()
+    return f"{step[: KEY_CHARS_MAX - len(digest) - 1]}…{digest}"
+
+
 def fingerprint(canonical_arguments: bytes) -> bytes:
     """Return 16 bytes that stand for arguments in their canonical form (`journal.values.canonical_bytes`)."""
     return hashlib.blake2b(canonical_arguments, digest_size=16).digest()

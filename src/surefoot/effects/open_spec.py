@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from surefoot.effects.doubt import Transactional
-from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, fingerprint, identify
+from surefoot.effects.keys import BadEffect, Identity, KeyTemplate, call_key, fingerprint, identify
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.journal.values import canonical_arguments
 
@@ -87,7 +87,7 @@ class OpenSpec(EffectSpec):
         arguments, run = bound.arguments, f"run {run_id}"
         matched = fingerprint(canonical_arguments({name: arguments[name] for name in arguments if self._matches(name)}))
         if self.template is None:
-            return identify("app" if run_id is None else run, self.name, step, matched)
+            return identify("app" if run_id is None else run, self.name, call_key(step), matched)
         self._require(self.template, arguments, "by which it is known")
         scope = run if self.once_for == "run" and run_id is not None else "app"
         return identify(scope, self.name, self.template.key(arguments), matched)

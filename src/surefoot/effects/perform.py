@@ -19,7 +19,7 @@ from surefoot.effects.classify import describe
 from surefoot.effects.doubt import RETRY_PARKED_MS, Park, Transactional
 from surefoot.effects.gates import around
 from surefoot.effects.guard import Guard, own_row
-from surefoot.effects.keys import BadEffect, Identity
+from surefoot.effects.keys import BadEffect, Identity, call_key
 from surefoot.effects.ledger import Row
 from surefoot.effects.look_again import note_stale
 from surefoot.effects.outcome import Outcome, told_to_model
@@ -123,7 +123,7 @@ def _same_call(frame: Frame, step: Step) -> str:
     of_call = step.key.removeprefix(place.path)
     earlier = f"{place.previous if place.twin is None else place.twin}{of_call}"
     earlier = frame.same_as.get(earlier, earlier)
-    if place.twin is None and earlier not in frame.unknown_steps:
+    if place.twin is None and call_key(earlier) not in frame.unknown_steps:
         return step.key
     frame.same_as[step.key] = earlier
     return earlier

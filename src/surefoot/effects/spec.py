@@ -14,7 +14,7 @@ import msgspec
 
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.gates import OwnGate
-from surefoot.effects.keys import KEY_CHARS_MAX, BadEffect, Identity, KeyTemplate, fingerprint, identify
+from surefoot.effects.keys import KEY_CHARS_MAX, BadEffect, Identity, KeyTemplate, call_key, fingerprint, identify
 from surefoot.effects.versions import VersionOf
 from surefoot.journal.values import Undecodable, canonical_arguments, codec_of
 
@@ -283,7 +283,7 @@ class EffectSpec:
         else:
             matched = fingerprint(canonical_arguments(arguments))
         if self.template is None:
-            return identify("app" if run_id is None else f"run {run_id}", self.name, step, matched)
+            return identify("app" if run_id is None else f"run {run_id}", self.name, call_key(step), matched)
         scope = f"run {run_id}" if self.once_for == "run" and run_id is not None else "app"
         return identify(scope, self.name, self.template.key(arguments), matched)
 

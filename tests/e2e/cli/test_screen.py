@@ -260,6 +260,9 @@ def test_the_environment_names_the_store(shell: Shell, monkeypatch: pytest.Monke
         (("run", "floor:send_parcel", "--id", "x", "A", "many"), "amount: "),
         (("run", "floor:send_parcel", "--id", "x"), "missing a required argument: 'order'"),
         (("run", "floor:send_parcel", "--id", "x", "1", "2", "[]", "4"), "4 arguments for 3 parameters"),
+        (("run", ":send_parcel", "--id", "x", "A"), "'' is no name of a module\nhint: the form is"),
+        (("run", ".floor:send_parcel", "--id", "x", "A"), "'.floor' is no name of a module\nhint: the form is"),
+        (("worker", "floor..jobs"), "'floor..jobs' is no name of a module\nhint: the form is"),
         (("signal", "x", "go", "[1, 2"), "column 6\n"),
         (("signal", "x", "wake", "1"), "takes no payload"),
     ],
@@ -284,3 +287,24 @@ def test_words() -> None:
     assert moment(0) == "1970-01-01T00:00:00.000Z"
     assert moment(None) is None
     assert moment(10**17) == "9999-12-31T23:59:59.999Z"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("runs", "--limit"),
+        ("effects", "--id"),
+        ("approvals", "--id"),
+        ("resolve", "--done", "--by", "ann", "--reason", "saw it"),
+        ("approve", "--by", "ann", "--reason", "fine"),
+        ("discard", "--group", "mail", "--reason", "old"),
+        ("restore", "copy.db", "--to", "sqlite:///new.db", "--incarnation"),
+    ],
+)
+def test_a_number_that_no_store_can_hold(shell: Shell, words: tuple[str, ...]) -> None:
+    """Catches a traceback, and a plea to report it, for a number that was typed with some digits too many."""
+    shell.submit("ask_parcel", "A", id="a-1")
+    done = shell.here(*words, str(2**64))
+    assert done.code == 2, done.err
+    assert "more than any store has counted to" in " ".join(done.err.split())
+    assert "Traceback" not in done.err

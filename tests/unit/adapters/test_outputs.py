@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, PromptedOutput, RunContext, TextOutput, ToolOutput, UnexpectedModelBehavior
+from pydantic_ai import (
+    Agent,
+    ModelRetry,
+    NativeOutput,
+    PromptedOutput,
+    RunContext,
+    TextOutput,
+    ToolOutput,
+    UnexpectedModelBehavior,
+)
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.usage import RunUsage
 from tests.support.agents import Script, call, text, twice
@@ -227,6 +236,26 @@ async def test_what_an_output_function_does_beside_its_result_is_done_once(url: 
     first, again = await twice(url, work)
     assert first[0] == 3
     assert again == first
+
+
+class Cancel(BaseModel):
+    order: str
+
+
+@pytest.mark.parametrize("marker", [PromptedOutput[Any], NativeOutput[Any]])
+async def test_what_is_one_of_several_types_stays_of_its_type(url: str, marker: Any) -> None:
+    """Catches a cancellation that comes out as a refund, because both are written the same."""
+
+    async def work() -> Any:
+        answers = [f'{{"result": {{"kind": "{kind}", "data": {{"order": "A-1"}}}}}}' for kind in ("Ask", "Cancel")]
+        outputs = []
+        for answer in answers:
+            agent = Agent(Script(text(answer)).model, name="clerk", output_type=marker([Ask, Cancel]))
+            agent.output_validator(lambda output: output)
+            outputs.append((await agent.run("go", capabilities=[Durable()])).output)
+        return outputs
+
+    assert await twice(url, work) == ([Ask(order="A-1"), Cancel(order="A-1")],) * 2
 
 
 async def test_an_output_that_cannot_be_kept_says_so(url: str) -> None:

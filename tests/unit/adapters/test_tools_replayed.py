@@ -25,12 +25,12 @@ from pydantic_ai import (
     ToolReturn,
     UnexpectedModelBehavior,
 )
-from pydantic_ai.messages import BinaryContent
+from pydantic_ai.messages import BinaryContent, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import DynamicToolset, ToolsetTool, WrapperToolset
 from pydantic_ai.usage import RunUsage
 from pydantic_core import SchemaValidator, core_schema
-from tests.support.agents import Part, Script, call, text, twice
+from tests.support.agents import Part, Script, call, said, text, twice
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import Durable, tools
@@ -211,6 +211,49 @@ async def test_what_a_tool_says_by_an_exception_is_said_again(url: str, declare:
     assert (runs, script.asked) == (1, 2)
     assert "which order?" in script.told[1]
     assert len(first) == len(again)
+
+
+@pytest.mark.parametrize("declare", [lambda tool: tool, sf.effect, sf.read], ids=["undeclared", "effect", "read"])
+@pytest.mark.parametrize("error", [ModelRetry("no \udcff.txt"), sf.NotDone("no \udcff.txt")], ids=["retry", "not done"])
+async def test_a_reason_with_half_a_character_in_it_is_the_same_on_replay(
+    url: str, declare: Any, error: Exception
+) -> None:
+    """Catches a reason that can be written only on replay, as of an odd file name; live, no request could carry it."""
+
+    async def look(order: str) -> str:
+        raise error
+
+    script = Script([call("look", order="?")], lambda messages: text(said(messages[-1])))
+    agent = Agent(script.model, name="clerk", tools=[declare(look)], capabilities=[Durable()])
+
+    async def work() -> Any:
+        return (await agent.run("go")).output
+
+    first, again = await twice(url, work)
+    assert first == again
+    assert "udcff.txt" in first
+    assert first.encode(), "it can be written"
+
+
+@pytest.mark.parametrize("declare", [lambda tool: tool, sf.effect, sf.read], ids=["undeclared", "effect", "read"])
+async def test_a_number_that_json_does_not_have_is_the_models_to_mend(url: str, declare: Any) -> None:
+    """Catches a run that fails because a model has written NaN where a number belongs."""
+    paid = []
+
+    async def pay(amounts: list[float]) -> str:
+        paid.append(amounts)
+        return "paid"
+
+    bad = ToolCallPart("pay", '{"amounts": [1.5, Infinity, NaN]}', "call-1")
+    script = Script([bad], [call("pay", "call-2", amounts=[2.5])], text("thanks"))
+    agent = Agent(script.model, name="clerk", tools=[declare(pay)], capabilities=[Durable()])
+
+    async def work() -> Any:
+        return (await agent.run("go")).output
+
+    assert await twice(url, work) == ("thanks", "thanks")
+    assert "amounts.1 is no number" in script.told[1]
+    assert paid == [[2.5]]
 
 
 @pytest.mark.parametrize("declare", DECLARED.values(), ids=DECLARED)

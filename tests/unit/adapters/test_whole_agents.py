@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, BinaryContent, ImageUrl, RunContext, UsageLimits, durable_exec
-from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UserError
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.exceptions import FallbackExceptionGroup, ModelHTTPError, UnexpectedModelBehavior, UserError
+from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ToolCallPart
+from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import RequestUsage
 from tests.support.agents import Script, call, said, text, twice
 
 import surefoot as sf
@@ -193,7 +195,59 @@ async def test_an_error_of_a_model_is_of_its_type_on_replay(url: str, error: Exc
     assert asked == 1
 
 
+async def test_when_all_models_have_failed_it_is_told_of_each_on_replay(url: str) -> None:
+    """Catches an outage of all providers of which a run says no more than that two errors came of it."""
+    asked = 0
+
+    def refuse(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        nonlocal asked
+        asked += 1
+        raise ModelHTTPError(500 + asked, f"model-{asked}", {"error": "overloaded"})
+
+    models = FallbackModel(FunctionModel(refuse), FunctionModel(refuse))
+    agent = Agent(models, name="clerk", capabilities=[Durable()])
+
+    async def work() -> Any:
+        try:
+            return (await agent.run("go")).output
+        except FallbackExceptionGroup as group:
+            errors: tuple[Any, ...] = group.exceptions
+            return group.message, [(type(one), str(one), one.status_code, one.body) for one in errors]
+
+    first, again = await twice(url, work)
+    assert first == again
+    assert [status for *_, status, _ in first[1]] == [501, 502]
+    assert asked == 2
+
+
 # -- input and history ------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_with_half_a_character_in_it_is_kept(url: str) -> None:
+    """Catches a run that fails, its answer paid for and lost, because a service has cut an emoji in two."""
+    half, sent = "\ud83d", []
+
+    def send(to: str) -> str:
+        sent.append(to)
+        return "sent"
+
+    answers: list[list[ModelResponsePart]] = [
+        [TextPart(f"so{half}"), ToolCallPart("send", {"to": f"ann{half}"}, f"call{half}")],
+        [ToolCallPart("send", f'{{"to": "bob{half}"}}', "call-2")],
+        [TextPart(f"thanks{half}")],
+    ]
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        usage = RequestUsage(output_tokens=1)  # counted by the model itself, which would stumble over the half
+        return ModelResponse(parts=answers[len(messages) // 2], usage=usage)
+
+    agent = Agent(FunctionModel(answer), name="clerk", tools=[send], capabilities=[Durable()])
+
+    async def work() -> Any:
+        return (await agent.run("go")).output
+
+    assert await twice(url, work) == ("thanks\\ud83d",) * 2
+    assert sent == ["ann\\ud83d"], "in the text of JSON it is a mistake, and the model's to mend"
 
 
 async def test_a_conversation_goes_on_in_a_second_run(url: str) -> None:

@@ -57,6 +57,13 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
         f", line 2, field 'text': has {MAX_TEXT + 1} characters",
     ),
     ("t.jsonl", '{"id": "1", "text": "a"}\n{"id"\n', ", line 2: is no JSON: "),
+    ("t.jsonl", "[" * 100_000, ", line 1: is no JSON: "),
+    ("t.jsonl", '{"id": "1", "text": "a\\ud83d"}\n', ", line 1, field 'text': has half a character"),
+    (
+        "t.jsonl",
+        '{"id": "1", "text": "a", "order_id": "\\ud83d"}\n',
+        ", line 1, field 'order_id': has half a character",
+    ),
     ("t.jsonl", "[1]\n", ", line 1: is no object; expected"),
     ("t.jsonl", '{"id": "1", "text": 5}\n', ", line 1, field 'text': expected text, found 5"),
     ("t.jsonl", '{"id": true, "text": "a"}\n', ", line 1, field 'id': expected text, found True"),

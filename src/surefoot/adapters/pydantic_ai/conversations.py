@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage
 from pydantic_core import from_json
 
 from surefoot.adapters.pydantic_ai.live import channel_of
 from surefoot.adapters.pydantic_ai.names import Names, check_tools
 from surefoot.adapters.pydantic_ai.payloads import PAYLOAD
-from surefoot.adapters.pydantic_ai.refusals import model_error, raise_model_error
+from surefoot.adapters.pydantic_ai.refusals import MODEL_ERRORS, is_model_error, model_error, raise_model_error
 from surefoot.adapters.pydantic_ai.requests import RequestDigests
 from surefoot.journal.records import Head
 from surefoot.journal.values import canonical_bytes
@@ -220,8 +219,10 @@ async def decide(
             channel.begin(_parent.get(), run.row.epoch)
         try:
             return await body()
-        except AgentRunError as error:
-            return model_error(error)
+        except MODEL_ERRORS as error:
+            if is_model_error(error):
+                return model_error(error)
+            raise
 
     conversation.decisions += 1
     if run.history.steps and _is_other_model(run, conversation.decisions, model):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic_ai import NativeOutput, PromptedOutput, RunContext, TextOutput, ToolOutput
@@ -23,6 +24,7 @@ from surefoot.adapters.pydantic_ai.units import BESIDE, copy_of, done_beside, re
 from surefoot.effects import NotDone
 from surefoot.effects.outcome import EffectError, Outcome
 from surefoot.journal import codec_of
+from surefoot.journal.values import ValueCodec
 from surefoot.runs import take_step
 from surefoot.runs.live.run import LiveRun
 
@@ -44,7 +46,7 @@ async def process_output(
     call = output_context.tool_call
     call_id = OUTPUT if call is None else call.tool_call_id
     name = output_context.function_name or OUTPUT
-    values = codec_of(_type_of(agent, output_context), f"output function {name}")
+    values = _Values(_type_of(agent, output_context), f"output function {name}")
     before, queued, did_run = copy_of(ctx.usage), len(ctx.pending_messages or ()), False
 
     async def work() -> Any:
@@ -59,7 +61,7 @@ async def process_output(
             if refusal is None:
                 raise
             return beside({"refused": refusal})
-        return beside({"output": json.loads(values.dump(value)[0])})
+        return beside(values.dump(value))
 
     def beside(payload: dict[str, Any]) -> dict[str, Any]:
         did = done_beside(ctx, before, queued)
@@ -71,7 +73,33 @@ async def process_output(
         redo(ctx, payload.get(BESIDE))
     if "refused" in payload:
         raise_refusal(payload["refused"])
-    return values.load(json.dumps(payload["output"]).encode())
+    return values.load(payload)
+
+
+class _Values:
+    """Writes and reads what an output pipeline gives.
+
+    Where that is one of several types, it is recorded which: their JSON forms may be the same, and by `NativeOutput` and
+    `PromptedOutput` it was the model that said which it meant.
+    """
+
+    def __init__(self, declared: Any, owner: str) -> None:
+        self._declared = declared
+        self._owner = owner
+        members = typing.get_args(declared) if typing.get_origin(declared) in (typing.Union, types.UnionType) else ()
+        self._members = {one.__qualname__: one for one in members if isinstance(one, type)}
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        name = type(value).__qualname__
+        member = name if self._members.get(name) is type(value) else None
+        payload = {"output": json.loads(self._codec(member).dump(value)[0])}
+        return payload if member is None else {**payload, "type": member}
+
+    def load(self, payload: Mapping[str, Any]) -> Any:
+        return self._codec(payload.get("type")).load(json.dumps(payload["output"]).encode())
+
+    def _codec(self, member: str | None) -> ValueCodec:
+        return codec_of(self._members.get(member or "", self._declared), self._owner)
 
 
 _PAYLOAD = codec_of(object, "the output of an agent")

@@ -6,17 +6,19 @@ value; a recorded one that can't be read back is never taken for a mistake of th
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import msgspec
 from pydantic import ValidationError
 from pydantic_ai import ToolReturn, durable_exec
 from pydantic_ai.durable_exec import JSON_CODEC, DurabilityCodec
-from pydantic_ai.messages import ToolReturnPart
+from pydantic_ai.messages import ModelResponse, ToolReturnPart
 from pydantic_core import PydanticSerializationError
 
 from surefoot.journal import Undecodable, codec_of, current_frame
 from surefoot.journal.values import Unserializable
+from surefoot.runs.errors import without_surrogates
 from surefoot.runs.live.run import LiveRun
 
 PAYLOAD = codec_of(object, "Pydantic AI")
@@ -40,13 +42,42 @@ class Codec(DurabilityCodec):
 
     def dump(self, tp: Any, value: Any) -> Any:
         """See `DurabilityCodec.dump`."""
-        return Result(value) if tp is _TOOL_RESULT else JSON_CODEC.dump(tp, value)
+        if tp is _TOOL_RESULT:
+            return Result(value)
+        return JSON_CODEC.dump(tp, _writable(value) if isinstance(value, ModelResponse) else value)
 
     def load(self, tp: Any, payload: Any) -> Any:
         """See `DurabilityCodec.load`; a payload that can't be read back blocks the run."""
         if isinstance(payload, Result):
             return payload.value
         return read_back("Pydantic AI", tp, payload)
+
+
+def _writable(response: ModelResponse) -> ModelResponse:
+    """Return a model's answer with its half characters written out, as where a service has cut an emoji in two.
+
+    They have no form in UTF-8, and the answer is paid for.
+    """
+    response = copy.copy(response)
+    response.parts = [_writable_part(part) for part in response.parts]
+    return response
+
+
+def _writable_part(part: Any) -> Any:
+    fields = _written_out(vars(part))
+    if fields == vars(part):
+        return part
+    written = copy.copy(part)
+    vars(written).update(fields)
+    return written
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, dict):
+        return {_written_out(name): _written_out(item) for name, item in value.items()}
+    return [_written_out(item) for item in value] if isinstance(value, list) else value
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from pydantic_ai.exceptions import (
     AgentRunError,
     ApprovalRequired,
     CallDeferred,
+    FallbackExceptionGroup,
     ModelAPIError,
     ModelHTTPError,
     ModelRetry,
@@ -28,7 +29,7 @@ from pydantic_core import to_jsonable_python
 
 from surefoot.effects.classify import REFUSED_THE_CALL
 from surefoot.runs import StepFailed
-from surefoot.runs.errors import name_of
+from surefoot.runs.errors import name_of, without_surrogates
 
 _RunCancelled: Any = getattr(exceptions, "RunCancelled", None)
 _ToolRetryError: Any = exceptions.ToolRetryError
@@ -62,7 +63,7 @@ def refused(error: BaseException) -> dict[str, Any] | None:
         return {"kind": "run_cancelled", "message": str(error), "timed_out": isinstance(error, TimeoutError)}
     for kind, cls in _BY_MESSAGE.items():
         if isinstance(error, cls):
-            return {"kind": kind, "message": str(getattr(error, "message", error))}
+            return {"kind": kind, "message": without_surrogates(str(getattr(error, "message", error)))}
     for kind, cls in _BY_METADATA.items():
         if isinstance(error, cls):
             return {"kind": kind, "metadata": to_jsonable_python(getattr(error, "metadata", None)),
@@ -99,8 +100,22 @@ _FACTS = ("provider_error_code", "provider_error_type", "retry_after", "in_strea
 _HTTP_FACTS = ("headers", "suggested_model_id", "hint", *_FACTS)
 
 
-def model_error(error: AgentRunError) -> dict[str, Any]:
+MODEL_ERRORS = (AgentRunError, FallbackExceptionGroup)
+"""What a model request ends in, recorded by its class."""
+
+
+def is_model_error(error: BaseException) -> bool:
+    """Whether an error is told by the framework's own classes alone; a group, whether all in it are."""
+    if isinstance(error, FallbackExceptionGroup):
+        return all(is_model_error(one) for one in error.exceptions)
+    return isinstance(error, AgentRunError)
+
+
+def model_error(error: AgentRunError | ExceptionGroup[Any]) -> dict[str, Any]:
     """Return an error of a model request as data."""
+    if isinstance(error, FallbackExceptionGroup):
+        each = [model_error(one) for one in error.exceptions]
+        return {"kind": "model_error", "error": _public_name(error), "message": error.message, "each": each}
     said: dict[str, Any] = {"kind": "model_error", "error": _public_name(error), "message": str(error)}
     if isinstance(error, ModelHTTPError):
         said |= {"status_code": error.status_code, "model_name": error.model_name, "facts": _facts(error, _HTTP_FACTS)}
@@ -114,18 +129,24 @@ def model_error(error: AgentRunError) -> dict[str, Any]:
 
 def raise_model_error(payload: Mapping[str, Any]) -> None:
     """Raise the error that a recorded model request ended in."""
+    raise _model_error_of(payload)
+
+
+def _model_error_of(payload: Mapping[str, Any]) -> Any:
     cls: Any = getattr(exceptions, payload["error"], AgentRunError)
     message, body, facts = payload["message"], payload.get("body"), payload.get("facts", {})
+    if "each" in payload:
+        return FallbackExceptionGroup(message, [_model_error_of(one) for one in payload["each"]])
     if "status_code" in payload:
         given = {"status_code": payload["status_code"], "model_name": payload["model_name"], "body": body, **facts}
         if cls is ModelHTTPError or not hasattr(ModelHTTPError, "for_category"):
-            raise ModelHTTPError(**given)
-        raise ModelHTTPError.for_category(cls, **given)
+            return ModelHTTPError(**given)
+        return ModelHTTPError.for_category(cls, **given)
     if "model_name" in payload:
-        raise cls(payload["model_name"], message, **({} if body is None else {"body": body}), **facts)
+        return cls(payload["model_name"], message, **({} if body is None else {"body": body}), **facts)
     if issubclass(cls, UnexpectedModelBehavior):
-        raise cls(message, body)
-    raise cls(message)
+        return cls(message, body)
+    return cls(message)
 
 
 def _public_name(error: BaseException) -> str:

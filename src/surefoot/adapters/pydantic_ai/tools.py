@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -55,12 +56,15 @@ async def perform_call(
     spec = declared(function)
     if spec is None and unit is not None and (title := step_itself(function)) is not None:
         return await call_step(unit, title, body)
+    is_read_by_name = spec is None and (call.seen_name in declarations.reads or is_marked_read(tool))
+    if not is_step(function) and not is_read_by_name and (place := _no_number(call.arguments)):
+        return {"kind": "model_retry", "message": f"{place} is no number that JSON has; nothing was done"}
     if spec is not None or is_step(function):
         payload = await (body() if spec is None else call_declared(spec, body, tool, gate(spec)))
         if unit is not None:
             await redo_or_take(unit)
         return payload
-    if call.seen_name in declarations.reads or is_marked_read(tool):
+    if is_read_by_name:
 
         async def read() -> Any:
             return _with_beside(_written(await reading(body)), unit)
@@ -76,6 +80,14 @@ async def perform_call(
     if unit is not None and isinstance(payload, dict):
         unit.redo(payload.pop(BESIDE, None))
     return payload
+
+
+def _no_number(value: object, place: str = "") -> str:
+    """Return where among a call's arguments is a NaN or an infinity, which some models write and no record can hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return place
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((found for name, item in items if (found := _no_number(item, f"{place}.{name}".lstrip(".")))), "")
 
 
 class Call(msgspec.Struct, frozen=True):
