@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Callable
 from typing import Any
 
@@ -223,3 +224,51 @@ async def test_a_cancellation_hits_once(app: sf.Surefoot, monkeypatch: pytest.Mo
     await run.cancel("enough")
     await run.result(timeout_s=5)
     assert hits == ["first"]
+
+
+async def _cancelled_itself() -> int:
+    gone = asyncio.ensure_future(asyncio.sleep(60))
+    gone.cancel()
+    await gone
+    return 1
+
+
+def _cancelled_in_its_thread() -> int:
+    raise concurrent.futures.CancelledError
+
+
+OF_ITS_OWN: dict[str, tuple[Any, str]] = {
+    "step": (sf.step(name="own step")(_cancelled_itself), "StepFailed"),
+    "read": (sf.read(name="own read")(_cancelled_itself), "NotDone"),
+    "effect": (sf.effect(name="own effect")(_cancelled_itself), "done"),
+    "effect in a thread": (sf.effect(name="own act")(_cancelled_in_its_thread), "done"),
+}
+
+
+@pytest.mark.usefixtures("quick_eviction")
+@pytest.mark.parametrize("what", OF_ITS_OWN)
+async def test_a_cancellation_that_nobody_has_asked_for_is_an_error_like_any_other(url: str, what: str) -> None:
+    """Catches a replay that waits for ever for its task to be cancelled, which was a library's doing and not ours."""
+    call, expected = OF_ITS_OWN[what]
+
+    @sf.durable(name=f"own {what}")
+    async def asks() -> str:
+        try:
+            told: str = (await call.outcome()).told if what.startswith("effect") else await call()
+        except Exception as error:
+            told = type(error).__name__
+        await sf.wait_signal("go")
+        return told
+
+    async with sf.Surefoot(url) as app:
+        run = await app.start(asks, id="r")
+        if what.startswith("effect"):
+            await wait_state(run, "waiting", "doubt")
+            (doubt,) = await app.unknowns()
+            assert "CancelledItself" in (await run.status()).reason
+            await app.resolve(doubt.id, is_done=True, by="ann", reason="saw it", value=1)
+        await wait_state(run, "waiting", "signal")
+    async with sf.Surefoot(url) as app:
+        run = await app.run("r")
+        await run.signal("go")
+        assert await run.result(timeout_s=10) == expected

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from surefoot.effects import ledger
+from surefoot.effects.cancellation import own_cancellation
 from surefoot.effects.case import Acting, Case, Claim
 from surefoot.effects.classify import NotDone, describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, Receipt, _current
@@ -150,6 +151,11 @@ async def _run_async(case: Case) -> Finding:
         return _failed(case, error)
     except Exception as error:
         return _failed(case, error)
+    except asyncio.CancelledError as error:
+        own = own_cancellation(error)
+        if own is None:
+            raise
+        return _failed(case, own)
     return done(case, value)
 
 

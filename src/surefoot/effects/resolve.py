@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from surefoot.effects import ledger
 from surefoot.effects.attempt import Finding, _describe, _row, act, done, settle
+from surefoot.effects.cancellation import of_users
 from surefoot.effects.case import Acting, Case
 from surefoot.effects.classify import describe
 from surefoot.effects.current import _current
@@ -357,7 +358,7 @@ async def _ask_code(ask: Callable[..., object], case: Case) -> object:
     """Call a probe or a read-back, with those of the effect's arguments that it takes."""
     async with asyncio.timeout(ASK_TIMEOUT_S):
         answer = ask(**case.spec.known(ask, case.bound))
-        return await answer if inspect.isawaitable(answer) else answer
+        return await of_users(answer) if inspect.isawaitable(answer) else answer
 
 
 async def _look_for_receipt(guard: Guard, case: Case, after_ms: int) -> Outcome | None:

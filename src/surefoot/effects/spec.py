@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from surefoot.effects.cancellation import of_users
 from surefoot.effects.doubt import ESCALATE_AFTER_MS, AskPerson, InDoubt, Read, Transactional
 from surefoot.effects.gates import OwnGate
 from surefoot.effects.keys import KEY_CHARS_MAX, BadEffect, Identity, KeyTemplate, call_key, fingerprint, identify
@@ -306,10 +307,14 @@ class EffectSpec:
         return {name: bound.arguments[name] for name in self._parameters if name in parameters}
 
     async def call(self, bound: Bound) -> Any:
-        """Run the function; a synchronous one in a thread."""
+        """Run the function; a synchronous one in a thread.
+
+        Raises:
+            CancelledItself: See `cancellation`.
+        """
         if self.is_async:
-            return await self.function(*bound.args, **bound.kwargs)
-        return await asyncio.to_thread(self.function, *bound.args, **bound.kwargs)
+            return await of_users(self.function(*bound.args, **bound.kwargs))
+        return await of_users(asyncio.to_thread(self.function, *bound.args, **bound.kwargs))
 
 
 def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:

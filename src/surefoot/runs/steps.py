@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from surefoot.effects.cancellation import own_cancellation
 from surefoot.effects.classify import describe
 from surefoot.effects.doubt import duration_ms
 from surefoot.journal import Kind, Record, Undecodable, ValueCodec, codec_of, current_frame
@@ -212,10 +213,11 @@ def _leave(run: LiveRun, taken: LiveStep, error: BaseException) -> NoReturn:
     """Record that a step ended in an error, and raise what its caller gets."""
     if isinstance(error, Blocked | Undecodable):  # inside: what the journal holds no longer fits
         raise run.stop(error) from None
-    if isinstance(error, Exception):
+    failed = error if isinstance(error, Exception) else own_cancellation(error)
+    if failed is not None:
         run.check()
-        taken.end(_append_error(taken, error))
-        raise _step_failed(taken.key, error) from error
+        taken.end(_append_error(taken, failed))
+        raise _step_failed(taken.key, failed) from error
     taken.interrupt(describe(error))
     raise error
 

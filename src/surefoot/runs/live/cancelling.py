@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from surefoot.effects.cancellation import EngineCancellation
 from surefoot.journal import Kind
 from surefoot.journal.records import Head
 from surefoot.runs.live.replay import Recorded
@@ -94,7 +95,7 @@ class Cancels:
         if not self.pending[0].before:
             if recorded is None and asyncio.current_task() is self._run.task:
                 self._note_hit(self.pending.popleft())
-                raise asyncio.CancelledError(f"cancelled by {self.by}")
+                raise EngineCancellation(f"cancelled by {self.by}")
             self._run.loop.call_soon(self._hit)
 
     def note_replay(self, step: LiveStep) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from surefoot.effects.cancellation import EngineCancellation
 from surefoot.effects.keys import BadEffect
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
@@ -154,7 +155,7 @@ class LiveRun:
             if step.key.startswith(f"{path}/") and not step.key.startswith(f"{path}/{UNDOING}/"):
                 if step.task is owner:  # on replay: what made it fail has not happened again
                     step.raise_divergence(f"step {step.key}", f"the undoing of saga {path}")
-                raise asyncio.CancelledError(f"surefoot: saga {path} is being undone")
+                raise EngineCancellation(f"surefoot: saga {path} is being undone")
 
     def refuse_in_saga(self, name: str) -> None:
         """See `Frame.refuse_in_saga`."""
