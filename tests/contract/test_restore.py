@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.conftest import until
 
 import surefoot as sf
 from surefoot.cli import main
@@ -159,6 +160,8 @@ async def moved_on(url: str, file: Path, kinds: list[str], *, function: Any = lo
     """Take a backup of waiting runs, then let the world move on: each run acts, and ends."""
     async with sf.Surefoot(url) as app:
         runs = {kind: await app.start(function, kind, "A-1", id=kind) for kind in kinds}
+        live = app.worker.live
+        await until(lambda: all(run.row not in live or live[run.row].waits for run in runs.values()))
         await app.store.barrier()
         await asyncio.to_thread(back_up, url, file)
         for run in runs.values():
