@@ -291,7 +291,7 @@ async def test_what_is_asked_for_anew_by_a_run_in_memory_has_a_record_of_its_own
         is_sound(app)
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker("another takes what was handed back")
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_claim_that_is_left_returns_its_approval(url: str, times: int) -> None:
     """Catches a person who must say yes again though nothing was sent, an approval that is used twice, one that can't be

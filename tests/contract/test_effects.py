@@ -908,7 +908,7 @@ async def test_a_step_that_is_left_before_its_act_is_not_done(app: sf.Surefoot) 
     assert (left.state, left.reason, unknowns(app), acts) == ("not_done", "its caller left before the act", [], [])
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker("another takes what was handed back")
 @pytest.mark.parametrize("approve", [None, sf.Approve(when=lambda x: x > 1)])
 async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(
     url: str, approve: sf.Approve | None
@@ -943,7 +943,7 @@ async def test_a_run_handed_back_while_its_claim_is_on_its_way_claims_it_anew(
         assert (sorted(states), unknowns(app)) == ([(1, "not_done"), (2, "done")], [])
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker("another takes what was handed back")
 async def test_a_claim_that_was_left_is_not_claimed_anew_after_the_deadline(url: str) -> None:
     """Catches an act that is begun after its run's deadline, because an earlier claim of it was left before the act."""
     acts: Acts = []
