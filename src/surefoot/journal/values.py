@@ -134,9 +134,19 @@ class ValueCodec:
             raise
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise self._refusal(value, str(error)) from error
+        if (changed := _changed(value, copy)) is not None:
+            raise self._refused_change(*changed)
         if len(data) > VALUE_BYTES_MAX:
             raise self._too_large(data)
         return data, copy
+
+    def _refused_change(self, was: type, becomes: type) -> Unserializable:
+        return Unserializable(
+            f"{self._owner}: a {was.__name__} would be read back as a {becomes.__name__}, by the declared type"
+            f" {self._declared!r}",
+            hint="declare the class that is returned; of several that look alike in JSON, give each a field that tells it"
+            ' apart: kind: Literal["refused"] = "refused"',
+        )
 
     def _too_large(self, data: Value) -> ValueTooLarge:
         return ValueTooLarge(
@@ -273,6 +283,35 @@ def _has_secret(value: Any) -> bool:
         else:
             left.extend(getattr(one, "__dict__", {}).values())
     return False
+
+
+def _changed(value: Any, copy: Any) -> tuple[type, type] | None:
+    """Return the class of the first object of users' whose copy is of another one, and that one; None where there is none.
+
+    By a base class a copy has lost what its own class adds, and of several classes whose JSON forms are the same it may be
+    the wrong one: what was refused is read back as granted.
+    """
+    left = [(value, copy)]
+    while left:
+        one, other = left.pop()
+        fields, others = _fields_of(one), _fields_of(other)
+        if fields is not None and others is not None:
+            if type(one) is not type(other):
+                return type(one), type(other)
+            left.extend((item, others[name]) for name, item in fields.items() if name in others)
+        elif isinstance(one, dict) and isinstance(other, dict):
+            left.extend((item, other[key]) for key, item in one.items() if key in other)
+        elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+            left.extend(zip(one, other, strict=False))
+    return None
+
+
+def _fields_of(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a pydantic model or a dataclass; None of anything else."""
+    kind = type(value)
+    if hasattr(kind, "__dataclass_fields__"):
+        return {name: getattr(value, name, None) for name in kind.__dataclass_fields__}
+    return value.__dict__ if hasattr(kind, "__pydantic_fields__") else None
 
 
 def _short(value: Any) -> str:

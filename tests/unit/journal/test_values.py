@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
@@ -165,3 +165,57 @@ def test_an_argument_without_a_form_is_refused() -> None:
     with pytest.raises(sf.Unserializable, match="an argument of type Foreign has no JSON form") as raised:
         canonical({"x": Foreign()})
     assert raised.value.hint
+
+
+class Granted(BaseModel):
+    reason: str
+
+
+class Refused(BaseModel):
+    reason: str
+
+
+class RefusedByKind(BaseModel):
+    kind: Literal["refused"] = "refused"
+    reason: str
+
+
+class RefusedForLong(Refused):
+    days: int
+
+
+@dataclass
+class Verdict:
+    said: Granted | Refused
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "words"),
+    [
+        (Granted | Refused, Refused(reason="too late"), "a Refused would be read back as a Granted"),
+        (list[Granted | Refused], [Granted(reason="ok"), Refused(reason="too late")], "a Refused would be read back as a"),
+        (dict[str, Verdict], {"A-1": Verdict(Refused(reason="too late"))}, "a Refused would be read back as a Granted"),
+        (tuple[int, Refused], (1, RefusedForLong(reason="too late", days=9)), "a RefusedForLong would be read back as a R"),
+    ],
+)  # fmt: skip
+def test_what_would_come_back_as_another_class_is_refused(declared: Any, value: Any, words: str) -> None:
+    """Catches a refusal that is read back as a grant because both look alike in JSON, and what a base class leaves out."""
+    with pytest.raises(sf.Unserializable) as refused:
+        codec_of(declared, "decide").dump(value)
+    assert refused.value.message.startswith(f"decide: {words}")
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        (Granted | Refused, Granted(reason="ok")),
+        (Granted | RefusedByKind, RefusedByKind(reason="too late")),
+        (Refused | RefusedForLong, RefusedForLong(reason="too late", days=9)),
+        (list[Verdict], [Verdict(Granted(reason="ok"))]),
+    ],
+)
+def test_classes_that_can_be_told_apart_come_back_as_themselves(declared: Any, value: Any) -> None:
+    """Catches a refusal of what is well declared."""
+    codec = codec_of(declared, "decide")
+    data, copy = codec.dump(value)
+    assert copy == codec.load(data) == value
