@@ -77,8 +77,10 @@ class Scene:
         return sorted(found)
 
     async def states(self) -> list[str]:
-        """Return the states of the ledger's rows."""
-        rows = await self.app.store.read(lambda connection: connection.execute("SELECT state FROM ledger").fetchall())
+        """Return the state of each effect; of one whose claim was left before the act, that of the claim after it."""
+        newest = "SELECT max(generation) FROM ledger g WHERE g.digest = l.digest"
+        query = f"SELECT state FROM ledger l WHERE generation = ({newest}) ORDER BY id"
+        rows = await self.app.store.read(lambda connection: connection.execute(query).fetchall())
         return [State(row[0]).name for row in rows]
 
 
