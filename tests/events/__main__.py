@@ -23,7 +23,7 @@ HEAD = """# Events: what they cost
 Worker processes that serve one group, and a service outside that counts what is done to it (`tests/events`; this page is
 written by `python -m tests.events`, a sample is in the fast tests). Each event is acted on by an effect under its number.
 In every row, **each event was acted on once, and those of one key in their order**: else there would be no row. Measured
-on {cpus} processors, for publisher, workers and database together, while other work went on beside it.
+on {cpus} processors, for publisher, workers and database together.
 
 * *wait*: from the publication to the first line of the group's function. *takes*: transactions in which workers took work,
   events included. *commits*: all transactions of the workers. *CPU*: of all workers, less what they take to start.
