@@ -28,6 +28,7 @@ from surefoot.cli.shapes.documents import DOCUMENTS
 from surefoot.cli.stopping import leave
 from surefoot.cli.words import clean
 from surefoot.journal.redaction import redacted_text
+from surefoot.journal.texts import has_half_characters
 from surefoot.problem import SurefootError
 
 HEADINGS: dict[str, dict[str, Callable[..., None]]] = {
@@ -175,7 +176,7 @@ def _run(arguments: list[str]) -> int:
 def _refuse_bytes(arguments: list[str]) -> None:
     """Refuse arguments that are no text in this locale: no id, name or value could be kept like that."""
     for number, word in enumerate(arguments, 1):
-        if any("\ud800" <= letter <= "\udfff" for letter in word):
+        if has_half_characters(word):
             raise WrongUsage(
                 f"argument {number} is no text in this locale's encoding, {sys.getfilesystemencoding()}: {word!r}",
                 hint="type it as UTF-8; LC_ALL=C.UTF-8 sets that encoding",

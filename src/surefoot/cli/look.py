@@ -17,7 +17,7 @@ from surefoot.cli.words import moment, one_line
 from surefoot.effects import desk as effects_desk
 from surefoot.effects import ledger
 from surefoot.effects.desk import EffectView, EvidenceView
-from surefoot.effects.ledger import call_to_show
+from surefoot.effects.ledger import Call, Row, call_to_show
 from surefoot.effects.states import State
 from surefoot.journal import Record, load_to_show
 from surefoot.leases import Sessions
@@ -182,7 +182,7 @@ def hidden_of(connection: Connection, records: Sequence[Record]) -> dict[int, tu
     found = {}
     for effect in {record.head.effect for record in records if record.head.effect}:
         row = ledger.get(connection, effect)
-        if row is not None and (redact := call_to_show(load_to_show(connection, row.claim), row.id).redact):
+        if row is not None and (redact := _call_to_show(connection, row).redact):
             found[effect] = redact
     return found
 
@@ -217,12 +217,16 @@ def unknowns(connection: Connection, sessions: Sessions, now_ms: int, command: C
     return UnknownsDocument(effects, contradictions, stuck, asked)
 
 
+def _call_to_show(connection: Connection, row: Row) -> Call:
+    return call_to_show(load_to_show(connection, row.claim), row.id)
+
+
 def _unknown(
     connection: Connection, shape: EffectShape, now_ms: int, claimed_at_ms: int, command: Callable[..., str]
 ) -> UnknownShape:
     row = ledger.get(connection, shape.id)
     assert row is not None, "a shape is made from its row"
-    doubt = effects_desk.doubt_of(connection, row, call_to_show(load_to_show(connection, row.claim), row.id))
+    doubt = effects_desk.doubt_of(connection, row, _call_to_show(connection, row))
     return UnknownShape(
         effect=shape,
         why=_why(connection, shape),

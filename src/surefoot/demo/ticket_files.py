@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surefoot.demo.tickets import MAX_TICKETS, Ticket
+from surefoot.journal.texts import has_half_characters
 
 MAX_TEXT = 2_000  # characters: the small local model reads the ticket and its instructions in one short context
 MAX_ID = 64  # characters: ids name runs, and stand in tables
@@ -159,7 +160,7 @@ def _field(path: Path, line: int, row: Mapping[str, object], name: str, longest:
     if not isinstance(value, str):
         raise TicketFileError(path, f"expected text, found {value!r}", line=line, field=name)
     value = value.strip()
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
+    if has_half_characters(value):
         raise TicketFileError(path, "has half a character, which is no UTF-8", line=line, field=name)
     if len(value) > longest:
         raise TicketFileError(path, f"has {len(value)} characters; at most {longest} fit", line=line, field=name)

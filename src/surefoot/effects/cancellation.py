@@ -29,9 +29,7 @@ def own_cancellation(error: BaseException) -> CancelledItself | None:
     task = asyncio.current_task()
     if task is None or task.cancelling():
         return None
-    own = CancelledItself(str(error) or "it awaited something that was cancelled, or raised CancelledError")
-    own.__cause__ = error
-    return own
+    return CancelledItself(str(error) or "it awaited something that was cancelled, or raised CancelledError")
 
 
 async def of_users(work: Awaitable[T]) -> T:

@@ -55,6 +55,11 @@ def require_words(who: object, reason: object, *, words: str, error: type[Surefo
     require_text("reason", reason, chars_max=WORDS_CHARS_MAX)
 
 
+def has_half_characters(text: str) -> bool:
+    """Whether a text has lone surrogates in it, which have no form in UTF-8: half an emoji, a byte that was no text."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _stripped(text: object) -> object:
     return text.strip() if isinstance(text, str) else text
 
@@ -69,6 +74,6 @@ def _problem(text: object, chars_max: int) -> str:
         return "is too long"
     if "\0" in text:
         return "has a NUL character in it, which not every database keeps"
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if has_half_characters(text):
         return "has half a character in it: where was it cut or misread?"
     return ""
