@@ -15,6 +15,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from tests.support.logs import without_room
 
 import surefoot as sf
 from surefoot.journal import take_record_id
@@ -52,8 +53,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(killed: Path, tmp_path: Path) -> Path:
-    """Return a copy of it."""
-    return Path(shutil.copytree(killed, tmp_path / "copy"))
+    """Return a copy of it, in whose log each byte means something."""
+    copy = Path(shutil.copytree(killed, tmp_path / "copy"))
+    log = copy / "agents.db-wal"
+    log.write_bytes(without_room(log.read_bytes()))
+    return copy
 
 
 def numbers(folder: Path) -> list[int]:
@@ -76,6 +80,18 @@ def test_a_killed_process_has_lost_nothing(folder: Path) -> None:
     """Catches a check of the log that takes a crash for damage."""
     assert numbers(folder) == list(range(COMMITS))
     assert numbers(folder) == list(range(COMMITS))
+
+
+def test_the_room_behind_the_log_is_nothing(killed: Path, tmp_path: Path) -> None:
+    """Catches zeros that are taken for damage, or for records; whatever lies there instead is no loss either."""
+    whole = (killed / "agents.db-wal").read_bytes()
+    end = len(without_room(whole))
+    assert end + 4_096 < len(whole)
+    for at in (None, end, end + 30, len(whole) - 1):
+        copy = Path(shutil.copytree(killed, tmp_path / f"{at}"))
+        if at is not None:
+            flip(copy / "agents.db-wal", at)
+        assert numbers(copy) == list(range(COMMITS))
 
 
 def test_half_a_commit_at_the_end_is_a_crash(folder: Path) -> None:

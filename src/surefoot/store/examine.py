@@ -20,12 +20,10 @@ from surefoot.store.checkpoint import INLINE_PAGES
 from surefoot.store.clock import Clock, SystemClock
 from surefoot.store.codec import SqliteConnection
 from surefoot.store.finding import Finding, Severity
-from surefoot.store.log import Log, NotedIn
+from surefoot.store.log import PAGE_BYTES, Log, NotedIn
 from surefoot.store.migrations import Migration, versions_of
 from surefoot.store.preparing import APPLICATION_ID, KINDS
 from surefoot.store.sqlite import connect_to_read, parse_url, refuse_unsafe_sqlite
-
-PAGE_BYTES = 4_096
 
 LOG_BYTES_MAX = 2 * INLINE_PAGES * PAGE_BYTES
 """Above this the log is not emptied as it should be: twice what a busy writer lets it grow to."""

@@ -1,0 +1,115 @@
+"""A log that grows is made longer ahead, so that a commit's sync need not make its new size durable too."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from tests.support.logs import FRAME_BYTES, without_room
+
+from surefoot.store import Migration, SqliteStore, Store, Tx, log, open_store
+
+pytestmark = pytest.mark.sqlite_only("a log is SQLite's")
+
+TABLE = Migration("test", 1, "numbers", "CREATE TABLE numbers (id INTEGER PRIMARY KEY, body BLOB)")
+
+
+def opened(folder: Path) -> SqliteStore:
+    store = open_store(f"sqlite:///{folder}/agents.db", [TABLE])
+    assert isinstance(store, SqliteStore)
+    return store
+
+
+def add(store: Store, size: int = 100) -> None:
+    def unit(tx: Tx) -> None:
+        tx.execute("INSERT INTO numbers (body) VALUES (?)", (os.urandom(size),))
+
+    store.writer.commit_blocking(unit, label="test")
+
+
+def count(store: Store) -> int:
+    return int(store.read_now(lambda connection: connection.execute("SELECT count(*) FROM numbers").fetchall())[0][0])
+
+
+def sizes(store: SqliteStore, commits: int, size: int = 100) -> list[int]:
+    """Return how large the log is after each of so many commits."""
+    found = []
+    for _ in range(commits):
+        add(store, size)
+        found.append(os.stat(f"{store.path}-wal").st_size)  # noqa: PTH116  as the log does
+    return found
+
+
+def test_small_commits_find_their_room(tmp_path: Path) -> None:
+    """Would catch a log that grows with each commit: then each sync is two writes of the disk."""
+    store = opened(tmp_path)
+    try:
+        assert len(set(sizes(store, 40)[5:])) <= 2
+        assert count(store) == 40
+    finally:
+        store.close()
+
+
+def test_large_commits_get_none(tmp_path: Path) -> None:
+    """Would catch a log that is written twice where that costs more than it spares."""
+    store = opened(tmp_path)
+    try:
+        *_, last = sizes(store, 4, log.ROOM_BYTES)
+        assert last == len(without_room(Path(f"{store.path}-wal").read_bytes()))
+    finally:
+        store.close()
+
+
+def test_two_stores_make_room_for_each_other(tmp_path: Path) -> None:
+    """Would catch zeros of one process over frames of another."""
+    first, second = opened(tmp_path), opened(tmp_path)
+    try:
+        for n in range(60):
+            for store in (first, second) if n % 3 else (second, second, first):
+                add(store, 3_000 * (n % 4))
+        expected = count(first)
+    finally:
+        second.close()
+        first.close()
+    assert expected == 60 * 2 + 20
+    again = opened(tmp_path)
+    try:
+        assert count(again) == expected
+    finally:
+        again.close()
+
+
+def test_a_log_that_was_cut_is_made_longer_anew(tmp_path: Path) -> None:
+    """Would catch room that is remembered, and is there no more: then nothing is gained ever after."""
+    store = opened(tmp_path)
+    try:
+        sizes(store, 5)
+        store._checkpointer._own.wal_checkpoint(mode=3)  # TRUNCATE
+        store._checkpointer._log.may_begin_anew()
+        assert os.stat(f"{store.path}-wal").st_size == 0  # noqa: PTH116
+        assert len(set(sizes(store, 40)[5:])) <= 2
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("written", [0, FRAME_BYTES + 7])
+def test_no_room_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    """Would catch a commit that fails, though it fits, since the disk has no room for more."""
+    real = os.pwrite
+
+    def pwrite(file: int, data: bytes, at: int) -> int:
+        if len(data) != log.ROOM_BYTES:
+            return real(file, data, at)
+        if written:
+            return real(file, data[:written], at)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("surefoot.store.log.os.pwrite", pwrite)
+    store = opened(tmp_path)
+    try:
+        sizes(store, 30)
+        assert count(store) == 30
+    finally:
+        store.close()
