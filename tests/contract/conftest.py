@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.runs.rows.desk import show
 from surefoot.store import Tx
 

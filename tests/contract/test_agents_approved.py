@@ -18,7 +18,7 @@ from tests.contract.conftest import kinds, until
 from tests.contract.test_approvals import one, states, waiting
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 
 Paid = list[tuple[str, int]]
 CALLS = [("A", 500, "c-1"), ("B", 20, "c-2"), ("C", 900, "c-3")]

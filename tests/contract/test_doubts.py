@@ -13,12 +13,13 @@ from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import SPEC, desk, ledger, registry
-from surefoot.effects.case import Acting, Case
-from surefoot.effects.guard import Guard
-from surefoot.effects.perform import perform
+from surefoot.effects import SPEC, registry
+from surefoot.effects.live.case import Acting, Case
+from surefoot.effects.live.guard import Guard
+from surefoot.effects.live.perform import perform
+from surefoot.effects.live.sweep import sweep
+from surefoot.effects.rows import desk, ledger
 from surefoot.effects.states import State
-from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Holder, LeaseLost
 from surefoot.store import StoreFailed, SystemClock, Tx
@@ -28,7 +29,7 @@ from surefoot.store import StoreFailed, SystemClock, Tx
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no time pass between two tries."""
     monkeypatch.setattr("surefoot.effects.doubt.backoff_ms", lambda _tries: 0)
-    monkeypatch.setattr("surefoot.effects.resolve.backoff_ms", lambda _tries: 0)
+    monkeypatch.setattr("surefoot.effects.live.resolve.backoff_ms", lambda _tries: 0)
 
 
 def evidence(app: sf.Surefoot, effect: int = 1) -> list[tuple[str, Any]]:
@@ -140,7 +141,7 @@ async def test_an_outcome_that_comes_as_the_patience_ends_is_told(
     app: sf.Surefoot, overtaken: Overtaken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a doubt that is told, and noted, of what is known."""
-    monkeypatch.setattr("surefoot.effects.resolve.WAIT_S", 0.0)
+    monkeypatch.setattr("surefoot.effects.live.resolve.WAIT_S", 0.0)
     overtaken.at_look = lambda: app.store.writer.commit_blocking(overtaken.settle, label="test")
     outcome = await overtaken.call()
     assert (outcome.told, outcome.value) == ("done", "theirs")
@@ -163,7 +164,7 @@ async def test_who_was_overtaken_has_no_endless_patience(
 ) -> None:
     """Catches a caller that hangs because another worker hangs, a doubt that is taken from whoever lives, and one that is
     noted of a claim which is another's by now."""
-    monkeypatch.setattr("surefoot.effects.resolve.WAIT_S", 0.0)
+    monkeypatch.setattr("surefoot.effects.live.resolve.WAIT_S", 0.0)
     outcome = await overtaken.call()
     assert (outcome.told, outcome.effect) == ("unknown", 1)
     assert outcome.reason == "TimeoutError: no answer; other has been at it for 0 s"
@@ -178,7 +179,7 @@ async def test_a_caller_that_waits_for_another_has_no_endless_patience(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches callers that hang with the one that acts, and a second act when their patience is at its end."""
-    monkeypatch.setattr("surefoot.effects.perform.WAIT_S", 0.02)
+    monkeypatch.setattr("surefoot.effects.live.perform.WAIT_S", 0.02)
     has_begun, may_end, acts = asyncio.Event(), asyncio.Event(), Calls()
 
     @sf.effect(key="slow:{x}")
@@ -230,7 +231,7 @@ async def test_a_claim_of_another_process_is_waited_for_while_that_lives(
     holder = app.guard.sessions.holder
     monkeypatch.setattr(app.guard.sessions, "holder", look)
     if not is_alive:
-        monkeypatch.setattr("surefoot.effects.perform.WAIT_S", 0.0)
+        monkeypatch.setattr("surefoot.effects.live.perform.WAIT_S", 0.0)
         gone = ("UPDATE ledger SET holder = ?, sender = ?", (other.guard.duty.session.id + 1_000,) * 2)
         await app.store.commit(lambda tx: tx.execute(*gone), label="test")
     here = asyncio.create_task(perform(app.guard, spec, spec.bind((1,), {}), None))
@@ -352,7 +353,7 @@ async def test_one_caller_looks_into_a_doubt_and_the_others_wait(app: sf.Surefoo
 async def test_a_long_fence_holds_no_worker(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, is_long: bool) -> None:
     """Catches runs that fill the memory of their worker for hours because a straggler may be on its way."""
     acts, asks = Calls(), Calls()
-    monkeypatch.setattr("surefoot.effects.resolve.SLEEP_MAX_MS", 10 if is_long else 1_000)
+    monkeypatch.setattr("surefoot.effects.live.resolve.SLEEP_MAX_MS", 10 if is_long else 1_000)
 
     async def ask() -> sf.Landed:
         asks.append(1)
@@ -417,7 +418,7 @@ async def test_a_probe_that_does_not_answer_is_asked_again_and_then_left(
 ) -> None:
     """Catches an answer that is guessed, and a service that is asked for ever."""
     monkeypatch.setattr("surefoot.effects.doubt.ASKS_MAX", 2)
-    monkeypatch.setattr("surefoot.effects.resolve.ASK_TIMEOUT_S", 0.01 if answer is None else 10.0)
+    monkeypatch.setattr("surefoot.effects.live.resolve.ASK_TIMEOUT_S", 0.01 if answer is None else 10.0)
     asks: list[int] = []
 
     async def ask() -> Any:
@@ -444,7 +445,7 @@ async def test_sends_have_an_end_even_where_a_probe_finds_nothing(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a service that is sent the same for ever because it loses each of them."""
-    monkeypatch.setattr("surefoot.effects.ledger.SENDS_MAX", 3)
+    monkeypatch.setattr("surefoot.effects.rows.ledger.SENDS_MAX", 3)
     sent: list[int] = []
 
     @sf.effect(in_doubt=sf.Probe(sf.NotLanded, longest_life="1ms"))
@@ -470,7 +471,7 @@ async def test_only_what_was_read_back_as_equal_is_done(
 ) -> None:
     """Catches another writer's state that is taken for ours, a failed look that is taken for one, and a look that no
     evidence tells of."""
-    monkeypatch.setattr("surefoot.effects.resolve.ASK_TIMEOUT_S", 0.01 if found is None else 10.0)
+    monkeypatch.setattr("surefoot.effects.live.resolve.ASK_TIMEOUT_S", 0.01 if found is None else 10.0)
     sent: list[str] = []
 
     async def read_back(address: str) -> Any:
@@ -510,8 +511,8 @@ async def doubt(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> Any:
         raise TimeoutError
 
     assert (await act.outcome()).told == "unknown"
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1_000)
-    monkeypatch.setattr("surefoot.effects.sweep.resolve", note)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", -1_000)
+    monkeypatch.setattr("surefoot.effects.live.sweep.resolve", note)
     return looked
 
 
@@ -534,7 +535,7 @@ async def test_a_sweep_leaves_a_doubt_to_its_own_caller_for_a_while(
     app: sf.Surefoot, doubt: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a sweep that is quicker than whoever has the doubt, and one that waits for an earlier boot of the machine."""
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", 1_000_000)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", 1_000_000)
     now_boot_ms = app.store.clock.boot_ms()
     for sent_boot_ms, looked in ((now_boot_ms, []), (now_boot_ms - 2_000_000, [1]), (now_boot_ms + 2_000_000, [1, 1])):
         await app.store.commit(partial(_write, "UPDATE ledger SET sent_boot_ms = ?", (sent_boot_ms,)), label="test")
@@ -544,7 +545,7 @@ async def test_a_sweep_leaves_a_doubt_to_its_own_caller_for_a_while(
 
 async def test_a_sweep_waits_for_no_fence(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches doubts that wait for hours behind the fence of another, and a ledger that grows with each look."""
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1_000)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", -1_000)
     has_begun = asyncio.Event()
 
     async def act() -> str:
@@ -596,7 +597,7 @@ async def test_what_stops_a_sweep(
     async def fails(_guard: Guard, _case: Case) -> None:
         raise error
 
-    monkeypatch.setattr("surefoot.effects.sweep.resolve", fails)
+    monkeypatch.setattr("surefoot.effects.live.sweep.resolve", fails)
     said: list[tuple[str, Exception]] = []
     raised = None
     try:

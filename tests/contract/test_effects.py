@@ -20,13 +20,14 @@ from tests.contract.test_runs import wait_state
 from tests.contract.test_runs_lost_leases import JumpingClock
 
 import surefoot as sf
-from surefoot.effects import Pass, desk, ledger, registry
-from surefoot.effects import resolve as resolving
-from surefoot.effects.case import Case
+from surefoot.effects import Pass, registry
 from surefoot.effects.gates import Request, Wait
+from surefoot.effects.live import resolve as resolving
+from surefoot.effects.live.case import Case
+from surefoot.effects.live.sweep import sweep
+from surefoot.effects.rows import desk, ledger
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import OPEN, TABLE, Event, State, next_state
-from surefoot.effects.sweep import sweep
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.leases import LeaseLost, Sessions
 from surefoot.leases.tables import token_of
@@ -398,7 +399,7 @@ async def test_a_doubt_that_cannot_be_looked_into_leaves_the_others_their_sweep(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch, declared: str
 ) -> None:
     """Catches one doubt, older than its code, that keeps all the others from ever being ended."""
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1_000)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", -1_000)
 
     async def ask(x: Any) -> sf.Landed:
         return sf.Landed(x)
@@ -562,8 +563,8 @@ async def test_doubts_behind_those_of_persons_are_looked_into(
     app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a sweep that sees the oldest doubts only, which nobody may end for weeks."""
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", 0)
-    monkeypatch.setattr("surefoot.effects.sweep.BATCH", 3)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", 0)
+    monkeypatch.setattr("surefoot.effects.live.sweep.BATCH", 3)
     monkeypatch.setattr("surefoot.effects.doubt.ASKS_MAX", 0)
     is_asked: list[bool] = []
 

@@ -21,9 +21,9 @@ from tests.support.postgres import tables_of
 import surefoot as sf
 from surefoot.app import MIGRATIONS
 from surefoot.cli import main
-from surefoot.effects import desk, ledger
+from surefoot.effects.live.sweep import sweep
+from surefoot.effects.rows import desk, ledger
 from surefoot.effects.states import State
-from surefoot.effects.sweep import sweep
 from surefoot.journal import sealing
 from surefoot.journal.encrypted import Encrypted
 from surefoot.journal.payloads import keep_payload, load_payload
@@ -160,7 +160,7 @@ async def test_doubts_and_questions_whose_key_is_missing_hinder_no_others(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches one doubt, under a key that a worker was not given, for which it looks into no others, and escalates none."""
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1_000)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", -1_000)
     clock, told, heard = MovedClock(), list[str](), list[str]()
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context["message"]))
 

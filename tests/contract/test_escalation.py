@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.runs import Escalation
 from surefoot.store import SystemClock
 

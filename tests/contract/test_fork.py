@@ -10,7 +10,7 @@ from tests.contract.conftest import Calls, killed, ledger_states, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects.desk import list_effects
+from surefoot.effects.rows.desk import list_effects
 from surefoot.runs.durable import SIMULATED
 from surefoot.runs.fork import plan
 from surefoot.runs.rows.inbox import letters_of

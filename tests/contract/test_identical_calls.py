@@ -16,7 +16,7 @@ from tests.support.agents import Part, Script, call, text, twice
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import Durable
-from surefoot.effects.perform import SAME_CALL_MAX
+from surefoot.effects.live.perform import SAME_CALL_MAX
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import surefoot as sf
 from surefoot.effects import OpenSpec
 from surefoot.effects.classify import NeverSent
-from surefoot.effects.perform import perform
+from surefoot.effects.live.perform import perform
 
 
 async def act(

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 import surefoot as sf
-from surefoot.effects import desk, sweep
-from surefoot.effects.desk import EffectView
+from surefoot.effects.live import sweep
 from surefoot.effects.receipts import Parameters, find_or_seal
+from surefoot.effects.rows import desk
+from surefoot.effects.rows.desk import EffectView
 
 STYLES = {
     "qmark": ("(?, ?, ?)", "= ?"),
@@ -242,7 +243,7 @@ async def test_books_that_cant_be_reached_leave_a_doubt_that_ends_later(
 ) -> None:
     """Catches a guess where nobody can look, a doubt that doesn't say why, and one that stays when somebody can."""
     monkeypatch.setattr("surefoot.effects.doubt.ASKS_MAX", 2)
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", 0)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", 0)
     acts: list[int] = []
 
     @sf.effect(name="pay in reach", key="pay:{x}", in_doubt=sf.Transactional(receipts=books.receipts))

@@ -15,7 +15,7 @@ from tests.contract.conftest import until
 import surefoot as sf
 from surefoot.cli import main
 from surefoot.cli.checks import INVARIANTS
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.store import CorruptStore, SystemClock, UnusablePath, copying, open_store, parse_url
 from surefoot.store.finding import broken
 

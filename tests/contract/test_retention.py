@@ -16,7 +16,7 @@ from tests.support.postgres import tables_of
 
 import surefoot as sf
 from surefoot.cli.checks import INVARIANTS
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.journal.tables import BLOB_ABOVE
 from surefoot.runs.rows import retention
 from surefoot.runs.rows.retention import Retention, Swept

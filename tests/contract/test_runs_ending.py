@@ -12,8 +12,8 @@ from tests.contract.conftest import Calls, kinds, ledger_states, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk
-from surefoot.effects.case import Acting
+from surefoot.effects.live.case import Acting
+from surefoot.effects.rows import desk
 from surefoot.effects.states import OPEN, State
 from surefoot.journal import current_frame
 from surefoot.leases import Sessions

@@ -12,7 +12,7 @@ from tests.contract.conftest import Calls, killed, ledger_states, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.leases import Sessions
 from surefoot.runs.rows.desk import wake
 

@@ -13,7 +13,7 @@ from tests.contract.test_sessions import lock_files
 
 import surefoot as sf
 from surefoot.effects import Outcome, Pass
-from surefoot.effects.case import Case, Claim
+from surefoot.effects.live.case import Case, Claim
 from surefoot.journal import current_frame
 from surefoot.leases import LeaseLost
 from surefoot.runs.life import TAKEOVERS_MAX

@@ -11,7 +11,7 @@ from tests.contract.conftest import until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.leases import Sessions
 from surefoot.runs.life import RunState, WaitFor

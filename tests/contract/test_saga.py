@@ -13,9 +13,10 @@ from tests.contract.conftest import Calls, kinds, ledger_states, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import Gate, Pass, Refuse, Request, ledger
-from surefoot.effects.case import Acting
-from surefoot.effects.desk import evidence, list_effects
+from surefoot.effects import Gate, Pass, Refuse, Request
+from surefoot.effects.live.case import Acting
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.desk import evidence, list_effects
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.runs.compensate import Found, find

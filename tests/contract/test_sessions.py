@@ -14,7 +14,7 @@ from tests.contract.conftest import killed
 
 import surefoot as sf
 from surefoot.app import MIGRATIONS
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.leases import Holder, Life
 from surefoot.leases.session import live_processes
 from surefoot.store import StoreFailed, Tx, open_store, parse_url
@@ -145,7 +145,7 @@ async def test_too_many_open_effects_keep_all_sessions(url: str, monkeypatch: py
     """Catches an opening that reads for minutes, or that forgets what it hasn't read."""
     monkeypatch.setattr("surefoot.leases.session.KEPT", 2)
     monkeypatch.setattr("surefoot.leases.session.PRUNED_AT_ONCE", 2)
-    monkeypatch.setattr("surefoot.effects.desk.OPEN_EFFECTS_MAX", 1)
+    monkeypatch.setattr("surefoot.effects.rows.desk.OPEN_EFFECTS_MAX", 1)
 
     @sf.effect(key="k:{x}")
     async def unknown(x: int) -> None:

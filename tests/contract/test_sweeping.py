@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import surefoot as sf
-from surefoot.effects import desk, sweep
+from surefoot.effects.live import sweep
+from surefoot.effects.rows import desk
 
 PATIENCE_S = 10.0
 """Far longer than a sweep takes, far shorter than the fence."""
@@ -17,7 +18,7 @@ PATIENCE_S = 10.0
 
 @pytest.fixture(autouse=True)
 def _looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("surefoot.effects.sweep.IDLE_MS", -1)
+    monkeypatch.setattr("surefoot.effects.live.sweep.IDLE_MS", -1)
 
 
 def states(app: sf.Surefoot) -> dict[str, str]:
@@ -36,7 +37,7 @@ async def leave_in_doubt(app: sf.Surefoot, effect: Any, name: str) -> None:
 
 async def test_a_sweep_does_not_wait_for_a_fence(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a sweep that stands before one long fence, with all other doubts waiting behind it."""
-    monkeypatch.setattr("surefoot.effects.sweep.AT_ONCE", 1)
+    monkeypatch.setattr("surefoot.effects.live.sweep.AT_ONCE", 1)
     asked: list[str] = []
 
     def look(name: str) -> sf.Landed:

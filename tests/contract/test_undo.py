@@ -9,9 +9,9 @@ from tests.contract.conftest import Calls, kinds, until
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import ledger
-from surefoot.effects.desk import list_effects
-from surefoot.effects.forgetting import forget
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.desk import list_effects
+from surefoot.effects.rows.forgetting import forget
 from surefoot.runs.durable import UNDO
 from surefoot.store import Tx
 

@@ -16,7 +16,7 @@ from tests.contract.test_leases import take_away
 from tests.contract.test_runs import wait_state
 
 import surefoot as sf
-from surefoot.effects import desk, ledger
+from surefoot.effects.rows import desk, ledger
 from surefoot.effects.states import State
 from surefoot.effects.versions import CHANGED_CHARS_MAX, CHANGES_MAX, difference
 from surefoot.journal import Kind, Record, insert_record

@@ -22,7 +22,7 @@ from tests.worlds.kills import Point, Trap
 from tests.worlds.tap import Tap
 
 import surefoot as sf
-from surefoot.effects.desk import EffectView
+from surefoot.effects.rows.desk import EffectView
 from surefoot.journal import current_frame
 from surefoot.runs.live.run import LiveRun
 from surefoot.runs.live.strand import ToolCall

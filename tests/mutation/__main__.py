@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _mutants(room: str) -> Iterator[Mutant]:
-    for path in sorted((ROOT / "src" / "surefoot" / room).glob("*.py")):
+    for path in sorted((ROOT / "src" / "surefoot" / room).rglob("*.py")):
         yield from mutants_of(path.relative_to(ROOT / "src").as_posix(), path.read_text())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tests.property.programs import flat, root_of
 
 import surefoot as sf
-from surefoot.effects import desk
+from surefoot.effects.rows import desk
 from surefoot.leases import Sessions
 from surefoot.runs.life import ENDED
 from surefoot.runs.rows.desk import wake

@@ -17,8 +17,8 @@ from tests.property.outside import Outside, enter, outside
 import surefoot as sf
 from surefoot.coordination.events.groups import served
 from surefoot.effects.binding import bound_guard
-from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
+from surefoot.effects.live.guard import Guard
 from surefoot.journal import current_frame
 
 Operation: TypeAlias = list[Any]

@@ -22,7 +22,7 @@ from tests.soak.crew import Crew, use_of
 from tests.soak.figures import Series
 
 import surefoot as sf
-from surefoot.effects.desk import CannotResolve
+from surefoot.effects.rows.desk import CannotResolve
 from surefoot.runs.life import ENDED, RunState
 
 MB = 1_000_000

@@ -44,8 +44,8 @@ from tests.worlds.tap import Tap
 
 import surefoot as sf
 from surefoot.adapters.pydantic_ai import DurableAgent
-from surefoot.effects import desk
 from surefoot.effects.doubt import AskPerson, InDoubt, Probe, Resend
+from surefoot.effects.rows import desk
 from surefoot.effects.states import State
 from surefoot.journal import current_frame
 from surefoot.runs import Run

@@ -12,8 +12,8 @@ from surefoot.approvals import ApprovalView, decide
 from surefoot.coordination.events import GroupView
 from surefoot.coordination.events.letters import decide as decide_letter
 from surefoot.coordination.events.letters import drop_group
-from surefoot.effects import desk
-from surefoot.effects.desk import EffectView
+from surefoot.effects.rows import desk
+from surefoot.effects.rows.desk import EffectView
 from surefoot.leases import Sessions
 from surefoot.people import People
 from surefoot.people.trail import identify
@@ -96,7 +96,7 @@ class Decisions(ABC):
     async def resolve(
         self, effect: int, *, is_done: bool, by: str, reason: str, value: Any = None, is_fence_passed: bool = False
     ) -> EffectView:
-        """End a doubt by a person's word; see `surefoot.effects.desk.resolve_by_person`."""
+        """End a doubt by a person's word; see `surefoot.effects.rows.desk.resolve_by_person`."""
         return await desk.resolve_by_person(
             self.store,
             Sessions(self.store),
@@ -110,7 +110,7 @@ class Decisions(ABC):
         )
 
     async def undone(self, effect: int, *, by: str, reason: str) -> EffectView:
-        """Note that a done effect was undone by hand; see `surefoot.effects.desk.undone_by_person`."""
+        """Note that a done effect was undone by hand; see `surefoot.effects.rows.desk.undone_by_person`."""
         who = await self.identify(by)
         return await desk.undone_by_person(self.store, effect, who=who, reason=reason, wake=wake)
 

@@ -21,9 +21,10 @@ from surefoot.approvals import ApprovalView, Approve, list_approvals
 from surefoot.coordination.events import DeadLetter, GroupView
 from surefoot.coordination.events.letters import is_open_letter, list_dead, list_groups
 from surefoot.coordination.events.retention import sweep as sweep_events
-from surefoot.effects import Gate, Guard, add_open, desk, set_opener
-from surefoot.effects.desk import EffectView
+from surefoot.effects import Gate, Guard, add_open, set_opener
 from surefoot.effects.doubt import duration_ms
+from surefoot.effects.rows import desk
+from surefoot.effects.rows.desk import EffectView
 from surefoot.effects.states import State
 from surefoot.journal.encrypted import Encrypted
 from surefoot.journal.texts import require_text

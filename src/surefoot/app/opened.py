@@ -11,7 +11,8 @@ from surefoot.coordination import LeaseDesk, ResourceGate
 from surefoot.coordination.events import Dispatcher
 from surefoot.coordination.events.dispatch import know_groups
 from surefoot.coordination.restoring import has_lost_time, lost_since_ms
-from surefoot.effects import Gate, Guard, desk, remove_open
+from surefoot.effects import Gate, Guard, remove_open
+from surefoot.effects.rows import desk
 from surefoot.leases import Session, Sessions
 from surefoot.people import People
 from surefoot.people.trail import set_rules

@@ -12,7 +12,7 @@ import msgspec
 from surefoot.approvals import tables
 from surefoot.approvals.states import Event, State
 from surefoot.approvals.tables import Asker, Note, Row, Rule
-from surefoot.effects.ledger import Call, call_unread, decode_call
+from surefoot.effects.rows.ledger import Call, call_unread, decode_call
 from surefoot.journal import MissingKey, load_record
 from surefoot.journal.records import ENDS_STEP
 from surefoot.journal.sealing import unread_words

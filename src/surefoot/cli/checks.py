@@ -10,10 +10,10 @@ from surefoot.approvals import invariants as approvals
 from surefoot.cli.words import count_words, one_line, span_words
 from surefoot.coordination import invariants as coordination
 from surefoot.coordination.events import invariants as events
-from surefoot.effects import invariants as effects
-from surefoot.effects import ledger
-from surefoot.effects.desk import doubt_of
-from surefoot.effects.ledger import call_of
+from surefoot.effects.rows import invariants as effects
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.desk import doubt_of
+from surefoot.effects.rows.ledger import call_of
 from surefoot.journal import invariants as journal
 from surefoot.journal.sealing import of_run, opened_text
 from surefoot.leases import Holder, Life

@@ -26,8 +26,8 @@ from surefoot.cli.runs import FullOption, LimitOption
 from surefoot.cli.screen import emit, say
 from surefoot.cli.shapes.effects import EffectsDocument, EffectShape, ResolveDocument
 from surefoot.cli.words import state_words
-from surefoot.effects.desk import resolve_by_person, undone_by_person
 from surefoot.effects.registry import spec_of
+from surefoot.effects.rows.desk import resolve_by_person, undone_by_person
 from surefoot.effects.states import State
 from surefoot.runs.rows.desk import wake
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 from surefoot.approvals import ApprovalNeeded, ApprovalNotFound, CannotDecide
 from surefoot.coordination.events import GroupNotFound, GroupServed, LetterNotFound
 from surefoot.effects import BadEffect, Denied, KeyConflict
-from surefoot.effects.desk import CannotResolve, UnfitValue
+from surefoot.effects.rows.desk import CannotResolve, UnfitValue
 from surefoot.journal import Unserializable, ValueTooLarge
 from surefoot.journal.encrypted import BadKeys
 from surefoot.journal.texts import BadText

@@ -14,10 +14,10 @@ from surefoot.cli.shapes.parts import HolderShape
 from surefoot.cli.shapes.runs import RunShape, ShowDocument, SignalShape
 from surefoot.cli.timeline import EffectFact, end_words, steps_of
 from surefoot.cli.words import moment, one_line
-from surefoot.effects import desk as effects_desk
-from surefoot.effects import ledger
-from surefoot.effects.desk import EffectView, EvidenceView
-from surefoot.effects.ledger import Call, Row, call_to_show
+from surefoot.effects.rows import desk as effects_desk
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.desk import EffectView, EvidenceView
+from surefoot.effects.rows.ledger import Call, Row, call_to_show
 from surefoot.effects.states import State
 from surefoot.journal import Record, load_to_show
 from surefoot.leases import Sessions

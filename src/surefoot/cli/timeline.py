@@ -14,7 +14,7 @@ import msgspec
 
 from surefoot.cli.shapes.runs import StepShape
 from surefoot.cli.words import moment, state_words
-from surefoot.effects.ledger import Call, decode_call
+from surefoot.effects.rows.ledger import Call, decode_call
 from surefoot.journal import Kind, Record
 from surefoot.journal.records import ENDS_STEP, OPENS_STEP
 

@@ -23,7 +23,7 @@ from surefoot.coordination.words import busy
 from surefoot.effects import around
 from surefoot.effects.binding import bound_guard, open_guard
 from surefoot.effects.doubt import duration_ms
-from surefoot.effects.guard import Guard
+from surefoot.effects.live.guard import Guard
 from surefoot.journal import current_frame
 from surefoot.leases import LeaseLost, Session
 from surefoot.leases.rules import TTL_MS

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from surefoot.coordination import rules
 from surefoot.coordination.tables import Row
-from surefoot.effects import ledger
+from surefoot.effects.rows import ledger
 from surefoot.leases import Life, Sessions
 from surefoot.store.connection import Connection
 

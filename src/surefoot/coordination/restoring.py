@@ -5,7 +5,7 @@
     runs      -> those that were running are free, in a new epoch
     approvals -> those that were given and not used have lapsed: they are asked for anew
     effects   -> those without outcome are in doubt, and their fences count from now; those that will be claimed anew are in
-                 doubt too (`effects.lost`)
+                 doubt too (`effects.rows.lost`)
 
 What can't be refused is only said: a process that still works with the old store, on another host or with a file that was
 moved away, knows nothing of this one. Tokens tell a service that compares them; keys tell one that dedupes.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from surefoot.approvals import tables as approvals
 from surefoot.approvals.states import Event, State
 from surefoot.coordination.events.tables import NO_ROOT, root_of
-from surefoot.effects import ledger
+from surefoot.effects.rows import ledger
 from surefoot.journal.texts import require_words
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
@@ -62,7 +62,7 @@ def has_lost_time(connection: Connection) -> bool:
 
 
 def lost_since_ms(connection: Connection, run: int | None) -> int | None:
-    """See `surefoot.effects.lost.LostSince`. A run is as old as what it goes back to: that may have led to it before."""
+    """See `surefoot.effects.rows.lost.LostSince`. A run is as old as what it goes back to: that may have led to it."""
     root = NO_ROOT if run is None else root_of(connection, run)
     rows = connection.execute(
         "SELECT min(snapshot_at_ms) FROM store_restored WHERE trusted_at_ms IS NULL OR last_run >= ? OR last_event >= ?",

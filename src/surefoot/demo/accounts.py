@@ -11,9 +11,9 @@ from typing import Any
 import apsw
 
 from surefoot.demo.books import Asked, Outcome
-from surefoot.effects import ledger
-from surefoot.effects.desk import EffectView, list_effects
 from surefoot.effects.keys import Identity
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.desk import EffectView, list_effects
 from surefoot.effects.states import State
 from surefoot.runs.rows.tables import RunRow, list_runs
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from surefoot.app import Surefoot
 from surefoot.demo.accounts import Account, accounts
 from surefoot.demo.books import Happened, Outcome, happened_from_books
-from surefoot.effects.desk import resolve_by_person
+from surefoot.effects.rows.desk import resolve_by_person
 from surefoot.runs.rows.desk import wake
 
 WHO = "demo person"

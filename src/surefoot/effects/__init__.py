@@ -16,9 +16,9 @@ from surefoot.effects.doubt import (
 )
 from surefoot.effects.effect import Declaration, effect, in_thread, read, versioned
 from surefoot.effects.gates import AroundGate, Gate, HoldingGate, OwnGate, Pass, Refuse, Request, Wait, around
-from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect
-from surefoot.effects.ledger import MIGRATIONS
+from surefoot.effects.live.guard import Guard
+from surefoot.effects.live.simulate import NothingRecorded, SimulatedGuard
 from surefoot.effects.open_spec import OpenSpec
 from surefoot.effects.outcome import (
     MEANING,
@@ -31,7 +31,7 @@ from surefoot.effects.outcome import (
     told_to_model,
 )
 from surefoot.effects.receipts import Receipts
-from surefoot.effects.simulate import NothingRecorded, SimulatedGuard
+from surefoot.effects.rows.ledger import MIGRATIONS
 from surefoot.effects.spec import SPEC, EffectSpec, nothing_to_undo
 from surefoot.effects.versions import Look, Seen, Stale, remember, remembered
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Protocol
 
-from surefoot.effects.guard import Guard
+from surefoot.effects.live.guard import Guard
 from surefoot.problem import SurefootError
 
 bound_guard: ContextVar[Guard | None] = ContextVar("surefoot_guard", default=None)

@@ -13,9 +13,9 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 from surefoot.effects.binding import bound_guard, open_guard
 from surefoot.effects.doubt import InDoubt, Read
 from surefoot.effects.gates import OwnGate
+from surefoot.effects.live.perform import perform
+from surefoot.effects.live.read import perform_read, see
 from surefoot.effects.outcome import Outcome, told_to_model
-from surefoot.effects.perform import perform
-from surefoot.effects.read import perform_read, see
 from surefoot.effects.registry import register
 from surefoot.effects.spec import SPEC, Bound, EffectSpec
 from surefoot.effects.versions import Seen, VersionOf

@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from surefoot.effects import EffectSpec, bound_guard, ledger
+from surefoot.effects import EffectSpec, bound_guard
 from surefoot.effects.keys import fingerprint, identify
-from surefoot.effects.ledger import call_of
-from surefoot.effects.perform import perform
+from surefoot.effects.live.perform import perform
 from surefoot.effects.registry import spec_of, undo_spec_of
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import call_of
 from surefoot.effects.spec import nothing_to_undo
 from surefoot.effects.states import OPEN, State
 from surefoot.journal import Kind, load_record, load_records

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from surefoot.effects import ledger
 from surefoot.effects.keys import identify
+from surefoot.effects.rows import ledger
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, OPENS_STEP, Head

@@ -20,12 +20,12 @@ from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
-from surefoot.effects import ledger
-from surefoot.effects.case import Case
 from surefoot.effects.classify import describe
-from surefoot.effects.ledger import call_of
-from surefoot.effects.resolve import resolve
-from surefoot.effects.sweep import case_of
+from surefoot.effects.live.case import Case
+from surefoot.effects.live.resolve import resolve
+from surefoot.effects.live.sweep import case_of
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import call_of
 from surefoot.journal import Kind, codec_of
 from surefoot.problem import SurefootError
 from surefoot.runs.compensate import Piece, compensate, find, is_ended, parking

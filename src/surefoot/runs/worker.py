@@ -17,7 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from surefoot.effects import Guard, SimulatedGuard, around, bound_guard, told_to_model
-from surefoot.effects.sweep import sweep
+from surefoot.effects.live.sweep import sweep
 from surefoot.journal import Record, current_frame
 from surefoot.leases import LeaseLost, Session, Sessions
 from surefoot.runs.claiming import Claiming

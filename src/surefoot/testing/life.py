@@ -27,9 +27,9 @@ import msgspec
 from pydantic_core import to_jsonable_python
 
 from surefoot.app import Surefoot
-from surefoot.effects import desk
-from surefoot.effects.desk import EffectView
 from surefoot.effects.registry import all_specs
+from surefoot.effects.rows import desk
+from surefoot.effects.rows.desk import EffectView
 from surefoot.problem import SurefootError
 from surefoot.runs import Run, RunCancelled, RunFailed
 from surefoot.runs.durable import kind_of

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import surefoot as sf
-from surefoot.effects import binding, desk, ledger
-from surefoot.effects.case import Acting
+from surefoot.effects import binding
 from surefoot.effects.doubt import duration_ms
-from surefoot.effects.guard import Guard
 from surefoot.effects.keys import KEY_CHARS_MAX, fingerprint, identify
+from surefoot.effects.live.case import Acting
+from surefoot.effects.live.guard import Guard
 from surefoot.effects.registry import spec_of
+from surefoot.effects.rows import desk, ledger
 from surefoot.effects.spec import EffectSpec
 from surefoot.effects.states import State
 from surefoot.people import trail

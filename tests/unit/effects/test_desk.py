@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import surefoot as sf
-from surefoot.effects import desk, ledger
-from surefoot.effects.desk import DoubtView
-from surefoot.effects.ledger import call_of
+from surefoot.effects.rows import desk, ledger
+from surefoot.effects.rows.desk import DoubtView
+from surefoot.effects.rows.ledger import call_of
 from surefoot.effects.states import State
 from surefoot.people import trail
 from surefoot.store import Tx
@@ -100,7 +100,7 @@ async def test_since_when_an_effect_is_unknown(app: sf.Surefoot) -> None:
 
 async def test_as_many_open_effects_as_are_read_and_one_more(app: sf.Surefoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a limit by which the last session that somebody needs is forgotten."""
-    monkeypatch.setattr("surefoot.effects.desk.OPEN_EFFECTS_MAX", 2)
+    monkeypatch.setattr("surefoot.effects.rows.desk.OPEN_EFFECTS_MAX", 2)
     ours = app.guard.duty.session.id
     await act.outcome(1)
     assert app.store.read_now(desk.sessions_in_use) == set()

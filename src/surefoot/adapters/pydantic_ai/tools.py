@@ -19,8 +19,8 @@ from surefoot.adapters.pydantic_ai.refusals import DEFERRED, RETRIES, is_refusal
 from surefoot.adapters.pydantic_ai.units import BESIDE, call_step, redo_or_take
 from surefoot.effects import SPEC, BadEffect, EffectSpec, NotDone, OpenSpec, OwnGate, bound_guard, told_to_model
 from surefoot.effects.classify import describe
+from surefoot.effects.live.perform import perform
 from surefoot.effects.outcome import MEANING, Outcome, Telling
-from surefoot.effects.perform import perform
 from surefoot.effects.spec import Bound
 from surefoot.journal.values import Unserializable
 from surefoot.runs import take_step

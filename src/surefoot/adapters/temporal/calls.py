@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from surefoot.adapters.temporal.parked import Parked, Wait
-from surefoot.effects.case import Claim
 from surefoot.effects.keys import BadEffect
+from surefoot.effects.live.case import Claim
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, NEXT, NO_HEAD, OPENS_STEP, Head
 from surefoot.journal.tables import load_records_under, next_record_id

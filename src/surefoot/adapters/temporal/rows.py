@@ -18,7 +18,7 @@ from surefoot.adapters.pydantic_ai.transcripts import RESULT
 from surefoot.adapters.temporal.parked import loaded
 from surefoot.adapters.temporal.waiting import PARK, UNPARK
 from surefoot.adapters.temporal.workflow import BEGIN, END
-from surefoot.effects import ledger
+from surefoot.effects.rows import ledger
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import NEXT, Head

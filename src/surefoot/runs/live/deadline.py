@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from surefoot.effects.told import was_left
+from surefoot.effects.live.told import was_left
 from surefoot.journal import Kind, Record
 from surefoot.runs.errors import DeadlinePassed
 from surefoot.runs.life import WaitFor

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from surefoot.effects import Guard, NothingRecorded, ledger
+from surefoot.effects import Guard, NothingRecorded
+from surefoot.effects.rows import ledger
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.journal.records import Head

@@ -1,7 +1,7 @@
 """Looking into a doubt on behalf of a step that records something else: nothing of it goes to the run's journal.
 
-`effects.resolve` speaks to the run through a `Step`. Here what it has to tell is dropped, since the ledger has it, and what
-it has to wait for parks the run, in the words of whoever needs to know.
+`effects.live.resolve` speaks to the run through a `Step`. Here what it has to tell is dropped, since the ledger has it,
+and what it has to wait for parks the run, in the words of whoever needs to know.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from surefoot.effects import ledger
+from surefoot.effects.rows import ledger
 from surefoot.store import Check, Tx
 from surefoot.store.connection import Connection
 

@@ -13,8 +13,8 @@ from surefoot.approvals import tables as approvals
 from surefoot.approvals.desk import call_of as question_of
 from surefoot.approvals.desk import deadline_ms, is_waited_for
 from surefoot.approvals.states import Event
-from surefoot.effects import desk, ledger
-from surefoot.effects.ledger import call_of
+from surefoot.effects.rows import desk, ledger
+from surefoot.effects.rows.ledger import call_of
 from surefoot.effects.states import State
 from surefoot.journal.redaction import redacted
 from surefoot.leases import Sessions

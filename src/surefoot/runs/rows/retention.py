@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from surefoot.approvals.states import State
-from surefoot.effects import ledger
-from surefoot.effects.forgetting import detach, digest_of, forget, forget_call
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.forgetting import detach, digest_of, forget, forget_call
 from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, Kind, decode_head, encode_head
 from surefoot.journal.sealing import MissingKey

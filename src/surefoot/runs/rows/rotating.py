@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from surefoot.effects.ledger import READABLE
+from surefoot.effects.rows.ledger import READABLE
 from surefoot.journal import sealing
 from surefoot.journal.payloads import seal_payload_anew
 from surefoot.journal.records import decode_head, encode_head

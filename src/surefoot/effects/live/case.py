@@ -11,7 +11,7 @@ import msgspec
 
 from surefoot.effects.gates import AroundGate, OwnGate, Request
 from surefoot.effects.keys import Identity, call_digest
-from surefoot.effects.ledger import Row
+from surefoot.effects.rows.ledger import Row
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.journal import Frame, Kind, Record, Step
 from surefoot.journal.values import canonical_bytes

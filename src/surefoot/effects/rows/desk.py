@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from surefoot.effects import ledger
 from surefoot.effects.doubt import AskPerson
 from surefoot.effects.keys import BadEffect, call_digest
-from surefoot.effects.ledger import Call, Row, call_of, call_to_show
 from surefoot.effects.registry import spec_of
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Call, Row, call_of, call_to_show
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record, load_to_show
 from surefoot.journal.records import Head

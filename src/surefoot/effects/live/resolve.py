@@ -15,10 +15,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from surefoot.effects import ledger
-from surefoot.effects.attempt import Finding, _describe, _row, act, done, settle
 from surefoot.effects.cancellation import of_users
-from surefoot.effects.case import Acting, Case
 from surefoot.effects.classify import describe
 from surefoot.effects.current import _current
 from surefoot.effects.doubt import (
@@ -38,12 +35,15 @@ from surefoot.effects.doubt import (
     backoff_ms,
     next_move,
 )
-from surefoot.effects.guard import Guard
-from surefoot.effects.ledger import Row, call_of
+from surefoot.effects.live.attempt import Finding, _describe, _row, act, done, settle
+from surefoot.effects.live.case import Acting, Case
+from surefoot.effects.live.guard import Guard
+from surefoot.effects.live.told import LEFT, told
 from surefoot.effects.outcome import Outcome
 from surefoot.effects.receipts import find_or_seal
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Row, call_of
 from surefoot.effects.states import State
-from surefoot.effects.told import LEFT, told
 from surefoot.journal import Kind, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life

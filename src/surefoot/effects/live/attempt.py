@@ -14,18 +14,18 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from surefoot.effects import ledger
 from surefoot.effects.cancellation import own_cancellation
-from surefoot.effects.case import Acting, Case, Claim
 from surefoot.effects.classify import NotDone, describe, is_never_sent, not_done_reason
 from surefoot.effects.current import CurrentEffect, Receipt, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
-from surefoot.effects.guard import Guard
-from surefoot.effects.ledger import Row
-from surefoot.effects.look_again import find_stale
+from surefoot.effects.live.case import Acting, Case, Claim
+from surefoot.effects.live.guard import Guard
+from surefoot.effects.live.look_again import find_stale
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Row
 from surefoot.effects.states import State
 from surefoot.effects.versions import Stale
 from surefoot.journal import Kind, Record, Step, Unserializable, ValueTooLarge, insert_record, load_record

@@ -12,15 +12,15 @@ it comes here: a new execution, a takeover, a resume. It writes no row of the le
 
 from __future__ import annotations
 
-from surefoot.effects import ledger
-from surefoot.effects.case import Case, Claim
 from surefoot.effects.gates import Wait
-from surefoot.effects.guard import Guard
 from surefoot.effects.keys import identify
-from surefoot.effects.ledger import Row
+from surefoot.effects.live.case import Case, Claim
+from surefoot.effects.live.guard import Guard
+from surefoot.effects.live.told import note, taken, told
 from surefoot.effects.outcome import Outcome
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Row
 from surefoot.effects.states import State
-from surefoot.effects.told import note, taken, told
 from surefoot.journal import Kind, Record, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost

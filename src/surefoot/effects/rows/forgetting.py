@@ -11,8 +11,8 @@ import hashlib
 import msgspec
 from msgspec.structs import replace
 
-from surefoot.effects import ledger
-from surefoot.effects.ledger import Row
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Row
 from surefoot.journal.records import Head, encode_head
 from surefoot.journal.tables import load_record, rewrite_record
 from surefoot.store import Tx

@@ -15,15 +15,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from surefoot.effects import ledger
-from surefoot.effects.case import Acting, Case, Claim
 from surefoot.effects.gates import AroundGate, Gate, HoldingGate, Pass, Refuse, Wait
 from surefoot.effects.keys import BadEffect
-from surefoot.effects.ledger import Call, Row
-from surefoot.effects.lost import TRUST, LostSince, may_be_lost
+from surefoot.effects.live.case import Acting, Case, Claim
+from surefoot.effects.live.told import LEFT, approved_generation, moment_words, note, of_own_row, taken
 from surefoot.effects.outcome import Outcome
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Call, Row
+from surefoot.effects.rows.lost import TRUST, LostSince, may_be_lost
 from surefoot.effects.states import State
-from surefoot.effects.told import LEFT, approved_generation, moment_words, note, of_own_row, taken
 from surefoot.journal import Kind, Record, insert_record, take_record_id
 from surefoot.journal.records import Head
 from surefoot.leases import Duty, LeaseLost, Session, Sessions

@@ -12,22 +12,22 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from surefoot.effects import ledger
-from surefoot.effects.attempt import act, act_in_transaction
-from surefoot.effects.case import Case
 from surefoot.effects.classify import describe
 from surefoot.effects.doubt import RETRY_PARKED_MS, Park, Transactional
 from surefoot.effects.gates import around
-from surefoot.effects.guard import Guard, own_row
 from surefoot.effects.keys import BadEffect, Identity, call_key
-from surefoot.effects.ledger import Row
-from surefoot.effects.look_again import note_stale
+from surefoot.effects.live.attempt import act, act_in_transaction
+from surefoot.effects.live.case import Case
+from surefoot.effects.live.guard import Guard, own_row
+from surefoot.effects.live.look_again import note_stale
+from surefoot.effects.live.resolve import ROW_LOOK_MAX_S, ROW_LOOK_S, Left, leave, resolve
+from surefoot.effects.live.simulate import NothingRecorded
+from surefoot.effects.live.told import told
 from surefoot.effects.outcome import Outcome, told_to_model
-from surefoot.effects.resolve import ROW_LOOK_MAX_S, ROW_LOOK_S, Left, leave, resolve
-from surefoot.effects.simulate import NothingRecorded
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Row
 from surefoot.effects.spec import Bound, EffectSpec
 from surefoot.effects.states import State
-from surefoot.effects.told import told
 from surefoot.journal import Frame, Kind, Record, Step, Undecodable, current_frame, load_record
 from surefoot.journal.records import Head
 from surefoot.leases import LeaseLost, Life

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from surefoot.effects.case import Case
 from surefoot.effects.classify import describe
+from surefoot.effects.live.case import Case
 from surefoot.effects.versions import Look, Stale, unread
 
 

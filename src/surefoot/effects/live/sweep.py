@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from surefoot.effects import ledger
-from surefoot.effects.case import Case
 from surefoot.effects.doubt import Overwrite, Probe, Resend
-from surefoot.effects.guard import Guard
 from surefoot.effects.keys import BadEffect, Identity
-from surefoot.effects.ledger import Row, call_of
+from surefoot.effects.live.case import Case
+from surefoot.effects.live.guard import Guard
+from surefoot.effects.live.resolve import resolve
 from surefoot.effects.registry import spec_of
-from surefoot.effects.resolve import resolve
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Row, call_of
 from surefoot.effects.spec import Bound
 from surefoot.effects.strays import strays_as_errors
 from surefoot.journal import Step, Undecodable

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from surefoot.effects import ledger
-from surefoot.effects.case import Case, Claim
 from surefoot.effects.keys import identify
-from surefoot.effects.ledger import Row, call_of
+from surefoot.effects.live.case import Case, Claim
 from surefoot.effects.outcome import Outcome
+from surefoot.effects.rows import ledger
+from surefoot.effects.rows.ledger import Row, call_of
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Unserializable, insert_record, load_record
 from surefoot.journal.records import Head
