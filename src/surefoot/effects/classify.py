@@ -8,6 +8,7 @@ The table holds names, so that no client need be installed.
 
 from __future__ import annotations
 
+from surefoot.journal.texts import without_surrogates
 from surefoot.problem import SurefootError
 
 NEVER_SENT = frozenset(
@@ -75,9 +76,9 @@ def not_done_reason(
 ) -> str | None:
     """Return why the effect is known not to have happened, or None: then nobody knows."""
     if isinstance(error, NotDone):
-        return _writable(error.reason)
+        return without_surrogates(error.reason)
     if _is_named_in(error, SAYS_NOT_DONE):
-        return f"{REFUSED_THE_CALL}: {_writable(str(error))}"
+        return f"{REFUSED_THE_CALL}: {without_surrogates(str(error))}"
     if isinstance(error, refused_on):
         return f"refused by the service: {describe(error)}"
     if is_one_request and is_never_sent(error):
@@ -87,10 +88,5 @@ def not_done_reason(
 
 def describe(error: BaseException) -> str:
     """Return an error in one line."""
-    text = " ".join(_writable(str(error)).split())
+    text = " ".join(without_surrogates(str(error)).split())
     return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__
-
-
-def _writable(text: str) -> str:
-    r"""Return a reason as it will be read back: a lone surrogate, as in odd file names, is recorded as "\udcff"."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

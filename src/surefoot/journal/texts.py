@@ -1,7 +1,7 @@
 """Texts that users give and that are kept as they are: names, ids, keys, and the words of people. Pure.
 
 What holds: what comes into a row can be written and read back on every engine, and what can't be is refused where it is
-given, with its name and its value.
+given, with its name and its value. Words that nobody gave, as those of an error, are made writable instead.
 """
 
 from __future__ import annotations
@@ -57,7 +57,12 @@ def require_words(who: object, reason: object, *, words: str, error: type[Surefo
 
 def has_half_characters(text: str) -> bool:
     """Whether a text has lone surrogates in it, which have no form in UTF-8: half an emoji, a byte that was no text."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
+    return without_surrogates(text) != text
+
+
+def without_surrogates(text: str) -> str:
+    r"""Return text that can be written as UTF-8: a lone surrogate, as in odd file names, becomes "\udcff"."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _stripped(text: object) -> object:

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from surefoot.journal.texts import without_surrogates
 from surefoot.people.roles import PROGRAM, NotAllowed, People, Proven, from_json, refusal
 from surefoot.store import Tx
 from surefoot.store.connection import Connection
@@ -95,7 +96,7 @@ def _append(tx: Tx, deed: Deed) -> None:
 def _writable(text: str) -> str:
     """Return text without the half characters that a terminal's odd bytes become, and without NUL, which PostgreSQL would
     keep as something else than what was sealed."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return without_surrogates(text).replace("\0", "\\x00")
 
 
 def _digest(before: bytes, fields: Sequence[Any]) -> bytes:

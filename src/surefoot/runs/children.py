@@ -21,10 +21,11 @@ from surefoot.effects.classify import describe
 from surefoot.journal import Kind, Record, Undecodable, load_record
 from surefoot.journal.records import Head
 from surefoot.journal.tables import BLOB_ABOVE
+from surefoot.journal.texts import without_surrogates
 from surefoot.journal.values import Value
 from surefoot.problem import SurefootError
 from surefoot.runs.durable import KindSpec, kind_of
-from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed, name_of, require_id, without_surrogates
+from surefoot.runs.errors import RunCancelled, RunFailed, StepFailed, name_of, require_id
 from surefoot.runs.handle import read_end, start_run
 from surefoot.runs.life import ENDED, WaitFor
 from surefoot.runs.live.run import LiveRun

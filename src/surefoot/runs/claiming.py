@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from surefoot.journal.tables import load_records, load_records_of
+from surefoot.journal.texts import without_surrogates
 from surefoot.runs.durable import executable_kinds, known_kinds, places_per_key
-from surefoot.runs.errors import name_of, without_surrogates
+from surefoot.runs.errors import name_of
 from surefoot.runs.glance import Glance
 from surefoot.runs.life import SUSPECT_AFTER, WaitFor
 from surefoot.runs.live.replay import History, arrange

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from surefoot.journal.texts import has_half_characters
 from surefoot.problem import SurefootError
 
 
@@ -134,12 +135,7 @@ def require_id(run_id: object) -> None:
     """
     if not isinstance(run_id, str) or not run_id:
         raise BadRunId(f"id={run_id!r}: a run needs a business id", hint='id="ticket-991"; the same id, the same run')
-    if without_surrogates(run_id) != run_id:
+    if has_half_characters(run_id):
         raise BadRunId(
             f"id={run_id!r} can't be written as UTF-8", hint="half a character: where was it cut or misread?"
         )
-
-
-def without_surrogates(text: str) -> str:
-    r"""Return text that can be written as UTF-8: a lone surrogate, as in odd file names, becomes "\udcff"."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

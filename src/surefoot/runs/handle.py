@@ -14,7 +14,7 @@ import msgspec
 from surefoot.journal import Forgotten, Kind, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
 from surefoot.journal.tables import load_record, load_records
-from surefoot.journal.texts import WORDS_CHARS_MAX, require_text
+from surefoot.journal.texts import WORDS_CHARS_MAX, has_half_characters, require_text
 from surefoot.people import PROGRAM, Deed
 from surefoot.people import record as record_deed
 from surefoot.runs.durable import ELSEWHERE, SIMULATED, UNDO, KindSpec, kind_of, kind_of_run, simulated
@@ -27,7 +27,6 @@ from surefoot.runs.errors import (
     SignalRefused,
     UnknownKind,
     require_id,
-    without_surrogates,
 )
 from surefoot.runs.fork import Again, plan, write
 from surefoot.runs.life import ENDED, RunState
@@ -411,7 +410,7 @@ def _input_of(connection: Connection, run: int) -> str:
 
 async def find(store: Store, worker: Worker, run_id: str) -> Run:
     """Return the handle of an existing run."""
-    is_id = isinstance(run_id, str) and without_surrogates(run_id) == run_id
+    is_id = isinstance(run_id, str) and not has_half_characters(run_id)
     row = await store.read(lambda connection: tables.find_run(connection, run_id)) if is_id else None
     if row is None:
         raise RunNotFound(f"there is no run {run_id!r} in {store.path}", hint="surefoot runs")

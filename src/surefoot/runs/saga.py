@@ -27,9 +27,10 @@ from surefoot.effects.live.sweep import case_of
 from surefoot.effects.rows import ledger
 from surefoot.effects.rows.ledger import call_of
 from surefoot.journal import Kind, codec_of
+from surefoot.journal.texts import without_surrogates
 from surefoot.problem import SurefootError
 from surefoot.runs.compensate import Piece, compensate, find, is_ended, parking
-from surefoot.runs.errors import GOING_DOWN, Blocked, DeadlinePassed, Divergence, without_surrogates
+from surefoot.runs.errors import GOING_DOWN, Blocked, DeadlinePassed, Divergence
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live.looking import Looking
 from surefoot.runs.live.replay import step_key

@@ -18,9 +18,10 @@ from surefoot.effects.classify import describe
 from surefoot.effects.doubt import duration_ms
 from surefoot.journal import Kind, Record, Undecodable, ValueCodec, codec_of, current_frame
 from surefoot.journal.records import NO_HEAD, Head
+from surefoot.journal.texts import without_surrogates
 from surefoot.problem import SurefootError
 from surefoot.runs.durable import kind_of_run
-from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of, without_surrogates
+from surefoot.runs.errors import Blocked, NotInRun, StepFailed, name_of
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live.run import LiveRun
 from surefoot.runs.live.strand import _beside, _parent

@@ -17,8 +17,8 @@ from pydantic_ai.messages import ModelResponse, ToolReturnPart
 from pydantic_core import PydanticSerializationError
 
 from surefoot.journal import Undecodable, codec_of, current_frame
+from surefoot.journal.texts import without_surrogates
 from surefoot.journal.values import Unserializable
-from surefoot.runs.errors import without_surrogates
 from surefoot.runs.live.run import LiveRun
 
 PAYLOAD = codec_of(object, "Pydantic AI")

@@ -28,8 +28,9 @@ from pydantic_ai.exceptions import (
 from pydantic_core import to_jsonable_python
 
 from surefoot.effects.classify import REFUSED_THE_CALL
+from surefoot.journal.texts import without_surrogates
 from surefoot.runs import StepFailed
-from surefoot.runs.errors import name_of, without_surrogates
+from surefoot.runs.errors import name_of
 
 _RunCancelled: Any = getattr(exceptions, "RunCancelled", None)
 _ToolRetryError: Any = exceptions.ToolRetryError

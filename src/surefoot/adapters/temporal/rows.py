@@ -23,9 +23,9 @@ from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import NEXT, Head
 from surefoot.journal.tables import load_records
+from surefoot.journal.texts import without_surrogates
 from surefoot.leases import Life
 from surefoot.runs import RunNotFound, Worker
-from surefoot.runs.errors import without_surrogates
 from surefoot.runs.life import ENDED, RunState, WaitFor
 from surefoot.runs.rows import claims, inbox, tables, waiters
 from surefoot.store import Tx

@@ -23,10 +23,11 @@ from surefoot.adapters.temporal.continuing import Carried, loaded
 from surefoot.adapters.temporal.parked import Wait
 from surefoot.adapters.temporal.waiting import ROW_RETRIES, ROW_TIMEOUT, Waits, keep_waits
 from surefoot.journal import current_frame
+from surefoot.journal.texts import without_surrogates
 from surefoot.journal.values import Unserializable, ValueTooLarge
 from surefoot.problem import SurefootError
 from surefoot.runs import KindSpec
-from surefoot.runs.errors import name_of, without_surrogates
+from surefoot.runs.errors import name_of
 
 BEGIN, END = "surefoot__begin", "surefoot__end"
 """The activities that write a run's beginning and its end."""

@@ -19,9 +19,10 @@ from surefoot.effects.rows import ledger
 from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, Undecodable, insert_record
 from surefoot.journal.records import Head
+from surefoot.journal.texts import without_surrogates
 from surefoot.leases import LeaseLost, Life, Session, Sessions
 from surefoot.runs.durable import kind_of_run
-from surefoot.runs.errors import GOING_DOWN, Blocked, Divergence, Suspend, name_of, without_surrogates
+from surefoot.runs.errors import GOING_DOWN, Blocked, Divergence, Suspend, name_of
 from surefoot.runs.life import TAKEOVERS_MAX, RunState, WaitFor
 from surefoot.runs.live.run import LiveRun
 from surefoot.runs.live.waiting import Parking, Target

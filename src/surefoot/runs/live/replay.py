@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from surefoot.journal import Kind, Record
 from surefoot.journal.records import ENDS_STEP, OPENS_STEP
+from surefoot.journal.texts import without_surrogates
 
 
 @dataclass(slots=True)
@@ -165,10 +166,7 @@ def parent_of(key: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _escaped(text: str) -> str:
-    text = text.replace("%", "%25").replace("/", "%2F")
-    if not text.isascii():  # a lone surrogate, as in odd file names, can't be written
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return text
+    return without_surrogates(text.replace("%", "%25").replace("/", "%2F"))
 
 
 def step_key(parent: str, name: str, key: str | None, occurrence: int = 1) -> str:

@@ -18,10 +18,11 @@ from surefoot.effects.cancellation import EngineCancellation
 from surefoot.effects.keys import BadEffect
 from surefoot.journal import Kind, Place, Record, insert_record
 from surefoot.journal.records import NO_HEAD, Head
+from surefoot.journal.texts import without_surrogates
 from surefoot.journal.values import Value
 from surefoot.leases import LeaseLost
 from surefoot.runs.durable import SIMULATED
-from surefoot.runs.errors import Divergence, RecordRefused, Suspend, without_surrogates
+from surefoot.runs.errors import Divergence, RecordRefused, Suspend
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live.cancelling import Cancels
 from surefoot.runs.live.deadline import Deadline

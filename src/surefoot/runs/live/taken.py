@@ -20,8 +20,9 @@ from msgspec.structs import replace
 
 from surefoot.journal import Kind, Record, insert_record
 from surefoot.journal.records import ENDS_STEP, NO_HEAD, Head, encode_head
+from surefoot.journal.texts import without_surrogates
 from surefoot.journal.values import Value
-from surefoot.runs.errors import Divergence, Suspend, name_of, without_surrogates
+from surefoot.runs.errors import Divergence, Suspend, name_of
 from surefoot.runs.life import WaitFor
 from surefoot.runs.live.strand import Strand, _parent
 from surefoot.store import Tx

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
-from surefoot.runs.errors import without_surrogates
+from surefoot.journal.texts import without_surrogates
 from surefoot.runs.rows.inbox import Letter
 from surefoot.runs.signals import Signal
 
