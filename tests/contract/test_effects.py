@@ -404,13 +404,18 @@ async def test_a_doubt_that_cannot_be_looked_into_leaves_the_others_their_sweep(
     async def ask(x: Any) -> sf.Landed:
         return sf.Landed(x)
 
+    has_begun = asyncio.Event()
+
     async def act(x: str) -> str:
+        has_begun.set()
         await asyncio.Event().wait()
         return x
 
     in_doubt = sf.Probe(ask, longest_life=0.001)
     for effect in [sf.effect(name=name, key="k:{x}", in_doubt=in_doubt)(act) for name in ("old", "good")]:
-        await asyncio.wait([task := asyncio.create_task(effect.outcome("one"))], timeout=0.1)
+        task = asyncio.create_task(effect.outcome("one"))
+        await has_begun.wait()
+        has_begun.clear()
         task.cancel()
         await asyncio.wait([task])
     await app.store.barrier()
