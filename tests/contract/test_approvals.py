@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -618,6 +619,24 @@ async def test_an_effect_in_one_commit_waits_too(app: sf.Surefoot) -> None:
     await app.approve(await one(app), by="anna", reason="fine")
     assert await run.result(timeout_s=10) == ["not_done", "done"]
     assert states(app) == ["used"]
+
+
+async def test_whether_an_effect_in_one_commit_needs_approval_is_asked_in_its_callers_task(app: sf.Surefoot) -> None:
+    """Would catch users' code that holds up all writes, and knows nothing of its caller, while it says who must approve."""
+    tenant: ContextVar[str] = ContextVar("tenant", default="of nobody")
+    asked: list[str] = []
+
+    def is_large(x: int) -> bool:
+        asked.append(tenant.get())
+        return x > 1_000
+
+    @sf.effect(key="row:{x}", in_doubt=sf.Transactional(), approve=sf.Approve(when=is_large))
+    def write_row(x: int) -> str:
+        return "written"
+
+    tenant.set("of the caller")
+    assert (await write_row.outcome(1)).told == "done"
+    assert asked == ["of the caller"]
 
 
 async def test_a_caller_that_left_is_not_asked_for(url: str) -> None:

@@ -20,7 +20,7 @@ from surefoot.effects.current import CurrentEffect, Receipt, _current
 from surefoot.effects.doubt import Overwrite, Probe, Resend
 from surefoot.effects.gates import Wait
 from surefoot.effects.live.case import Acting, Case, Claim
-from surefoot.effects.live.guard import Guard
+from surefoot.effects.live.guard import ClaimUnit, Guard
 from surefoot.effects.live.look_again import find_stale
 from surefoot.effects.outcome import Outcome, told_to_model
 from surefoot.effects.receipts import Receipts
@@ -403,9 +403,10 @@ async def act_in_transaction(guard: Guard, case: Case) -> Outcome:
     step = case.step
     commit = guard.store.commit if step is None else step.commit
     while True:
-        draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+        unit = guard.claim_unit(case)
+        draft = unit.draft
         try:
-            found = await commit(partial(_act_in, guard, case, draft), label="transaction", is_alone=True)
+            found = await commit(partial(_act_in, unit), label="transaction", is_alone=True)
         except _Raised as raised:  # rolled back with the claim: known not to have happened
             reason = not_done_reason(raised.error, (), is_one_request=False) or f"rolled back: {describe(raised.error)}"
             found = Outcome("not_done", reason=reason)
@@ -434,8 +435,8 @@ def _tell(step: Step, record: Record) -> Record:
     return record
 
 
-def _act_in(guard: Guard, case: Case, draft: Record, tx: Tx) -> _Done | Outcome | Wait:
-    claim = guard.claim_unit(case, draft)(tx)
+def _act_in(unit: ClaimUnit, tx: Tx) -> _Done | Outcome | Wait:
+    guard, case, claim = unit.guard, unit.case, unit(tx)
     if not isinstance(claim, Claim):
         return claim
     if not claim.is_ours:

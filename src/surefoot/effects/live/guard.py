@@ -27,7 +27,7 @@ from surefoot.effects.states import State
 from surefoot.journal import Kind, Record, insert_record, take_record_id
 from surefoot.journal.records import Head
 from surefoot.leases import Duty, LeaseLost, Session, Sessions
-from surefoot.store import Store, StoreError, Tx, Unit
+from surefoot.store import Store, StoreError, Tx
 from surefoot.store.connection import Connection
 
 PASS = Pass()
@@ -61,8 +61,7 @@ class Guard:
         """Claim the effect in one transaction, or say what is there instead; one record tells the run either way."""
         step, size = case.step, len(case.arguments)
         while True:  # anew after a pause: it may be sent from now on, not from before it
-            draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
-            unit = self.claim_unit(case, draft)
+            unit = self.claim_unit(case)
             try:
                 if step is None:
                     found = await self.store.commit(unit, label="claim", size=size)
@@ -75,7 +74,7 @@ class Guard:
                 await self.wait_at_gate(case, found)
                 continue
             if step is not None and isinstance(found, Outcome):
-                step.end(draft)
+                step.end(unit.draft)
             return found
 
     async def wait_at_gate(self, case: Case, wait: Wait) -> None:
@@ -134,12 +133,13 @@ class Guard:
         with contextlib.suppress(StoreError):  # without a store the next process notes it
             self.store.append(unit, label="left", on_error=None)
 
-    def claim_unit(self, case: Case, draft: Record) -> Unit[Claim | Outcome | Wait]:
-        """Return the unit that claims; `draft` becomes the claim's record, or that of what was there instead."""
-        own = case.approve
+    def claim_unit(self, case: Case) -> ClaimUnit:
+        """Return the unit that claims, for the caller's own task to make: it may ask the caller's code."""
+        step, own = case.step, case.approve
         if own is not None and case.is_gate_needed is None:
             case.is_gate_needed = own.is_needed(case.spec, case.spec.rebuild(case.arguments))
-        return _Claiming(self, case, draft, self.store.clock.boot_ms())
+        draft = Record(None, 0, Kind.CLAIMED, "") if step is None else step.draft(Kind.CLAIMED)
+        return ClaimUnit(self, case, draft, self.store.clock.boot_ms())
 
     def write_claim(self, case: Case, draft: Record, boot_ms: int, tx: Tx) -> Claim | Outcome | Wait:
         """See `claim_unit`."""
@@ -302,8 +302,11 @@ class Guard:
         task.add_done_callback(self._tasks.discard)
 
 
-class _Claiming(msgspec.Struct, gc=False):
-    """The unit that claims. (Units wait in the writer's queue by the hundred; as closures they keep the collector busy.)"""
+class ClaimUnit(msgspec.Struct, gc=False):
+    """The unit that claims; `draft` becomes the claim's record, or that of what was there instead.
+
+    (Units wait in the writer's queue by the hundred; as closures they keep the collector busy.)
+    """
 
     guard: Guard
     case: Case
@@ -311,6 +314,7 @@ class _Claiming(msgspec.Struct, gc=False):
     boot_ms: int
 
     def __call__(self, tx: Tx) -> Claim | Outcome | Wait:
+        """Claim it, or return what is there instead."""
         return self.guard.write_claim(self.case, self.draft, self.boot_ms, tx)
 
 
