@@ -35,7 +35,8 @@ last four take minutes, and look only for what no other has found:
 * **crash**: sagas, approvals, sub-agents and fans of children, killed for real (`tests/crash`).
 
 A bug of the file alone (a sync left out, an error of the disk told wrongly, a torn log) has one method, because in no
-schedule does the power fail or a byte change. So have a few that show only at one moment in thousands of schedules.
+schedule does the power fail or a byte change. So have those of PostgreSQL and of restored stores, which no schedule
+has, and a few that show only at one moment in thousands of schedules.
 
 With no bug planted, {sound:,} of the {schedules:,} schedules keep every law. A bug that nothing finds fails the slow lane
 (`make test-slow`), and so does a detector that finds something in the engine as it is. Seconds are those of the detectors
