@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,23 +64,31 @@ def test_large_commits_get_none(tmp_path: Path) -> None:
         store.close()
 
 
-def test_two_stores_make_room_for_each_other(tmp_path: Path) -> None:
-    """Would catch zeros of one process over frames of another."""
-    first, second = opened(tmp_path), opened(tmp_path)
+@pytest.mark.parametrize("seed", range(4))
+def test_two_stores_make_room_for_each_other(tmp_path: Path, seed: int) -> None:
+    """Would catch zeros of one process over frames of another, behind which all is lost when the last one is killed."""
+    draw = random.Random(seed)
+    home, killed = tmp_path / "home", tmp_path / "killed"
+    home.mkdir()
+    stores = [opened(home), opened(home)]
+    path = Path(f"{stores[0].path}-wal")
+    add(stores[0])
     try:
-        for n in range(60):
-            for store in (first, second) if n % 3 else (second, second, first):
-                add(store, 3_000 * (n % 4))
-        expected = count(first)
+        for _ in range(60):
+            before = without_room(path.read_bytes())
+            add(draw.choice(stores), draw.choice((100, 9_000, 60_000)))
+            assert path.read_bytes()[: len(before)] == before
+        shutil.copytree(home, killed)
+        assert count(stores[0]) == 61
     finally:
-        second.close()
-        first.close()
-    assert expected == 60 * 2 + 20
-    again = opened(tmp_path)
-    try:
-        assert count(again) == expected
-    finally:
-        again.close()
+        for store in stores:
+            store.close()
+    for folder in (home, killed):
+        again = opened(folder)
+        try:
+            assert count(again) == 61
+        finally:
+            again.close()
 
 
 def test_a_log_that_was_cut_is_made_longer_anew(tmp_path: Path) -> None:

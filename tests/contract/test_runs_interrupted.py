@@ -226,6 +226,31 @@ async def test_a_cancellation_hits_once(app: sf.Surefoot, monkeypatch: pytest.Mo
     assert hits == ["first"]
 
 
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_cancelled_run_that_stands_within_a_step_is_cancelled(app: sf.Surefoot) -> None:
+    """Catches a cancellation of ours that is taken for an error of the step whose code it goes through."""
+
+    @sf.step
+    async def outer() -> None:
+        await note("inner")
+        await sf.wait_signal("go")
+
+    @sf.durable
+    async def stands() -> str:
+        try:
+            await outer()
+        except sf.StepFailed:
+            return "went on"
+        return "end"
+
+    run = await app.start(stands, id="s")
+    await wait_state(run, "waiting", "signal")
+    await until(lambda: run.row not in app.worker.live)
+    await run.cancel("enough")
+    with pytest.raises(sf.RunCancelled):
+        await run.result(timeout_s=5)
+
+
 async def _cancelled_itself() -> int:
     gone = asyncio.ensure_future(asyncio.sleep(60))
     gone.cancel()

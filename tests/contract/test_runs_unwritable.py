@@ -24,6 +24,54 @@ class Receipt:
     id: int
 
 
+@dataclass
+class Granted:
+    """An answer that looks like another in JSON."""
+
+    reason: str
+
+
+@dataclass
+class Refused:
+    """That other one."""
+
+    reason: str
+
+
+async def _decide() -> Granted | Refused:
+    return Refused("too late")
+
+
+DECIDES: dict[str, Any] = {
+    "step": sf.step(name="decide in a step")(_decide),
+    "read": sf.read(name="decide in a read")(_decide),
+    "effect": sf.effect(name="decide in an effect")(_decide),
+}
+
+
+@pytest.mark.usefixtures("quick_eviction")
+@pytest.mark.parametrize("what", DECIDES)
+async def test_a_refusal_is_not_read_back_as_a_grant(url: str, what: str) -> None:
+    """Catches code that goes another way on replay, because a value of one class is read back as one of another."""
+    told = list[str]()
+
+    @sf.durable(name=f"asks a {what}")
+    async def asks() -> None:
+        try:
+            told.append(type(await DECIDES[what]()).__name__)
+        except (sf.StepFailed, sf.NotDone, sf.Unserializable):
+            told.append("an error")
+        await sf.wait_signal("go")
+
+    async with sf.Surefoot(url) as app:
+        await wait_state(await app.start(asks, id="r"), "waiting", "signal")
+    async with sf.Surefoot(url) as app:
+        run = await app.run("r")
+        await run.signal("go")
+        await run.result(timeout_s=10)
+    assert told == ["an error"] * 2
+
+
 async def test_after_a_refused_record_nothing_of_the_run_is_recorded(app: sf.Surefoot) -> None:
     """Catches a completed run, an output, that stands on a record that was never written."""
 

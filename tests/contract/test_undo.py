@@ -160,6 +160,29 @@ async def test_nothing_is_undone_while_something_of_the_run_is_open(app: sf.Sure
     assert [one.state for one in app.store.read_now(list_effects) if one.key == "undo:one"] == ["done"]
 
 
+async def test_nothing_is_undone_while_a_child_of_a_child_goes_on(app: sf.Surefoot, quick_eviction: None) -> None:
+    """Catches an undo that takes back what the run itself did, and then stops at a child that can't be undone yet."""
+
+    @sf.durable
+    async def leaves() -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await sf.child(waiting_kid, when_left="go_on")
+        except TimeoutError:
+            pass
+
+    @sf.durable
+    async def above() -> None:
+        await sf.child(leaves)
+        await take("above")
+
+    run = await app.start(above, id="a")
+    await run.result(timeout_s=5)
+    with pytest.raises(sf.RunFailed, match=r"has a child that still goes on: .*/undo waiting kid"):
+        await (await run.undo("wrong")).result(timeout_s=5)
+    assert undone() == []
+
+
 async def test_an_undo_of_no_run_fails_with_words(app: sf.Surefoot) -> None:
     """Catches an undo that completes though there was nothing to look at."""
     with pytest.raises(sf.RunFailed, match="there is no run 'nobody'"):

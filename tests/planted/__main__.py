@@ -21,7 +21,7 @@ HEAD = """# Planted bugs
 Who tests the tests? Each row is a mistake planted in a copy of the engine, one patch each in `tests/planted`, and what it
 took to find it. Of {planted} planted bugs {found} were found, {twice} of them by two methods that know nothing of each
 other. They look in this order, until two have found the bug; these are named, with the law or the test that failed. The
-last three take minutes, and look only for what no other has found:
+last four take minutes, and look only for what no other has found:
 
 * **contract**: the promises one by one (`tests/contract`).
 * **rules**: property tests of the pure modules (`tests/property/test_rules.py`).
@@ -29,12 +29,14 @@ last three take minutes, and look only for what no other has found:
 * **schedules**: the shipped engine under drawn schedules of kills, stops, disk and network faults, with people who approve,
   deny and find out, sagas, resources, versions, documents and events, checked against a world that is counted outside
   (`tests/property`). At most {schedules:,} are run, seeds 1, 2, 3 and so on; the table says how many it took.
+* **postgres**: a store on PostgreSQL, over connections that break (`tests/postgres/test_store.py`).
 * **worlds**: real processes, killed for real, in AgentDojo's worlds (`tests/worlds`).
 * **disk**: disks that fail, lose power and change bytes (`tests/disk`).
 * **crash**: sagas, approvals, sub-agents and fans of children, killed for real (`tests/crash`).
 
 A bug of the file alone (a sync left out, an error of the disk told wrongly, a torn log) has one method, because in no
-schedule does the power fail or a byte change. So have a few that show only at one moment in thousands of schedules.
+schedule does the power fail or a byte change. So have those of PostgreSQL and of restored stores, which no schedule
+has, and a few that show only at one moment in thousands of schedules.
 
 With no bug planted, {sound:,} of the {schedules:,} schedules keep every law. A bug that nothing finds fails the slow lane
 (`make test-slow`), and so does a detector that finds something in the engine as it is. Seconds are those of the detectors

@@ -39,6 +39,7 @@ DETECTORS = (
     Detector(
         "schedules", ("-m", "tests.planted.hunt", str(SCHEDULES)), patience_s=1_200
     ),  # none hangs; many take minutes
+    Detector("postgres", (*PYTEST, "tests/postgres/test_store.py"), patience_s=600, is_last_resort=True),
     Detector("worlds", (*PYTEST, "tests/worlds/test_surefoot.py"), is_last_resort=True),
     Detector("disk", (*PYTEST, "tests/disk"), patience_s=600, is_last_resort=True),
     Detector("crash", (*PYTEST, "tests/crash"), patience_s=900, is_last_resort=True),
