@@ -145,7 +145,7 @@ class Log:
 
     def may_begin_anew(self) -> None:
         """A checkpoint has run: the next commit may begin the log anew, under other salts."""
-        self._frames = self._room = 0
+        self._frames = 0
 
     def make_room(self) -> None:
         """Make the log longer, if another commit like the last one would not fit; called within a transaction that writes,
@@ -162,6 +162,7 @@ class Log:
         end = HEADER_BYTES + frames * (FRAME_HEADER_BYTES + PAGE_BYTES)
         self._growth, self._end = end - self._end, end
         if not 0 < self._frames < frames or self._place.noted() != self._last:  # begun anew, or others have written
+            self._room = 0  # the file may have been cut
             self._salts = os.pread(self._file, 8, SALTS.start)
             self.newest = max(self.newest, self._noted()[2])
         self._frames = frames
@@ -180,7 +181,13 @@ class Log:
             self._place.note(note + _SUM.pack(zlib.crc32(note)))
 
     def _is_empty(self) -> bool:
-        return not self._path.exists() or self._path.stat().st_size <= HEADER_BYTES
+        """Whether no frame was ever in it: it is gone, has none behind its head, or is nothing but room."""
+        try:
+            with self._path.open("rb") as log:
+                head = log.read(HEADER_BYTES + 1)
+                return len(head) <= HEADER_BYTES or not (any(head) or log.read().strip(b"\0"))
+        except FileNotFoundError:
+            return True
 
     def damage(self, connection: apsw.Connection) -> str | None:
         """Return what is damaged or missing, or None; a connection has just read from the database.
@@ -330,5 +337,7 @@ def _frames(file: int, size: int, page_bytes: int, first: int) -> Iterator[_Fram
     step = FRAME_HEADER_BYTES + page_bytes
     for number in range(first, (size - HEADER_BYTES) // step + 1):
         frame = os.pread(file, step, HEADER_BYTES + (number - 1) * step)
+        if len(frame) < step:  # it was cut meanwhile, for all of it is in the database
+            return
         page, pages, salts, *checksum = struct.unpack(">2I8s2I", frame[:FRAME_HEADER_BYTES])
         yield _Frame(number, page, pages, salts, (checksum[0], checksum[1]), frame[FRAME_HEADER_BYTES:])
