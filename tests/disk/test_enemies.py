@@ -35,6 +35,7 @@ from surefoot.store import (
     StoreFailed,
     SystemClock,
     Tx,
+    checksums,
 )
 from surefoot.store.log import ROOM_BYTES, Log, NotedIn
 from surefoot.store.sqlite import connect_to_read, open_sqlite
@@ -191,12 +192,13 @@ def test_a_log_whose_head_is_nothing_but_zeros_is_left_as_it_was(tmp_path: Path)
     assert log.read_bytes() == before
 
 
-class Cutting(NotedIn):
-    """The note as found by a process that only looks, while the log is moved and cut after its size was looked at."""
+class Interrupted(NotedIn):
+    """The note as found by a process that only looks; between its look at the log's size and that at its frames, something
+    happens."""
 
-    def __init__(self, place: Path, store: SqliteStore) -> None:
+    def __init__(self, place: Path, happen: Callable[[], object]) -> None:
         super().__init__(place)
-        self._store = store
+        self._happen = happen
         self._looks = 0
 
     def noted(self) -> bytes:
@@ -204,7 +206,7 @@ class Cutting(NotedIn):
         self._looks += 1
         found = super().noted()
         if self._looks == 2:
-            assert self._store._checkpointer._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
+            self._happen()
         return found
 
 
@@ -215,8 +217,29 @@ def test_a_log_that_is_cut_while_it_is_looked_at_is_no_damage(tmp_path: Path) ->
     store = opened(place)
     for _ in range(5):
         add(store)
+
+    def cut() -> None:
+        assert store._checkpointer._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
+
     with contextlib.closing(connect_to_read(place)) as reading:
-        assert Log(place, Cutting(place, store)).damage(reading) is None
+        assert Log(place, Interrupted(place, cut)).damage(reading) is None
+    store.close()
+
+
+def test_commits_of_another_program_beside_a_look_are_no_damage(tmp_path: Path) -> None:
+    """Would catch a backup that is refused, since a program that notes nothing has written while the log was looked at."""
+    place = tmp_path / "agents.db"
+    store = opened(place)
+    for _ in range(5):
+        add(store)
+
+    def write_beside() -> None:
+        with contextlib.closing(checksums.connect(place)) as foreign:
+            for number in range(3):
+                foreign.execute(f"CREATE TABLE foreign_{number} (id)")
+
+    with contextlib.closing(connect_to_read(place)) as reading:
+        assert Log(place, Interrupted(place, write_beside)).damage(reading) is None
     store.close()
 
 

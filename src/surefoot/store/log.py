@@ -193,13 +193,13 @@ class Log:
         """Return what is damaged or missing, or None; a connection has just read from the database.
 
         Others may write meanwhile, so that what is noted and what is read are of two moments: what looks like damage is
-        looked at again while the note moves.
+        looked at again while the note moves, and until it looks the same twice, for other programs note nothing.
         """
         found: str | None = None
         for _ in range(LOOKS_MAX):
-            noted = self._place.noted()
+            noted, before = self._place.noted(), found
             found = self._look(connection)
-            if found is None or self._place.noted() == noted:
+            if found is None or (found == before and self._place.noted() == noted):
                 break
         return found
 
