@@ -12,6 +12,7 @@ import pytest
 from tests.support.logs import FRAME_BYTES, without_room
 
 from surefoot.store import Migration, SqliteStore, Store, StoreFailed, Tx, log, open_store
+from surefoot.store.log import FRAME_HEADER_BYTES, HEADER_BYTES
 
 pytestmark = pytest.mark.sqlite_only("a log is SQLite's")
 
@@ -50,6 +51,19 @@ def test_small_commits_find_their_room(tmp_path: Path) -> None:
     try:
         assert len(set(sizes(store, 40)[5:])) <= 2
         assert count(store) == 40
+    finally:
+        store.close()
+
+
+def test_room_goes_by_the_size_of_a_page(tmp_path: Path) -> None:
+    """Would catch a log that is eight times as long as what is in it, in a file that was made with small pages."""
+    with contextlib.closing(apsw.Connection(str(tmp_path / "agents.db"))) as made:
+        made.execute("PRAGMA page_size = 512; VACUUM")
+    store = opened(tmp_path)
+    try:
+        *_, last = sizes(store, 300)
+        frames = store._checkpointer._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)[0]
+        assert last <= HEADER_BYTES + frames * (FRAME_HEADER_BYTES + 512) + log.ROOM_BYTES
     finally:
         store.close()
 

@@ -40,6 +40,8 @@ from surefoot.store.checksums import RESERVED_BYTES
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 PAGE_BYTES = 4_096
+"""Of a page, unless somebody made the file before with another size."""
+
 SALTS = slice(16, 24)
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 """The first four bytes of a log, and the order of bytes in its checksums."""
@@ -118,6 +120,7 @@ class Log:
         self._place = place
         self._file = -1
         self._salts = b""
+        self._page_bytes = PAGE_BYTES
         self._frames = 0
         self._last = b""
         self._end = 0  # of what is in the log, in bytes, as of our last commit
@@ -159,12 +162,13 @@ class Log:
 
     def note_commit(self, frames: int) -> None:
         """Note that the log has so many frames now; called by the process that has written them, at its turn."""
-        end = HEADER_BYTES + frames * (FRAME_HEADER_BYTES + PAGE_BYTES)
-        self._growth, self._end = end - self._end, end
         if not 0 < self._frames < frames or self._place.noted() != self._last:  # begun anew, or others have written
             self._room = 0  # the file may have been cut
-            self._salts = os.pread(self._file, 8, SALTS.start)
+            header = os.pread(self._file, HEADER_BYTES, 0)
+            self._salts, self._page_bytes = header[SALTS], _page_bytes(header)
             self.newest = max(self.newest, self._noted()[2])
+        end = HEADER_BYTES + frames * (FRAME_HEADER_BYTES + self._page_bytes)
+        self._growth, self._end = end - self._end, end
         self._frames = frames
         note = _NOTE.pack(self._salts, frames, self.newest)
         self._last = note + _SUM.pack(zlib.crc32(note))
@@ -260,6 +264,10 @@ def _is_sound(header: bytes) -> bool:
     return order is not None and struct.unpack(">2I", header[24:]) == _checksum(order, header[:24], (0, 0))
 
 
+def _page_bytes(header: bytes) -> int:
+    return int.from_bytes(header[8:12])
+
+
 def _order(header: bytes) -> str | None:
     return _MAGIC.get(struct.unpack(">I", header[:4])[0])
 
@@ -294,7 +302,7 @@ def _continued_behind(file: int, header: bytes, size: int, frames: int) -> int |
     order = _order(header)
     assert order is not None, "the header is sound"
     before: _Frame | None = None
-    for frame in _frames(file, size, struct.unpack(">I", header[8:12])[0], frames + 1):
+    for frame in _frames(file, size, _page_bytes(header), frames + 1):
         if before is not None and before.size and before.salts == header[SALTS] and frame.continues(before, order):
             return frame.number
         before = frame
