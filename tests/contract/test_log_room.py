@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 import shutil
 from pathlib import Path
 
+import apsw
 import pytest
 from tests.support.logs import FRAME_BYTES, without_room
 
-from surefoot.store import Migration, SqliteStore, Store, Tx, log, open_store
+from surefoot.store import Migration, SqliteStore, Store, StoreFailed, Tx, log, open_store
+from surefoot.store.log import FRAME_HEADER_BYTES, HEADER_BYTES
 
 pytestmark = pytest.mark.sqlite_only("a log is SQLite's")
 
@@ -50,6 +53,19 @@ def test_small_commits_find_their_room(tmp_path: Path) -> None:
     try:
         assert len(set(sizes(store, 40)[5:])) <= 2
         assert count(store) == 40
+    finally:
+        store.close()
+
+
+def test_room_goes_by_the_size_of_a_page(tmp_path: Path) -> None:
+    """Would catch a log that is eight times as long as what is in it, in a file that was made with small pages."""
+    with contextlib.closing(apsw.Connection(str(tmp_path / "agents.db"))) as made:
+        made.execute("PRAGMA page_size = 512; VACUUM")
+    store = opened(tmp_path)
+    try:
+        *_, last = sizes(store, 300)
+        frames = store._checkpointer._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)[0]
+        assert last <= HEADER_BYTES + frames * (FRAME_HEADER_BYTES + 512) + log.ROOM_BYTES
     finally:
         store.close()
 
@@ -96,10 +112,30 @@ def test_a_log_that_was_cut_is_made_longer_anew(tmp_path: Path) -> None:
     store = opened(tmp_path)
     try:
         sizes(store, 5)
-        store._checkpointer._own.wal_checkpoint(mode=3)  # TRUNCATE
-        store._checkpointer._log.may_begin_anew()
+        assert store._checkpointer._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
         assert os.stat(f"{store.path}-wal").st_size == 0  # noqa: PTH116
         assert len(set(sizes(store, 40)[5:])) <= 2
+    finally:
+        store.close()
+
+
+def test_a_transaction_that_is_over_makes_no_room(tmp_path: Path) -> None:
+    """Would catch zeros over what another program commits between our look at the file's size and our write: the write
+    lock is gone if a unit has swallowed the error that ended its transaction."""
+    store = opened(tmp_path)
+
+    def unit(tx: Tx) -> None:
+        with contextlib.suppress(apsw.ConstraintError):
+            tx.execute("INSERT OR ROLLBACK INTO numbers (id) VALUES (1)")
+
+    try:
+        sizes(store, 5)
+        store._checkpointer._log._room = 0  # so that there is something to do
+        os.truncate(f"{store.path}-wal", store._checkpointer._log._end)
+        before = os.stat(f"{store.path}-wal").st_size  # noqa: PTH116
+        with pytest.raises(StoreFailed, match="no transaction is active"):
+            store.writer.commit_blocking(unit, label="test")
+        assert os.stat(f"{store.path}-wal").st_size == before  # noqa: PTH116
     finally:
         store.close()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from tests.contract.conftest import until
 
@@ -431,6 +433,19 @@ async def test_a_backup_under_writers_is_one_snapshot(url: str, tmp_path: Path) 
         counts.append(store.read_now(lambda c: int(str(c.execute("SELECT count(*) FROM runs").fetchall()[0][0]))))
         store.close()
     assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("page_bytes", [512, 65_536])
+async def test_a_store_with_pages_of_another_size_is_copied(url: str, tmp_path: Path, page_bytes: int) -> None:
+    """Catches a backup that calls a sound store damaged, since its file was made with another size of pages."""
+    with contextlib.closing(apsw.Connection(str(parse_url(url)))) as made:
+        made.execute(f"PRAGMA page_size = {page_bytes}; VACUUM")
+    async with sf.Surefoot(url) as app:
+        first = await (await app.start(child_work, "own", "A-1", id="1")).result()
+        back_up(url, tmp_path / "backup")
+    restored(tmp_path / "backup", f"{url}.new")
+    async with sf.Surefoot(f"{url}.new") as app:
+        assert await (await app.start(child_work, "own", "A-1", id="1")).result() == first
 
 
 async def test_nothing_is_overwritten_and_nothing_half_is_left(url: str, tmp_path: Path) -> None:

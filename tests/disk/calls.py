@@ -1,4 +1,4 @@
-"""The sweep of single calls: each call that SQLite makes to its files fails once, or from then on always.
+"""The sweep of single calls: each call that SQLite or the store makes to its files fails once, or from then on always.
 
 A worker does its work on the failing disk until it ends; it must end well (the fault was none of its business), or with a
 `StoreError` that says what failed and what to do. Then what was acknowledged is looked for in the file, the next worker

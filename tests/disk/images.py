@@ -71,6 +71,7 @@ class Tally:
         points: Events after which the power failed.
         contents: Different contents they held.
         finished: Contents and worlds from which the next worker finished.
+        lengthened: How often the log was made longer ahead.
         wrong: What must not be, in words.
     """
 
@@ -78,6 +79,7 @@ class Tally:
     points: int = 0
     contents: int = 0
     finished: int = 0
+    lengthened: int = 0
     ways: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -223,6 +225,7 @@ class Sweep:
     def run(self) -> Tally:
         """Look at all images; the first that is wrong is made smaller and ends the sweep."""
         machine, world = Machine(), work.World()
+        self.tally.lengthened = sum(event.data == bytes(work.ROOM_BYTES) for event in self._events)
         for number, event in enumerate(self._events, 1):
             machine.happen(event)
             if event.what == "said":

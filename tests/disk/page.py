@@ -39,7 +39,8 @@ CALLS = """
 One call fails once, or from then on always; then the process is replaced. The cells say how many cases there were, and how
 the worker ended. *Well*: the fault was met where nothing depends on it (a checkpoint that is made again, a file that is
 looked for and not needed), or by nobody. *lost*: a sync fails, and what was written since the last one is gone, as when the
-kernel drops what it could not write; a later sync succeeds.
+kernel drops what it could not write; a later sync succeeds. *lengthen log*: the store itself writes zeros behind the log's
+end, ahead of what will come; if it can't, it does without.
 
 {cases:,} cases, {struck:,} of them struck, {wrong} wrong.
 """
@@ -56,10 +57,10 @@ locks, directories; and our own files: the turnstile (door, desk) and the lock f
 IMAGES = """
 ## Power failures
 
-All that the work wrote and synced was recorded, and the disk rebuilt as it may be when the power fails after each event:
-what was synced is there; of what was not, each sector of 512 bytes is there, lost, torn or garbage, in any order; a file
-that is new, or gone, is so for sure once its directory was synced. Each image is opened after a reboot. It must hold
-exactly what some moment of the recording held, at or after the last commit that had returned.
+All that the work wrote and synced was recorded, the zeros behind the log's end too, and the disk rebuilt as it may be when
+the power fails after each event: what was synced is there; of what was not, each sector of 512 bytes is there, lost, torn
+or garbage, in any order; a file that is new, or gone, is so for sure once its directory was synced. Each image is opened
+after a reboot. It must hold exactly what some moment of the recording held, at or after the last commit that had returned.
 
 | seed | crash points | images | contents found | next worker finished from | wrong |
 |---|---|---|---|---|---|

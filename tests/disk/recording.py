@@ -90,7 +90,7 @@ class Recorder:
                 if kind_of(path) == "database":
                     self._desk = Path(f"{path}-desk")
                 return result
-            case "write":
+            case "write" | "lengthen":
                 self._note(Event("write", path, detail[1], detail[0]))
             case "truncate":
                 self._note(Event("truncate", path, detail[0]))

@@ -35,8 +35,10 @@ from surefoot.store import (
     StoreFailed,
     SystemClock,
     Tx,
+    checksums,
 )
-from surefoot.store.sqlite import open_sqlite
+from surefoot.store.log import ROOM_BYTES, Log, NotedIn
+from surefoot.store.sqlite import connect_to_read, open_sqlite
 from surefoot.store.turnstile import Turnstile
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it forks, and pytest has threads
@@ -161,6 +163,83 @@ def test_a_log_written_back_by_another_program_is_no_loss(tmp_path: Path) -> Non
     assert not Path(f"{place}-wal").exists()
     store = opened(place)
     assert numbers(store) == [1, 2, 3]
+    store.close()
+
+
+def test_room_alone_hides_no_page_that_another_program_has_written(tmp_path: Path) -> None:
+    """Would catch a store that can't be read, since its log was written back by another program while its process went on,
+    and was killed when it had made room for its next commit: the pages have no checksums, and the log is not gone."""
+    place = tmp_path / "agents.db"
+    killed(place)
+    foreign = apsw.Connection(str(place), vfs="unix")
+    foreign.execute("SELECT count(*) FROM journal").fetchall()
+    foreign.close()
+    Path(f"{place}-wal").write_bytes(bytes(ROOM_BYTES))
+    store = opened(place)
+    assert numbers(store) == [1, 2, 3]
+    store.close()
+
+
+def test_a_log_whose_head_is_nothing_but_zeros_is_left_as_it_was(tmp_path: Path) -> None:
+    """Would catch a log that is taken for room, and thrown away, though a few bytes would bring its commits back."""
+    place = tmp_path / "agents.db"
+    killed(place)
+    log = Path(f"{place}-wal")
+    log.write_bytes(bytes(512) + log.read_bytes()[512:])
+    before = log.read_bytes()
+    with pytest.raises(CorruptStore, match="records are missing"):
+        opened(place)
+    assert log.read_bytes() == before
+
+
+class Interrupted(NotedIn):
+    """The note as found by a process that only looks; between its look at the log's size and that at its frames, something
+    happens."""
+
+    def __init__(self, place: Path, happen: Callable[[], object]) -> None:
+        super().__init__(place)
+        self._happen = happen
+        self._looks = 0
+
+    def noted(self) -> bytes:
+        """What is noted."""
+        self._looks += 1
+        found = super().noted()
+        if self._looks == 2:
+            self._happen()
+        return found
+
+
+def test_a_log_that_is_cut_while_it_is_looked_at_is_no_damage(tmp_path: Path) -> None:
+    """Would catch a doctor and a backup that fail with an error that is none of ours, since a checkpoint has cut the log
+    beside them."""
+    place = tmp_path / "agents.db"
+    store = opened(place)
+    for _ in range(5):
+        add(store)
+
+    def cut() -> None:
+        assert store._checkpointer._own.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
+
+    with contextlib.closing(connect_to_read(place)) as reading:
+        assert Log(place, Interrupted(place, cut)).damage(reading) is None
+    store.close()
+
+
+def test_commits_of_another_program_beside_a_look_are_no_damage(tmp_path: Path) -> None:
+    """Would catch a backup that is refused, since a program that notes nothing has written while the log was looked at."""
+    place = tmp_path / "agents.db"
+    store = opened(place)
+    for _ in range(5):
+        add(store)
+
+    def write_beside() -> None:
+        with contextlib.closing(checksums.connect(place)) as foreign:
+            for number in range(3):
+                foreign.execute(f"CREATE TABLE foreign_{number} (id)")
+
+    with contextlib.closing(connect_to_read(place)) as reading:
+        assert Log(place, Interrupted(place, write_beside)).damage(reading) is None
     store.close()
 
 

@@ -55,10 +55,12 @@ def test_the_model_forgets_names_until_their_directory_is_synced() -> None:
 
 
 def test_a_sample_of_images() -> None:
-    """Would catch an acknowledgement before its sync, a send before its claim is on disk, and damage that is none."""
+    """Would catch an acknowledgement before its sync, a send before its claim is on disk, and damage that is none; and a
+    recording without what the store itself writes to the log."""
     (row,) = lanes.run("images", "--stride", "24", "--ways", "3", "--every", "16", "--seed", "3")
     assert row["wrong"] == []
     assert row["images"] > 80
+    assert row["lengthened"] >= 2
     assert row["finished"] >= 2
 
 

@@ -12,17 +12,21 @@ lost       a sync fails, and what was written since the last one is gone from th
 =========  ==============================================================================================================
 
 A fault strikes at the n-th call of its kind, once or from then on always. What it can't reach, since apsw has no way to
-it, is the shared memory of the log's index; its system calls are left to `strace`.
+it, is the shared memory of the log's index; its system calls are left to `strace`. What the store itself does to the log,
+past SQLite, is a call too: to *lengthen* it (`log.Log.make_room`).
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import apsw
 
@@ -30,6 +34,7 @@ CODES = {
     "open": apsw.SQLITE_CANTOPEN,
     "read": apsw.SQLITE_IOERR_READ,
     "write": apsw.SQLITE_IOERR_WRITE,
+    "lengthen": apsw.SQLITE_IOERR_WRITE,
     "sync": apsw.SQLITE_IOERR_FSYNC,
     "truncate": apsw.SQLITE_IOERR_TRUNCATE,
     "size": apsw.SQLITE_IOERR_FSTAT,
@@ -39,7 +44,9 @@ CODES = {
 }
 """What SQLite is told when a call fails with EIO."""
 
-HOW = {"write": ("EIO", "ENOSPC", "short"), "sync": ("EIO", "lost")}
+WRITES = ("write", "lengthen")
+
+HOW = {**dict.fromkeys(WRITES, ("EIO", "ENOSPC", "short")), "sync": ("EIO", "lost")}
 """The ways in which a call can fail; EIO alone where nothing else is said."""
 
 
@@ -76,7 +83,9 @@ class Failing:
         """Note a file that is open: it is told of what is lost."""
         self._open.setdefault(path, set()).add(file)
 
-    def meet(self, operation: str, file: File | None, path: str, do: Callable[[], Any], detail: tuple[Any, ...]) -> Any:
+    def meet(
+        self, operation: str, file: File | Beside | None, path: str, do: Callable[[], Any], detail: tuple[Any, ...]
+    ) -> Any:
         """Carry a call out, or fail it."""
         call = f"{operation} {kind_of(path)}"
         with self._lock:
@@ -87,7 +96,7 @@ class Failing:
             self._untold.discard(file)
             raise self._failure(operation)
         if fault is None or fault.call != call or count < fault.nth or (count > fault.nth and not fault.is_lasting):
-            if keeps and operation == "write":
+            if keeps and operation in WRITES:
                 self._keep(file, path, *detail)
             result = do()
             if keeps and operation == "sync":
@@ -128,16 +137,71 @@ def kind_of(path: str) -> str:
     return "log" if name.endswith("-wal") else "journal" if name.endswith("-journal") else "database"
 
 
+def _is_same(file: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), Path(path).stat())
+    except FileNotFoundError:
+        return False
+
+
+class Beside:
+    """A log as the store has it open by itself."""
+
+    def __init__(self, file: int, pwrite: Callable[[int, bytes, int], int]) -> None:
+        self._file = file
+        self._pwrite = pwrite
+
+    def read_raw(self, amount: int, offset: int) -> bytes:
+        """Read."""
+        return os.pread(self._file, amount, offset)
+
+    def write_raw(self, data: bytes, offset: int) -> None:
+        """Write."""
+        self._pwrite(self._file, data, offset)
+
+    def size_raw(self) -> int:
+        """Return the size."""
+        return os.fstat(self._file).st_size
+
+    def truncate_raw(self, size: int) -> None:
+        """Cut."""
+        os.ftruncate(self._file, size)
+
+
 class Disk(apsw.VFS):
     """Stands in for the operating system's files in every connection that is opened from now on in this process."""
 
     def __init__(self, rule: Any) -> None:
         super().__init__("disk", base="unix", makedefault=True)
         self._rule = rule
+        self._logs: set[str] = set()
+        self._pwrite = os.pwrite
+        self._beside = mock.patch("os.pwrite", self._write_beside)
+        self._beside.start()
+
+    def unregister(self) -> None:
+        """Give the system its files back."""
+        self._beside.stop()
+        super().unregister()
+
+    def _write_beside(self, file: int, data: bytes, offset: int) -> int:
+        """Write to a file that the store has open by itself."""
+        path = next((log for log in self._logs if _is_same(file, log)), None)
+        if path is None:
+            return self._pwrite(file, data, offset)
+        beside = Beside(file, self._pwrite)
+        try:
+            self._rule.meet("lengthen", beside, path, lambda: beside.write_raw(data, offset), (data, offset))
+        except apsw.Error as error:
+            number = errno.ENOSPC if isinstance(error, apsw.FullError) else errno.EIO
+            raise OSError(number, os.strerror(number)) from error
+        return len(data)
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:
         """Open a file."""
         path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+        if kind_of(path) == "log":
+            self._logs.add(path)
         return self._rule.meet("open", None, path, lambda: File(self._rule, name, flags, path), (flags[0],))
 
     def xDelete(self, filename: str, syncdir: bool) -> None:

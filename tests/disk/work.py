@@ -50,6 +50,9 @@ BIG = 70_000
 START_PAGES, INLINE_PAGES = 24, 48
 """Log pages from which checkpoints run here, instead of thousands: so that the work meets some."""
 
+ROOM_BYTES = 128 * 1024
+"""How much longer a log is made here: so that it is done more than once, though the log stays small."""
+
 TOLD: dict[str, Json] = {}
 
 
@@ -145,6 +148,7 @@ def small_log() -> Iterator[None]:
     with (
         mock.patch("surefoot.store.checkpoint.START_PAGES", START_PAGES),
         mock.patch("surefoot.store.checkpoint.INLINE_PAGES", INLINE_PAGES),
+        mock.patch("surefoot.store.log.ROOM_BYTES", ROOM_BYTES),
         mock.patch("surefoot.runs.live.run.LiveRun.wait.__kwdefaults__", {"grace_s": 0.02}),
     ):
         yield

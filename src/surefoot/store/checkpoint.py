@@ -54,7 +54,8 @@ class Checkpointer:
     def before_commit(self, newest: int) -> None:
         """Called by the writer: the commit that comes has written records up to this one, or none."""
         self._log.newest = max(self._log.newest, newest)
-        self._log.make_room()
+        if self._writer.txn_state("main") == apsw.SQLITE_TXN_WRITE:  # not if a unit has swallowed what ended it
+            self._log.make_room()
 
     def after_commit(self) -> None:
         """Called by the writer between two batches."""

@@ -118,6 +118,7 @@ def copy_pages(source: Path, copy: Path, tell: Tell, *, is_salvage: bool = False
             damage = Log(source, NotedIn(source)).damage(reading)
             if damage is not None and not is_salvage:
                 raise CorruptStore(f"{source}: {damage}", hint="surefoot doctor")
+            made.pragma("page_size", reading.pragma("page_size"))
             if checksums.has_checksums(reading):
                 checksums.reserve(made)
             made.pragma("journal_mode", "off")  # a file that is not whole is thrown away

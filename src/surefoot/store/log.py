@@ -14,7 +14,8 @@ behind a commit before that is on disk. (A commit alone proves nothing: an earli
 
 A log that grows is made longer ahead, with zeros: the sync of a file whose size has changed waits for the file system's own
 journal too, which is another write of the disk (ext4: 0.18 ms instead of 0.10 for 28 KB). Frames end where a checksum is
-wrong, so zeros behind them are nothing. (PostgreSQL does the same: `wal_init_zero`.)
+wrong, so zeros behind them are nothing, and a log of nothing but zeros is an empty one. They are written under SQLite's
+write lock, or over another's commit. (PostgreSQL does the same: `wal_init_zero`.)
 
 The head of a log is written over when SQLite begins it anew, which it does once all of it is in the database. So a head
 that can't be read is damage only if something behind it is not in the database.
@@ -40,6 +41,8 @@ from surefoot.store.checksums import RESERVED_BYTES
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 PAGE_BYTES = 4_096
+"""Of a page, unless somebody made the file before with another size."""
+
 SALTS = slice(16, 24)
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 """The first four bytes of a log, and the order of bytes in its checksums."""
@@ -118,6 +121,7 @@ class Log:
         self._place = place
         self._file = -1
         self._salts = b""
+        self._page_bytes = PAGE_BYTES
         self._frames = 0
         self._last = b""
         self._end = 0  # of what is in the log, in bytes, as of our last commit
@@ -145,7 +149,7 @@ class Log:
 
     def may_begin_anew(self) -> None:
         """A checkpoint has run: the next commit may begin the log anew, under other salts."""
-        self._frames = self._room = 0
+        self._frames = 0
 
     def make_room(self) -> None:
         """Make the log longer, if another commit like the last one would not fit; called within a transaction that writes,
@@ -159,11 +163,13 @@ class Log:
 
     def note_commit(self, frames: int) -> None:
         """Note that the log has so many frames now; called by the process that has written them, at its turn."""
-        end = HEADER_BYTES + frames * (FRAME_HEADER_BYTES + PAGE_BYTES)
-        self._growth, self._end = end - self._end, end
         if not 0 < self._frames < frames or self._place.noted() != self._last:  # begun anew, or others have written
-            self._salts = os.pread(self._file, 8, SALTS.start)
+            self._room = 0  # the file may have been cut
+            header = os.pread(self._file, HEADER_BYTES, 0)
+            self._salts, self._page_bytes = header[SALTS], _page_bytes(header)
             self.newest = max(self.newest, self._noted()[2])
+        end = HEADER_BYTES + frames * (FRAME_HEADER_BYTES + self._page_bytes)
+        self._growth, self._end = end - self._end, end
         self._frames = frames
         note = _NOTE.pack(self._salts, frames, self.newest)
         self._last = note + _SUM.pack(zlib.crc32(note))
@@ -180,19 +186,25 @@ class Log:
             self._place.note(note + _SUM.pack(zlib.crc32(note)))
 
     def _is_empty(self) -> bool:
-        return not self._path.exists() or self._path.stat().st_size <= HEADER_BYTES
+        """Whether no frame was ever in it: it is gone, has none behind its head, or is nothing but room."""
+        try:
+            with self._path.open("rb") as log:
+                head = log.read(HEADER_BYTES + 1)
+                return len(head) <= HEADER_BYTES or not (any(head) or log.read().strip(b"\0"))
+        except FileNotFoundError:
+            return True
 
     def damage(self, connection: apsw.Connection) -> str | None:
         """Return what is damaged or missing, or None; a connection has just read from the database.
 
         Others may write meanwhile, so that what is noted and what is read are of two moments: what looks like damage is
-        looked at again while the note moves.
+        looked at again while the note moves, and until it looks the same twice, for other programs note nothing.
         """
         found: str | None = None
         for _ in range(LOOKS_MAX):
-            noted = self._place.noted()
+            noted, before = self._place.noted(), found
             found = self._look(connection)
-            if found is None or self._place.noted() == noted:
+            if found is None or (found == before and self._place.noted() == noted):
                 break
         return found
 
@@ -253,6 +265,10 @@ def _is_sound(header: bytes) -> bool:
     return order is not None and struct.unpack(">2I", header[24:]) == _checksum(order, header[:24], (0, 0))
 
 
+def _page_bytes(header: bytes) -> int:
+    return int.from_bytes(header[8:12])
+
+
 def _order(header: bytes) -> str | None:
     return _MAGIC.get(struct.unpack(">I", header[:4])[0])
 
@@ -287,7 +303,7 @@ def _continued_behind(file: int, header: bytes, size: int, frames: int) -> int |
     order = _order(header)
     assert order is not None, "the header is sound"
     before: _Frame | None = None
-    for frame in _frames(file, size, struct.unpack(">I", header[8:12])[0], frames + 1):
+    for frame in _frames(file, size, _page_bytes(header), frames + 1):
         if before is not None and before.size and before.salts == header[SALTS] and frame.continues(before, order):
             return frame.number
         before = frame
@@ -330,5 +346,7 @@ def _frames(file: int, size: int, page_bytes: int, first: int) -> Iterator[_Fram
     step = FRAME_HEADER_BYTES + page_bytes
     for number in range(first, (size - HEADER_BYTES) // step + 1):
         frame = os.pread(file, step, HEADER_BYTES + (number - 1) * step)
+        if len(frame) < step:  # it was cut meanwhile, for all of it is in the database
+            return
         page, pages, salts, *checksum = struct.unpack(">2I8s2I", frame[:FRAME_HEADER_BYTES])
         yield _Frame(number, page, pages, salts, (checksum[0], checksum[1]), frame[FRAME_HEADER_BYTES:])
