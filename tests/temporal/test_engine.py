@@ -16,7 +16,7 @@ from pydantic_ai import Agent, FunctionToolset
 from pydantic_ai.durable_exec.temporal import TemporalDurability
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from pydantic_ai.usage import RunUsage
+from pydantic_ai.usage import RequestUsage, RunUsage
 from temporalio import workflow as unsandboxed
 from temporalio.client import Client
 from temporalio.workflow import Info
@@ -390,6 +390,28 @@ async def test_a_cancellation_reaches_the_tool(opening: Opening) -> None:
         await run.cancel("not needed", by="anna")
         with pytest.raises(sf.RunCancelled, match="anna: not needed"):
             await run.result(timeout_s=PATIENCE_S)
+
+
+async def test_answers_that_can_not_be_recorded_as_they_are(opening: Opening) -> None:
+    """Would catch a run that fails over half a character, or two calls that share a place for want of ids."""
+    sent: list[str] = []
+
+    def send(to: str) -> str:
+        sent.append(to)
+        return f"to {to}"
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if len(messages) > 1:
+            return ModelResponse([TextPart("done\ud83d")], usage=RequestUsage(output_tokens=1))
+        calls = [
+            ToolCallPart("send", {"to": to}, call_id) for to, call_id in (("ann", ""), ("bob", "send"), ("carl", ""))
+        ]
+        return ModelResponse(calls)
+
+    async with opening(Agent(FunctionModel(answer), name="clerk", tools=[send])) as (_, agent):
+        run = await agent.start("go", id="odd")
+        assert await run.result(timeout_s=PATIENCE_S) == "done\\ud83d"
+    assert sorted(sent) == ["ann", "bob", "carl"]
 
 
 async def test_structured_output(opening: Opening) -> None:
