@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import textwrap
 from typing import Any
 
@@ -72,6 +73,26 @@ async def test_an_evicted_run_keeps_what_it_holds(app: sf.Surefoot, quick_evicti
     assert await run.result(timeout_s=10) == "now"
     async with sf.lease("doc/1", timeout=0):
         pass
+
+
+async def test_as_many_and_as_long_names_as_there_may_be_are_held(app: sf.Surefoot, quick_eviction: None) -> None:
+    """Would catch a limit of a database's index that a run meets as an error of ours, asking or waiting."""
+    draw = random.Random(1)
+    names = ["".join(chr(draw.randrange(0x4E00, 0x9FA5)) for _ in range(512)) for _ in range(16)]
+
+    @sf.durable
+    async def edits() -> str:
+        async with sf.lease(*names, timeout="1h"):
+            said: str = await sf.wait_signal("go")
+        return said
+
+    async with sf.lease(names[0]):
+        run = await app.start(edits, id="long")
+        await until(lambda: len(rows(app)) == 17)
+    await until(lambda: not app.worker.is_live(run.row) and all(row.is_held for row in rows(app)))
+    await run.signal("go", "now")
+    assert await run.result(timeout_s=10) == "now"
+    assert rows(app) == []
 
 
 async def test_runs_that_wait_are_parked_and_come_in_the_order_of_asking(

@@ -33,7 +33,7 @@ from surefoot.store import (
 )
 from surefoot.store.postgres import PostgresStore
 from surefoot.store.postgres_clock import ServerClock
-from surefoot.store.postgres_connection import in_dialect
+from surefoot.store.postgres_connection import Server, in_dialect
 from surefoot.store.postgres_desk import PostgresDesk
 
 TABLE = Migration("test", 1, "numbers", "CREATE TABLE numbers (id INTEGER PRIMARY KEY, n INTEGER)")
@@ -558,6 +558,32 @@ async def test_text_of_any_language_is_read_as_it_was_written(url: str) -> None:
     async with sf.Surefoot(f"{url}&client_encoding=latin1") as app:
         await (await app.start(run, "\u00fc", id="r\u00e9\u2192")).result(timeout_s=20)
         assert [row.run_id for row in await app.runs()] == ["r\u00e9\u2192"]
+
+
+def test_a_connection_is_ready_after_one_round_trip(url: str, proxy: Proxy) -> None:
+    """Would catch workers that need longer to come back after a break, the farther their server is away."""
+    asked: list[bytes] = []
+    proxy.asks = asked.append
+    with Server(proxy.url(url)).connect():
+        assert [data[:1] for data in asked[1:]] == [b"Q"]  # after the greeting: one query
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("off", "on"), ("local", "local")])
+def test_a_commit_that_is_acknowledged_is_on_disk_whatever_the_url_asks_for(url: str, asked: str, kept: str) -> None:
+    """Would catch commits that a crash of the server takes back, and a choice that needs no overruling."""
+    with Server(f"{url}%20-csynchronous_commit%3D{asked}").connect() as connection:
+        assert connection.execute("SHOW synchronous_commit").fetchone() == (kept,)
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "timeout"),
+    [("", "surefoot", "10"), ("&application_name=billing", "billing", "10"), ("&connect_timeout=3", "surefoot", "3")],
+)
+def test_what_a_url_says_of_name_and_patience_holds(url: str, more: str, name: str, timeout: str) -> None:
+    """Would catch a worker that nobody finds under its name on the server, and one that waits longer than it was told."""
+    with Server(f"{url}{more}").connect() as connection:
+        assert connection.execute("SHOW application_name").fetchone() == (name,)
+        assert connection.info.get_parameters()["connect_timeout"] == timeout
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -16,9 +17,12 @@ from pydantic_ai import Agent, FunctionToolset
 from pydantic_ai.durable_exec.temporal import TemporalDurability
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from pydantic_ai.usage import RunUsage
+from pydantic_ai.usage import RequestUsage, RunUsage
 from temporalio import workflow as unsandboxed
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.workflow import Info
 from tests.scenarios.stage import scripted
 from tests.support.postgres import Postgres, schema
@@ -55,6 +59,16 @@ async def opening(postgres: Postgres, temporal: Temporal) -> AsyncIterator[Openi
 def clerk(*tools: Any, script: Any = (), **options: Any) -> Agent[Any, Any]:
     """Return an agent with these tools that makes these calls."""
     return Agent(scripted(script), name="clerk", tools=tools, **options)
+
+
+async def lose(client: Client, workflow_id: str) -> None:
+    """Let Temporal forget a workflow, as a cluster that has lost it does."""
+    execution = WorkflowExecution(workflow_id=workflow_id)
+    asked = DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=execution)
+    await client.workflow_service.delete_workflow_execution(asked)
+    with contextlib.suppress(RPCError):
+        while await client.get_workflow_handle(workflow_id).describe():
+            await asyncio.sleep(0.05)
 
 
 def test_a_store_in_a_file_is_refused(tmp_path: Any) -> None:
@@ -390,6 +404,53 @@ async def test_a_cancellation_reaches_the_tool(opening: Opening) -> None:
         await run.cancel("not needed", by="anna")
         with pytest.raises(sf.RunCancelled, match="anna: not needed"):
             await run.result(timeout_s=PATIENCE_S)
+
+
+async def test_a_cancellation_reaches_a_workflow_that_temporal_had_lost(
+    opening: Opening, temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a run that goes on, though cancelled, because another workflow than today's was told."""
+    monkeypatch.setattr("surefoot.adapters.temporal.bridge.TELL_AGAIN_S", 0.5)
+    begun = asyncio.Event()
+
+    @sf.read
+    async def wait() -> str:
+        begun.set()
+        await asyncio.sleep(600)
+        return "waited"
+
+    async with opening(clerk(wait, script=[[("wait", {}, "c1")]])) as (_, made):
+        run = await made.start("go", id=f"r-{new_id()}")
+        async with asyncio.timeout(PATIENCE_S):
+            await begun.wait()
+            await lose(await Client.connect(temporal.host), run.id)
+            await run.cancel("not needed", by="anna")
+            while (await run.look()).ended is None:
+                await asyncio.sleep(0.05)
+        with pytest.raises(sf.RunCancelled, match="anna: not needed"):
+            await run.result(timeout_s=PATIENCE_S)
+
+
+async def test_answers_that_can_not_be_recorded_as_they_are(opening: Opening) -> None:
+    """Would catch a run that fails over half a character, or two calls that share a place for want of ids."""
+    sent: list[str] = []
+
+    def send(to: str) -> str:
+        sent.append(to)
+        return f"to {to}"
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if len(messages) > 1:
+            return ModelResponse([TextPart("done\ud83d")], usage=RequestUsage(output_tokens=1))
+        calls = [
+            ToolCallPart("send", {"to": to}, call_id) for to, call_id in (("ann", ""), ("bob", "send"), ("carl", ""))
+        ]
+        return ModelResponse(calls)
+
+    async with opening(Agent(FunctionModel(answer), name="clerk", tools=[send])) as (_, agent):
+        run = await agent.start("go", id="odd")
+        assert await run.result(timeout_s=PATIENCE_S) == "done\\ud83d"
+    assert sorted(sent) == ["ann", "bob", "carl"]
 
 
 async def test_structured_output(opening: Opening) -> None:

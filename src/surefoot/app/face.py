@@ -344,7 +344,8 @@ class Surefoot(Decisions):
 
         Args:
             agent: The agent; it is not changed.
-            name: Its durable name; None: `agent.name`. A name is data on disk.
+            name: Its durable name; None: `agent.name`. A name is data on disk. The last agent of a name in a process
+                executes its runs, as where a notebook's cell is run again; one that is still started then warns once.
             reads: Names of tools that change nothing outside, for those not declared with `@sf.read`.
             effects: Tools by the name the model sees, each with `sf.effect(...)`, for those whose author declared nothing:
                 MCP tools above all. What is in neither is an effect whose doubts a person ends.

@@ -10,6 +10,7 @@ import json
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,7 +46,7 @@ def read_json(typed: str, what: str) -> Any:
     """Return the JSON value that was typed, or that "-" or "@FILE" holds.
 
     Raises:
-        WrongUsage: It is no JSON; the message shows the place.
+        WrongUsage: It is no JSON, where the message shows the place; or an object in it has one name twice.
     """
     text = read_text(typed, what)
     check_json(text, what)
@@ -53,9 +54,9 @@ def read_json(typed: str, what: str) -> Any:
 
 
 def check_json(text: str, what: str) -> None:
-    """Refuse what is no JSON, showing the place."""
+    """Refuse what is no JSON, showing the place, and objects that say one thing twice."""
     try:
-        json.loads(text, parse_constant=_refuse_constant)
+        json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=partial(_each_once, what))
         msgspec.json.decode(text)
     except json.JSONDecodeError as error:
         raise WrongUsage(
@@ -68,6 +69,16 @@ def check_json(text: str, what: str) -> None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number in JSON")
+
+
+def _each_once(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object, unless it has one name twice: readers of JSON differ in which of the two they take."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in found if names.count(name) > 1)
+        raise WrongUsage(f"{what} has {doubled!r} twice in one object", hint="keep the one that is meant")
+    return found
 
 
 def _excerpt(error: json.JSONDecodeError) -> str:
@@ -172,9 +183,12 @@ def _from_word(word: str, parameter: inspect.Parameter, hints: dict[str, Any]) -
     problems = []
     for form in forms:
         try:
-            return adapter.validate_json(form)
+            value = adapter.validate_json(form)
         except ValidationError as error:
             problems.append(error)
+        else:
+            json.loads(form, parse_int=str, object_pairs_hook=partial(_each_once, parameter.name))
+            return value
     is_json = word.lstrip()[:1] in ("{", "[")
     raise _unfit(parameter.name, word, problems[1 if is_json else 0])
 

@@ -8,6 +8,7 @@ so a resource needs no row for ever, and still each of its holders has a higher 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -51,6 +52,9 @@ _COLUMNS = (
 )
 _SELECT = f"SELECT {_COLUMNS} FROM leases"
 
+STEP_BYTES_MAX = 2_600
+"""Longest step that a row has as it is: an entry of an index of PostgreSQL has 2704 bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -61,7 +65,7 @@ class Owner:
         holder: Who that is, for people.
         run: The run that owns it, or that the effect belongs to; None outside runs.
         epoch: That run's epoch.
-        step: The step of the run that asks.
+        step: The step of the run that asks; its row has a long one by its digest.
         effect: Digest of the effect's identity, if an effect owns it.
     """
 
@@ -112,6 +116,11 @@ class Row:
         return self.token > 0
 
 
+def _kept_step(step: str) -> str:
+    written = step.encode()
+    return step if len(written) <= STEP_BYTES_MAX else hashlib.blake2b(written, digest_size=16).hexdigest()
+
+
 def draw(tx: Tx) -> int:
     """Return the next number."""
     tx.execute("UPDATE lease_numbers SET number = number + 1")
@@ -128,8 +137,8 @@ def insert(
     tx.execute(
         "INSERT INTO leases (number, kind, resource, places, token, session, run, epoch, step, effect, holder, ttl_ms,"
         " boot_ms, asked_at_ms, granted_at_ms, until_boot_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (number, kind, resource, places, token, owner.session, owner.run, owner.epoch, owner.step, owner.effect,
-         owner.holder, ttl_ms, boot_ms, tx.now_ms, tx.now_ms if token else None, until_boot_ms),
+        (number, kind, resource, places, token, owner.session, owner.run, owner.epoch, _kept_step(owner.step),
+         owner.effect, owner.holder, ttl_ms, boot_ms, tx.now_ms, tx.now_ms if token else None, until_boot_ms),
     )  # fmt: skip
 
 
@@ -145,8 +154,8 @@ def of_number(connection: Connection, number: int) -> list[Row]:
 
 def of_step(connection: Connection, run: int, step: str) -> list[Row]:
     """Return what a run has asked for in a step of its own."""
-    sql = f"{_SELECT} WHERE run = ? AND step = ? AND effect IS NULL ORDER BY id"
-    return _rows(connection, sql, (run, step))
+    sql = f"{_SELECT} WHERE run = ? AND step IN (?, ?) AND effect IS NULL ORDER BY id"
+    return _rows(connection, sql, (run, step, _kept_step(step)))  # whole: written before long ones had digests
 
 
 def of_effect(connection: Connection, effect: bytes) -> list[Row]:
@@ -198,7 +207,7 @@ def pass_on(tx: Tx, number: int, token: int, owner: Owner) -> None:
     bound = "" if owner.effect is not None else ", until_boot_ms = NULL"
     tx.execute(
         f"UPDATE leases SET token = ?, session = ?, epoch = ?, step = ?, effect = ?, holder = ?{bound} WHERE number = ?",
-        (token, owner.session, owner.epoch, owner.step, owner.effect, owner.holder, number),
+        (token, owner.session, owner.epoch, _kept_step(owner.step), owner.effect, owner.holder, number),
     )
 
 

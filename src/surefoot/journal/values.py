@@ -27,7 +27,9 @@ store, with their address in the journal."""
 
 _encode = msgspec.json.Encoder(order=None).encode
 _decode = msgspec.json.Decoder(strict=True).decode
-_NOT_JSON = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+NOT_JSON = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What an encoder raises for a value that has no JSON form."""
+
 _STARS = b"**********"
 """What pydantic writes for a secret: looked for first, as walking through a value costs more."""
 
@@ -104,7 +106,7 @@ class ValueCodec:
         try:
             data = _encode(value)
             copy = _decode(data)
-        except _NOT_JSON as error:
+        except NOT_JSON as error:
             raise self._refusal(value, str(error)) from error
         if copy != value or type(copy) is not type(value):
             raise self._refusal(value, f"it would be read back as {type(copy).__name__} {_short(copy)}")
@@ -117,7 +119,7 @@ class ValueCodec:
             try:
                 data = _encode(value)
                 copy = _decode(data)
-            except _NOT_JSON:
+            except NOT_JSON:
                 copy = None
             if copy == value and len(data) <= VALUE_BYTES_MAX:
                 return data, copy

@@ -12,9 +12,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from surefoot.journal import Undecodable, Unserializable, ValueCodec, codec_of
-from surefoot.journal.texts import require_text
+from surefoot.journal.texts import BadText, require_text
 from surefoot.journal.values import Value
-from surefoot.problem import SurefootError
 from surefoot.runs.errors import SignalRefused
 
 T = TypeVar("T")
@@ -33,11 +32,14 @@ class Signal(Generic[T]):
     Args:
         name: Its name, data on disk. Names that start with "$" are Surefoot's own.
         type: The payload's type; every JSON value fits `object`.
+
+    Raises:
+        BadText: The name is none.
     """
 
     def __init__(self, name: str, type: type[T] | Any = object) -> None:
         if not name or (isinstance(name, str) and name.startswith("$")):
-            raise SurefootError(f"signal {name!r}: a signal has a name, without $ before it", hint="pick another name")
+            raise BadText(f"signal {name!r}: a signal has a name, without $ before it", hint="pick another name")
         require_text("signal", name)
         self.name = name
         self.type = type

@@ -42,8 +42,7 @@ _WAYS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": None,  # the driver would drop what the pipeline has prepared together with its own
     "client_encoding": "utf8",  # as it is written, whatever the database or the environment asks for
-    "connect_timeout": 10,
-    "application_name": "surefoot",
+    "fallback_application_name": "surefoot",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -51,14 +50,20 @@ _WAYS: dict[str, Any] = {
 }
 """How a connection is made, and found broken within half a minute where the network says nothing."""
 
-_SETTINGS = f"""SET lock_timeout = {LOCK_TIMEOUT_MS};
+_CONNECT_TIMEOUT_S = 10
+"""How long a host may take to answer, unless the URL says otherwise."""
+
+_SETTINGS = f"""SELECT current_setting('server_encoding');
+    SELECT set_config('synchronous_commit', 'on', FALSE) WHERE current_setting('synchronous_commit') = 'off';
+    SET lock_timeout = {LOCK_TIMEOUT_MS};
     SELECT set_config(name, '0', FALSE) FROM pg_settings
         WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout');
     SET idle_in_transaction_session_timeout = {STOPPED_MS}; SET default_transaction_isolation = 'read committed';
     SET client_min_messages = warning; SET jit = off; SET plan_cache_mode = force_generic_plan;
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"""
-"""Whatever a role or a database asks for: what was cut off would only be done again, and be cut off again. And whatever is
-asked for often has an index; a plan made while a table is small would read all of it for ever."""
+"""Asks for the encoding, which a pooler's greeting may not say, and settles in the same round trip what a role or a
+database may have asked for. What was acknowledged is on disk; what was cut off would only be done again, and be cut off
+again; what is asked for often has an index, and a plan made while a table is small would read all of it for ever."""
 
 
 @functools.lru_cache(maxsize=2_000)
@@ -252,15 +257,12 @@ class PostgresConnection:
         self.real.close()
 
 
-def _require_unicode(real: Any, name: str) -> None:
+def _require_unicode(encoding: str, name: str) -> None:
     """Raise if the database has no room for every text.
 
     Raises:
         UnusablePath: It is of another encoding.
     """
-    (encoding,) = real.execute(
-        "SELECT current_setting('server_encoding')"
-    ).fetchone()  # a pooler's greeting may not say
     if encoding != "UTF8":
         raise UnusablePath(
             f"{name}: the database's encoding is {encoding}, and names and messages are of any language",
@@ -295,13 +297,11 @@ class Server:
 
         with contextlib.ExitStack() as undo:
             try:
-                real = undo.enter_context(contextlib.closing(psycopg.connect(self._url, **self._ways)))
+                real = undo.enter_context(contextlib.closing(psycopg.connect(**self._asked())))
                 real.adapters.register_dumper(int, Int8Dumper)  # whatever its size: one statement, one plan
                 real.adapters.register_dumper(int, Int8BinaryDumper)
-                _require_unicode(real, self.name)
-                real.execute(_SETTINGS)
-                if real.execute("SELECT current_setting('synchronous_commit')").fetchone() == ("off",):
-                    real.execute("SET synchronous_commit = on")
+                (encoding,) = real.execute(_SETTINGS).fetchone()
+                _require_unicode(encoding, self.name)
             except (psycopg.Error, UnicodeError) as error:
                 raise UnusablePath(
                     f"{self.name}: can't be reached ({' '.join(str(error).split())})",
@@ -309,6 +309,12 @@ class Server:
                 ) from error
             undo.pop_all()
         return real
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what is asked of the driver: what the URL says, and our ways."""
+        from psycopg.conninfo import conninfo_to_dict
+
+        return {"connect_timeout": _CONNECT_TIMEOUT_S, **conninfo_to_dict(self._url), **self._ways}
 
     def connect_patiently(self, patience_s: float) -> Any:
         """Return a new connection, as soon as the server can be reached.

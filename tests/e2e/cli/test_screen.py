@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import os
 import re
 import shlex
@@ -17,6 +18,8 @@ import pytest
 from tests.e2e.cli.conftest import Shell
 from tests.e2e.cli.floor import HOSTILE
 
+from surefoot.cli.exits import WrongUsage
+from surefoot.cli.inputs import arguments_of
 from surefoot.cli.words import clean, moment, one_line, shorten, span_words
 
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
@@ -172,6 +175,8 @@ def test_words_that_can_not_be_kept(shell: Shell) -> None:
             "by=a text of 513 characters is too",
         ),
         (("signal", "a-1", "s" * 513, "--store", shell.url), "signal=a text of 513 characters is too long"),
+        (("signal", "a-1", "", "--store", shell.url), "signal='' is empty"),
+        (("signal", "a-1", "$cancel", "--store", shell.url), "signal '$cancel': a signal has a name, without $"),
         (("signal", "a-1", "go", '"\\ud800"', "--store", shell.url), "is no JSON"),
     ):
         done = shell.here(*words)
@@ -255,6 +260,9 @@ def test_the_environment_names_the_store(shell: Shell, monkeypatch: pytest.Monke
         (("run", "floor:send_parcel", "--id", "x", "--input", '{"order": "A", "many": 1}'), "'many'"),
         (("run", "floor:send_parcel", "--id", "x", "--input", '"A"'), "neither an object nor an array"),
         (("run", "floor:send_parcel", "--id", "x", "--input", "[NaN]"), "NaN"),
+        (("run", "floor:send_parcel", "--id", "x", "--input", '{"order": "A", "order": "B"}'), "'order' twice"),
+        (("run", "floor:send_parcel", "--id", "x", "--input", '["A", {"a": [{"b": 1, "b": 1}]}]'), "'b' twice"),
+        (("signal", "x", "go", '{"yes": true, "yes": false}'), "the payload has 'yes' twice"),
         (("run", "floor:send_parcel", "--id", "x", "--input", "@missing.json"), "missing.json"),
         (("run", "floor:send_parcel", "--id", "x", "--input", "[]", "A"), "both given"),
         (("run", "floor:send_parcel", "--id", "x", "A", "many"), "amount: "),
@@ -274,6 +282,20 @@ def test_wrong_input_shows_its_place(shell: Shell, words: tuple[str, ...], place
     assert place in done.err, done.err
     assert "Traceback" not in done.err
     assert not Path("agents.db").exists()
+
+
+def test_a_typed_word_that_says_one_thing_twice_is_refused() -> None:
+    """Would catch an argument of which one half counts, when it is typed as a word and not with --input."""
+
+    def book(order: dict[str, int], note: str = "") -> None: ...
+
+    signature = inspect.signature(book)
+    assert arguments_of(book, signature, typed=['{"a": 1, "b": 1}', '{"a": 1, "a": 2}'], given=None) == (
+        [{"a": 1, "b": 1}, '{"a": 1, "a": 2}'],
+        {},
+    )
+    with pytest.raises(WrongUsage, match="order has 'a' twice"):
+        arguments_of(book, signature, typed=['{"a": 1, "a": 2}'], given=None)
 
 
 def test_words() -> None:

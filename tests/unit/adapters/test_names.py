@@ -14,7 +14,7 @@ from tests.contract.conftest import kinds, until
 from tests.support.agents import Script, call, text
 
 import surefoot as sf
-from surefoot.adapters.pydantic_ai import Durable
+from surefoot.adapters.pydantic_ai import Durable, NameTaken
 
 ACTS: list[str] = []
 
@@ -163,3 +163,27 @@ async def test_an_agent_that_begins_in_a_task_of_its_own_is_no_renamed_one(url: 
         async with sf.Surefoot(url) as app:
             assert await (await app.run("a")).result() == ["two", "one"]
     assert (first.asked, second.asked) == (1, 1)
+
+
+async def test_an_agent_that_is_started_though_another_has_taken_its_name_says_so_once(url: str) -> None:
+    """Would catch runs of one agent that another executes, without a word."""
+    async with sf.Surefoot(url) as app:
+        first, second = (app.agent(Agent(Script(text(says)).model, name="clerk")) for says in ("one", "two"))
+        with pytest.warns(
+            NameTaken, match=r"two agents are called 'clerk': .*app\.agent\(\.\.\., name=\.\.\.\)"
+        ) as found:
+            runs = [await first.start("go", id=f"first {n}") for n in range(2)]
+        assert [one.filename for one in found] == [__file__]
+        runs.append(await second.start("go", id="second"))
+        assert [await run.result() for run in runs] == ["two"] * 3
+
+
+async def test_an_agent_that_is_made_anew_takes_the_place_of_the_one_before_in_silence(url: str) -> None:
+    """Would catch a warning for each time that a notebook's cell is run again, or that one agent is used by two apps."""
+    async with sf.Surefoot(url) as app:
+        for says in ("one", "two"):
+            agent = Agent(Script(text(says)).model, name="clerk")
+            clerk = app.agent(agent)
+            assert await (await clerk.start("go", id=says)).result() == says
+        app.agent(agent)
+        assert await (await clerk.start("go", id="again")).result() == "two"

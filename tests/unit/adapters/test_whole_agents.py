@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent, BinaryContent, ImageUrl, RunContext, UsageLimits, durable_exec
 from pydantic_ai.exceptions import FallbackExceptionGroup, ModelHTTPError, UnexpectedModelBehavior, UserError
-from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
@@ -248,6 +248,28 @@ async def test_an_answer_with_half_a_character_in_it_is_kept(url: str) -> None:
 
     assert await twice(url, work) == ("thanks\\ud83d",) * 2
     assert sent == ["ann\\ud83d"], "in the text of JSON it is a mistake, and the model's to mend"
+
+
+async def test_calls_that_a_service_gave_no_id_are_made_once_each(url: str) -> None:
+    """Would catch a run that fails, or a call that is taken for another, because of a service that leaves ids away."""
+    sent: list[str] = []
+
+    def send(to: str) -> str:
+        sent.append(to)
+        return f"to {to}"
+
+    ids = {"ann": "", "bob": "send", "carl": ""}
+    script = Script([ToolCallPart("send", {"to": to}, call_id) for to, call_id in ids.items()], text("done"))
+    agent = Agent(script.model, name="clerk", tools=[send], capabilities=[Durable()])
+
+    async def work() -> Any:
+        messages = (await agent.run("go")).new_messages()
+        return [(part.content, part.tool_call_id) for part in messages[2].parts if isinstance(part, ToolReturnPart)]
+
+    first, again = await twice(url, work)
+    assert first == again
+    assert [content for content, _ in first] == ["to ann", "to bob", "to carl"]
+    assert sorted(sent) == ["ann", "bob", "carl"]
 
 
 async def test_a_conversation_goes_on_in_a_second_run(url: str) -> None:

@@ -31,7 +31,7 @@ except ImportError as missing:
         f"Pydantic AI 2.36 or newer is needed ({missing})", hint='pip install "surefoot[pydantic-ai]"'
     ) from missing
 
-from surefoot.adapters.pydantic_ai.agents import AgentRun, DurableAgent, durable_agent
+from surefoot.adapters.pydantic_ai.agents import AgentRun, DurableAgent, NameTaken, durable_agent
 from surefoot.adapters.pydantic_ai.capability import Durable
 from surefoot.adapters.pydantic_ai.listing import ToolClass, tool_classes
 from surefoot.adapters.pydantic_ai.live import Elsewhere, LiveEvent
@@ -48,6 +48,7 @@ __all__ = [
     "DurableAgent",
     "Elsewhere",
     "LiveEvent",
+    "NameTaken",
     "ToolClass",
     "Transcript",
     "durable_agent",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,13 @@ Prompt = str | Sequence[UserContent] | None
 
 _LATER = frozenset({"conversation_id", "model"})
 """Parts of an agent's input that came after the first runs."""
+
+_executing: dict[str, Agent[Any, Any]] = {}
+"""The agent that executes the runs of each kind in this process: the last one that was made durable under its name."""
+
+
+class NameTaken(UserWarning):
+    """Another agent has been made durable under an agent's name, and executes its runs."""
 
 
 class AgentRun(Run):
@@ -132,6 +140,7 @@ class DurableAgent:
         self._agent = agent
         self.name = name
         self._make_deps = deps
+        self._is_warned = False
         capabilities = [Durable(name=known, waits_for_tools=True, **options) for known in (name, *_names(was))]
         self._capability = capabilities[0]
         self._declarations = capabilities[0].declarations
@@ -147,6 +156,7 @@ class DurableAgent:
         ]
         for kind in self._kinds:
             register(kind)
+            _executing[kind.name] = agent
 
     def _function(self, capability: Durable) -> Callable[..., Awaitable[Any]]:
         agent, make_deps = self._agent, self._make_deps
@@ -267,6 +277,14 @@ class DurableAgent:
     ) -> tuple[KindSpec, bytes, bytes]:
         """Return the kind of what is asked, its input, and the digest by which the same input is known."""
         kind = self._kinds[0] if len(self._kinds) == 1 else await self._kind_of(id)
+        if _executing[kind.name] is not self._agent and not self._is_warned:
+            self._is_warned = True
+            warnings.warn(
+                f"two agents are called {kind.name.removeprefix('agent ')!r}: another one was made durable under this name"
+                " later, and executes the runs of both. Give one of them a name of its own: app.agent(..., name=...)",
+                NameTaken,
+                stacklevel=3,
+            )
         history = None if message_history is None else list(message_history)
         return kind, *kind.dump_input((_plain(prompt), deps, usage_limits, history), options)
 

@@ -7,21 +7,24 @@ value; a recorded one that can't be read back is never taken for a mistake of th
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from pydantic import ValidationError
 from pydantic_ai import ToolReturn, durable_exec
 from pydantic_ai.durable_exec import JSON_CODEC, DurabilityCodec
-from pydantic_ai.messages import ModelResponse, ToolReturnPart
+from pydantic_ai.messages import ModelResponse, ToolCallPart, ToolReturnPart
 from pydantic_core import PydanticSerializationError
 
 from surefoot.journal import Undecodable, codec_of, current_frame
 from surefoot.journal.texts import without_surrogates
-from surefoot.journal.values import Unserializable
+from surefoot.journal.values import NOT_JSON, Unserializable
 from surefoot.runs.live.run import LiveRun
 
 PAYLOAD = codec_of(object, "Pydantic AI")
+
+_encode = msgspec.json.Encoder().encode
 
 RETURNED = ("tool_return", "tool_content_result")
 """The kinds by which Pydantic AI marks the recorded value of a tool."""
@@ -44,7 +47,7 @@ class Codec(DurabilityCodec):
         """See `DurabilityCodec.dump`."""
         if tp is _TOOL_RESULT:
             return Result(value)
-        return JSON_CODEC.dump(tp, _writable(value) if isinstance(value, ModelResponse) else value)
+        return JSON_CODEC.dump(tp, writable(value) if isinstance(value, ModelResponse) else value)
 
     def load(self, tp: Any, payload: Any) -> Any:
         """See `DurabilityCodec.load`; a payload that can't be read back blocks the run."""
@@ -53,14 +56,25 @@ class Codec(DurabilityCodec):
         return read_back("Pydantic AI", tp, payload)
 
 
-def _writable(response: ModelResponse) -> ModelResponse:
-    """Return a model's answer with its half characters written out, as where a service has cut an emoji in two.
+def writable(response: ModelResponse) -> ModelResponse:
+    """Return a model's answer as it is recorded: with ids, and with its half characters written out.
 
-    They have no form in UTF-8, and the answer is paid for.
+    A call that the service gave no id gets one of Pydantic AI's, by which it is told from all others. Half characters, as
+    where a service has cut an emoji in two, have no form in UTF-8; and the answer is paid for.
     """
     response = copy.copy(response)
-    response.parts = [_writable_part(part) for part in response.parts]
+    response.parts = [_with_id(part) for part in response.parts]
+    try:
+        _encode(response.parts)
+    except NOT_JSON:  # half characters, or what only Pydantic AI can write
+        response.parts = [_writable_part(part) for part in response.parts]
     return response
+
+
+def _with_id(part: Any) -> Any:
+    if not isinstance(part, ToolCallPart) or part.tool_call_id:
+        return part
+    return replace(part, tool_call_id=ToolCallPart(part.tool_name).tool_call_id)
 
 
 def _writable_part(part: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -33,7 +33,7 @@ LOOK_S = 0.2
 """How often the store is looked at."""
 
 TELL_AGAIN_S = 5.0
-"""How soon a run that is still due is told again."""
+"""How soon a run that is still due, or cancelled and still open, is told again."""
 
 COMPARE_S = 30.0
 """How often open runs are compared with their workflows, `ELSEWHERE_AT_ONCE` of them, in turn."""
@@ -73,6 +73,7 @@ class Bridge:
         self._worker = worker
         self._kinds = kinds
         self._told: dict[int, float] = {}
+        self._cancelled: dict[int, float] = {}
         self._last_letter = self._compared_to = 0
         self._compared_s = 0.0
         self._nudged = asyncio.Event()
@@ -102,13 +103,8 @@ class Bridge:
         store = self._worker().store
         due, cancelled, newest = await store.read(partial(self._due, now_ms=store.clock.wall_ms()))
         now_s = store.clock.monotonic_s()
-        self._told = {row.id: self._told[row.id] for row in due if row.id in self._told}
-        for row in due:
-            if now_s - self._told.get(row.id, -TELL_AGAIN_S) >= TELL_AGAIN_S:
-                await self.tell(row)
-                self._told[row.id] = now_s
-        for row in cancelled:
-            await self._cancel(row)
+        await _tell_each(due, self._told, now_s, self.tell)
+        await _tell_each(cancelled, self._cancelled, now_s, self._cancel)
         self._last_letter = newest
         if now_s - self._compared_s >= COMPARE_S:
             self._compared_s = now_s
@@ -121,11 +117,11 @@ class Bridge:
         return tables.list_elsewhere(connection, self._kinds(), 0, is_due=False, after=self._compared_to)
 
     def _due(self, connection: Connection, now_ms: int) -> tuple[list[RunRow], list[RunRow], int]:
-        """Return the runs that are due, those that are cancelled, and the newest letter that was looked at."""
+        """Return the open runs that are due, those that are cancelled, and the newest letter that was looked at."""
         kinds = self._kinds()
         due = tables.list_elsewhere(connection, kinds, now_ms, is_due=True)
         runs, newest = inbox.cancels_since(connection, self._last_letter)
-        cancelled = [tables.get_run(connection, run) for run in runs]
+        cancelled = [tables.get_run(connection, run) for run in dict.fromkeys([*self._cancelled, *runs])]
         return due, [row for row in cancelled if row.kind in kinds and row.ended is None], newest
 
     async def tell(self, row: RunRow) -> None:
@@ -215,6 +211,18 @@ class Bridge:
             if event.HasField("workflow_task_failed_event_attributes"):
                 return str(event.workflow_task_failed_event_attributes.failure.message)
         return "no worker answers in time"
+
+
+async def _tell_each(
+    rows: Sequence[RunRow], told: dict[int, float], now_s: float, tell: Callable[[RunRow], Awaitable[object]]
+) -> None:
+    """Tell of each run that was not told of lately, and note when; forget the others: they need it no more."""
+    for gone in told.keys() - {row.id for row in rows}:
+        del told[gone]
+    for row in rows:
+        if now_s - told.get(row.id, -TELL_AGAIN_S) >= TELL_AGAIN_S:
+            await tell(row)
+            told[row.id] = now_s
 
 
 def _owner(row: RunRow) -> str:

@@ -21,7 +21,7 @@ from surefoot.adapters.pydantic_ai.approving import ask_anybody
 from surefoot.adapters.pydantic_ai.conversations import _cost
 from surefoot.adapters.pydantic_ai.declarations import Declarations
 from surefoot.adapters.pydantic_ai.mcp import reading
-from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, RETURNED, Returned, encoded
+from surefoot.adapters.pydantic_ai.payloads import PAYLOAD, RETURNED, Returned, encoded, writable
 from surefoot.adapters.pydantic_ai.tools import Call, declared, function_of, is_marked_read, perform_call
 from surefoot.adapters.temporal.calls import CallFrame, enter, goes_on, inside, look
 from surefoot.adapters.temporal.here import Told, heard
@@ -143,6 +143,7 @@ class Performer:
             response = await handler(params)
             if not isinstance(response, ModelResponse):
                 return response
+            response = writable(response)
             data = JSON_CODEC.dump(ModelResponse, response)
             body = PAYLOAD.dump(data)[0]
             head = Head(name=response.model_name or name, cost=_cost(data))

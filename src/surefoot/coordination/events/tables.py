@@ -19,8 +19,8 @@ from surefoot.journal.records import Head
 from surefoot.journal.values import Value, canonical_bytes
 from surefoot.runs.durable import UNDO
 from surefoot.runs.fork import source_of
-from surefoot.runs.rows.retention import undone_by
 from surefoot.runs.rows.tables import WORK, find_run
+from surefoot.runs.rows.undone import undone_by
 from surefoot.store import Migration, Tx
 from surefoot.store.connection import Connection
 
@@ -147,7 +147,8 @@ def root_of(connection: Connection, run: int) -> Root:
     source = source_of(connection, int(str(first)))
     if source is not None and (forked := find_run(connection, source)) is not None:
         return root_of(connection, forked.id)
-    for undone in undone_by(connection, int(str(first))) if kind == UNDO else ():
+    undone = undone_by(connection, int(str(first))) if kind == UNDO else None
+    if undone is not None:
         return root_of(connection, undone)
     about = acted_on(str(kind), str(run_id))
     rows = [] if about is None else connection.execute(_ROOT, about).fetchall()

@@ -29,8 +29,9 @@ from surefoot.journal.payloads import delete_payloads
 from surefoot.journal.records import Head, Kind, decode_head, encode_head
 from surefoot.journal.sealing import MissingKey
 from surefoot.journal.tables import delete_records, load_record, rewrite_record
-from surefoot.runs.durable import UNDO, kind_of
+from surefoot.runs.durable import UNDO
 from surefoot.runs.rows.tables import RunRow, get_run
+from surefoot.runs.rows.undone import undone_by
 from surefoot.store import Store, Tx
 from surefoot.store.connection import Connection
 from surefoot.store.pace import politely
@@ -137,8 +138,9 @@ class Retention:
     def _keep_undone(self, connection: Connection, undos: str, about: tuple[object, ...]) -> None:
         """Keep what these undos undo: runs, and all that descends from them."""
         for (undo,) in connection.execute(undos, about).fetchall():
-            for run in undone_by(connection, int(str(undo))):
-                self._kept_runs |= _with_children(connection, run)
+            undone = undone_by(connection, int(str(undo)))
+            if undone is not None:
+                self._kept_runs |= _with_children(connection, undone)
 
     def _run_may_go(self, connection: Connection, run: int) -> bool:
         if run in self._kept_runs:
@@ -355,18 +357,6 @@ def _runs_of(connection: Connection, row: ledger.Row) -> dict[int, int]:
 def _is_contradicted(connection: Connection, effect: int) -> bool:
     found = connection.execute("SELECT 1 FROM evidence WHERE effect = ? AND is_open = 1 LIMIT 1", (effect,))
     return bool(found.fetchall())
-
-
-def undone_by(connection: Connection, run: int) -> set[int]:
-    """Return the run that an undo is to undo; none where that can't be told any more."""
-    found = set()
-    for (started,) in connection.execute("SELECT id FROM journal WHERE run = ? AND seq = 1", (run,)).fetchall():
-        body = load_record(connection, int(str(started))).body
-        assert body is not None, "an undo is started with the run's id"
-        args, _ = kind_of(UNDO).load_input(body)
-        rows = connection.execute("SELECT id FROM runs WHERE run_id = ?", (args[0],)).fetchall()
-        found |= {int(str(row[0])) for row in rows}
-    return found
 
 
 def _with_children(connection: Connection, run: int) -> set[int]:
