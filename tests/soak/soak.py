@@ -148,9 +148,9 @@ class Soak:
     async def _start(self, n: int) -> None:
         kind = work.kind_of(n)
         if kind == "agent":
-            await self._app.start("agent clerk", f"agent {n}", None, None, None, id=f"agent {n}")
+            await self._app.start("agent soak clerk", f"agent {n}", None, None, None, id=f"agent {n}")
         else:
-            await self._app.start(kind, n, id=f"{kind} {n}")
+            await self._app.start(f"soak {kind}", n, id=f"{kind} {n}")
         if kind == "waits":
             self._to_signal.append((time.monotonic() + self._draw.uniform(0, 10), n))
 

@@ -86,7 +86,7 @@ async def look(key: str) -> int | None:
     return books().find(key)
 
 
-@sf.durable(name="steps")
+@sf.durable(name="soak steps")
 async def steps(n: int) -> int:
     """Decide and act, several times."""
     for turn in range(3):
@@ -96,7 +96,7 @@ async def steps(n: int) -> int:
     return await post(f"steps {n} post")
 
 
-@sf.durable(name="parallel")
+@sf.durable(name="soak parallel")
 async def parallel(n: int) -> int:
     """Act several times at once."""
 
@@ -107,7 +107,7 @@ async def parallel(n: int) -> int:
     return sum(await asyncio.gather(pay(f"parallel {n} pay"), post(f"parallel {n} post"), too()))
 
 
-@sf.durable(name="doubts")
+@sf.durable(name="soak doubts")
 async def doubts(n: int) -> int:
     """Act where only a person can end a doubt; what was not done is asked for again."""
     while True:
@@ -117,14 +117,14 @@ async def doubts(n: int) -> int:
             await decide(f"run {n}: once more")
 
 
-@sf.durable(name="sleeps")
+@sf.durable(name="soak sleeps")
 async def sleeps(n: int) -> int:
     """Wait for a timer, evicted."""
     await sf.sleep(1 + n // len(KINDS) % 20)
     return await pay(f"sleeps {n} pay")
 
 
-@sf.durable(name="waits")
+@sf.durable(name="soak waits")
 async def waits(n: int) -> int:
     """Wait for a signal, evicted."""
     answer: str | None = await sf.wait_signal("go", str, timeout="1h")
@@ -138,7 +138,7 @@ async def one_child(n: int, nth: int) -> int:
     return await post(f"family {n} child {nth}")
 
 
-@sf.durable(name="family")
+@sf.durable(name="soak family")
 async def family(n: int) -> int:
     """Start children and wait for them."""
     return sum(await asyncio.gather(*(sf.child(one_child, n, nth, key=str(nth)) for nth in range(CHILDREN))))
@@ -156,7 +156,7 @@ def _scripted(messages: Sequence[ModelMessage], info: AgentInfo) -> ModelRespons
     return ModelResponse([TextPart(f"{told} things done")])
 
 
-agent = app.agent(Agent(FunctionModel(_scripted), name="clerk", tools=[pay, post]))
+agent = app.agent(Agent(FunctionModel(_scripted), name="soak clerk", tools=[pay, post]))
 
 FUNCTIONS = {"steps": steps, "parallel": parallel, "doubts": doubts, "sleeps": sleeps, "waits": waits, "family": family}
 
