@@ -15,7 +15,7 @@ behind a commit before that is on disk. (A commit alone proves nothing: an earli
 A log that grows is made longer ahead, with zeros: the sync of a file whose size has changed waits for the file system's own
 journal too, which is another write of the disk (ext4: 0.18 ms instead of 0.10 for 28 KB). Frames end where a checksum is
 wrong, so zeros behind them are nothing, and a log of nothing but zeros is an empty one. They are written under SQLite's
-write lock, or over another's commit. (PostgreSQL does the same: `wal_init_zero`.)
+write lock only: without it they could lie over what another has committed. (PostgreSQL does the same: `wal_init_zero`.)
 
 The head of a log is written over when SQLite begins it anew, which it does once all of it is in the database. So a head
 that can't be read is damage only if something behind it is not in the database.
