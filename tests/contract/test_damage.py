@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from tests.support.logs import without_room
+from tests.support.logs import FRAME_BYTES, without_room
 
 import surefoot as sf
 from surefoot.journal import take_record_id
@@ -98,10 +98,9 @@ def test_half_a_commit_at_the_end_is_a_crash(folder: Path) -> None:
     """Catches a check that refuses what a power loss leaves: frames of a commit that was never acknowledged."""
     log = folder / "agents.db-wal"
     data = log.read_bytes()
-    frame = 4096 + FRAME_HEADER_BYTES
-    torn = bytearray(data[-frame:])
+    torn = bytearray(data[-FRAME_BYTES:])
     torn[4:8] = bytes(4)  # not the last of its commit; of the same log by its salts, and its checksum is wrong
-    log.write_bytes(data + torn + data[-frame:])
+    log.write_bytes(data + torn + data[-FRAME_BYTES:])
     assert numbers(folder) == list(range(COMMITS))
 
 
@@ -140,7 +139,7 @@ def test_many_flipped_bytes_of_the_log(folder: Path, tmp_path: Path) -> None:
 def test_a_log_cut_short(folder: Path) -> None:
     """Catches a file system that has lost the end of the log."""
     log = folder / "agents.db-wal"
-    log.write_bytes(log.read_bytes()[: -(4096 + FRAME_HEADER_BYTES)])
+    log.write_bytes(log.read_bytes()[:-FRAME_BYTES])
     with pytest.raises(CorruptStore, match="acknowledged"):
         numbers(folder)
 

@@ -154,11 +154,12 @@ class Log:
     def make_room(self) -> None:
         """Make the log longer, if another commit like the last one would not fit; called within a transaction that writes,
         so that nobody else does. Only behind the file's end, where there can be no frame."""
-        if not 0 < self._growth <= ROOM_BYTES // 4 or self._end + 2 * self._growth < self._room:
+        needed = self._end + 2 * self._growth
+        if not 0 < self._growth <= ROOM_BYTES // 4 or needed < self._room:
             return
         with contextlib.suppress(OSError):  # a full disk, a limit: then the commit itself finds out whether it fits
             self._room = os.fstat(self._file).st_size
-            if self._end + 2 * self._growth >= self._room:
+            if needed >= self._room:
                 self._room += os.pwrite(self._file, bytes(ROOM_BYTES), self._room)
 
     def note_commit(self, frames: int) -> None:
